@@ -1,0 +1,47 @@
+# Headwater: every task a developer or newcomer needs. Only Python 3.11+ and make are assumed.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed-dev
+CODE   := wire origin edge_tier gpu_worker infra tests
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help venv demo test check format lint types contracts bench clean
+
+help:  ## This list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+venv: $(STAMP)  ## A virtual environment with everything, in .venv
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Headwater needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[worker,dev]'
+	@touch $@
+
+demo: $(STAMP)  ## The whole system on this machine, end to end
+	$(BIN)/headwater demo
+
+test: $(STAMP)  ## All tests
+	$(PYTEST) tests
+
+check: format lint types contracts  ## Format, lint, strict types, import contracts, tests with warnings as errors
+	$(PYTEST) tests
+
+format: $(STAMP)
+	$(BIN)/ruff format --check $(CODE)
+
+lint: $(STAMP)
+	$(BIN)/ruff check $(CODE)
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+contracts: $(STAMP)
+	$(BIN)/lint-imports
+
+bench: $(STAMP)  ## The figures of the README; results in build/bench
+	$(BIN)/python -m tests.benchmarks
+
+clean:  ## Remove the environment and all build output
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

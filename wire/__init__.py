@@ -1,0 +1,1 @@
+"""The contract that all tiers share. It imports none of them."""

@@ -1,0 +1,277 @@
+"""The server half of the wire: the artifact paths, served from any ``ChunkServer``.
+
+Origin, edge and worker answer the same paths with the same headers, so a peer is just another
+source and any CDN may stand between (RFC 9110, 9111, 8246, 9211, 9213, 9530).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import MutableMapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Protocol
+
+from aiohttp import web
+
+from wire.chunk import Chunk, chunk_id
+from wire.errors import NameInvalidError
+from wire.http_range import applies, etag_matches, parse_range
+from wire.http_sendfile import send_file
+from wire.manifest import FileEntry, Manifest, decode
+from wire.paths import (
+    CHANNELS,
+    CHUNKS,
+    FILES,
+    MANIFESTS,
+    TRUST,
+    TRUST_BUNDLE,
+    TRUST_KEY,
+    channel_key,
+    channel_name,
+    file_path,
+    model_name,
+    revision_id,
+    revision_key,
+)
+from wire.source import ChunkServer, Delivery, StoredChunk
+from wire.trust_bundle import TrustLimits, decode_bundle, role_document
+
+IMMUTABLE = "public, max-age=31536000, immutable"
+POINTER = "max-age=5, stale-while-revalidate=30, stale-if-error=86400"
+SHORT = "public, max-age=5, stale-while-revalidate=30, stale-if-error=86400"
+
+
+@dataclass(frozen=True, slots=True)
+class PointerState:
+    """How fresh a cached pointer is: its age in seconds and the Cache-Status parameters."""
+
+    age_s: float
+    cache_status: str
+
+
+class Counter(Protocol):
+    """Where served bytes are counted."""
+
+    def served(self, kind: str, size: int, cache_status: str) -> None:
+        """``kind`` is ``chunk`` or ``file``; ``size`` in bytes."""
+        ...
+
+
+class PointerCache(Protocol):
+    """A server that caches pointers and knows how old they are."""
+
+    def pointer_state(self, key: str) -> PointerState | None:
+        """The state of the pointer last given under this surrogate key."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactRoutes:
+    """The artifact paths over one server of chunks.
+
+    Args:
+        server: what gives the bytes.
+        executor: threads for file I/O.
+        cache_name: the name in ``Cache-Status``; None where the server is no cache.
+        pointers: tells the age of cached pointers; None where nothing is cached.
+        counter: told of every chunk and file served.
+    """
+
+    server: ChunkServer
+    executor: Executor
+    cache_name: str | None = None
+    pointers: PointerCache | None = None
+    counter: Counter | None = None
+
+    def add_to(self, app: web.Application) -> None:
+        """Register the routes."""
+        router = app.router
+        router.add_get(CHUNKS + "/{id}", self.chunk)
+        router.add_get(MANIFESTS + "/{revision}", self.manifest)
+        router.add_get(FILES + "/{revision}/{path:.+}", self.file)
+        router.add_get(CHANNELS + "/{model}/{channel}", self.channel)
+        router.add_get(TRUST_BUNDLE, self.bundle)
+        router.add_get(TRUST + "/{document}", self.role)
+
+    async def chunk(self, request: web.Request) -> web.StreamResponse:
+        """One chunk, immutable, with ranges."""
+        chunk = chunk_id(request.match_info["id"])
+        etag = f'"{chunk}"'
+        headers = {
+            "ETag": etag,
+            "Cache-Control": IMMUTABLE,
+            "Surrogate-Key": f"chunk:{chunk}",
+            "Cache-Tag": f"chunk:{chunk}",
+            "Accept-Ranges": "bytes",
+        }
+        revalidate = _wants_revalidation(request)
+        if not revalidate and etag_matches(request.headers.get("If-None-Match"), etag):
+            return web.Response(status=304, headers=headers)
+        delivery = await self.server.deliver(chunk, revalidate=revalidate)
+        self._add_status(headers, delivery.cache_status)
+        size = len(delivery.body) if isinstance(delivery.body, Chunk) else delivery.body.size
+        response, start, end = _ranged(request, headers, size, etag)
+        response.content_type = "application/octet-stream"
+        await response.prepare(request)
+        if request.method != "HEAD":
+            await self._send(request, response, delivery, start, end)
+            self._count("chunk", end - start, delivery.cache_status)
+        await response.write_eof()
+        return response
+
+    async def manifest(self, request: web.Request) -> web.StreamResponse:
+        """A revision's manifest, immutable."""
+        revision = revision_id(request.match_info["revision"])
+        headers = _revision_headers(revision, f'"{revision}"')
+        if etag_matches(request.headers.get("If-None-Match"), headers["ETag"]):
+            return web.Response(status=304, headers=headers)
+        data = await self.server.manifest(revision)
+        return web.Response(body=data, content_type="application/json", headers=headers)
+
+    async def file(self, request: web.Request) -> web.StreamResponse:
+        """A file of a revision, put together from its chunks, with ranges."""
+        revision = revision_id(request.match_info["revision"])
+        path = file_path(request.match_info["path"])
+        manifest = await self._manifest(revision)
+        entry = manifest.file(path)
+        etag = f'"{entry.sha256}"'
+        headers = _revision_headers(revision, etag)
+        digest = base64.b64encode(bytes.fromhex(entry.sha256)).decode()
+        headers |= {"Accept-Ranges": "bytes", "Repr-Digest": f"sha-256=:{digest}:"}
+        if etag_matches(request.headers.get("If-None-Match"), etag):
+            return web.Response(status=304, headers=headers)
+        response, start, end = _ranged(request, headers, entry.size, etag)
+        response.content_type = "application/octet-stream"
+        await self._send_file(request, response, entry, start, end)
+        return response
+
+    async def channel(self, request: web.Request) -> web.StreamResponse:
+        """A channel's pointer, short-lived and tagged."""
+        model = model_name(request.match_info["model"])
+        channel = channel_name(request.match_info["channel"])
+        data = await self.server.channel(model, channel)
+        key = channel_key(model, channel)
+        return self._pointer(request, data, key, POINTER, "application/json")
+
+    async def bundle(self, request: web.Request) -> web.StreamResponse:
+        """All trust metadata in one answer; ``?root=N`` is the root version the client has."""
+        text = request.query.get("root", "0")
+        if not (text.isascii() and text.isdigit() and len(text) <= 9):
+            raise NameInvalidError("root must be a version number")
+        data = await self.server.trust_bundle(int(text))
+        return self._pointer(request, data, TRUST_KEY, SHORT, "application/json")
+
+    async def role(self, request: web.Request) -> web.StreamResponse:
+        """One TUF role file, named as the specification names it, for stock TUF clients."""
+        bundle = decode_bundle(await self.server.trust_bundle(0), TrustLimits())
+        data = role_document(bundle, request.match_info["document"])
+        return self._pointer(request, data, TRUST_KEY, SHORT, "application/json")
+
+    async def _manifest(self, revision: str) -> Manifest:
+        data = await self.server.manifest(revision)
+        if len(data) < 64 * 1024:
+            return decode(data, revision)
+        return await asyncio.get_running_loop().run_in_executor(
+            self.executor, decode, data, revision
+        )
+
+    async def _send_file(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        entry: FileEntry,
+        start: int,
+        end: int,
+    ) -> None:
+        """Chunk by chunk; headers leave with the first chunk at hand, so a bad start is an error
+        answer and not a broken body."""
+        if request.method == "HEAD":
+            await response.prepare(request)
+            await response.write_eof()
+            return
+        for offset, ref in entry.placed():
+            if offset + ref.size <= start or offset >= end:
+                continue
+            delivery = await self.server.deliver(ref.id)
+            if not response.prepared:
+                self._add_status(response.headers, delivery.cache_status)
+                await response.prepare(request)
+            low, high = max(start - offset, 0), min(end - offset, ref.size)
+            await self._send(request, response, delivery, low, high)
+            self._count("file", high - low, delivery.cache_status)
+        if not response.prepared:
+            await response.prepare(request)
+        await response.write_eof()
+
+    async def _send(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        delivery: Delivery,
+        start: int,
+        end: int,
+    ) -> None:
+        if start == end:
+            return
+        body = delivery.body
+        if isinstance(body, StoredChunk):
+            await send_file(request, response, body.path, start, end - start, self.executor)
+        else:
+            await response.write(memoryview(body.data)[start:end])
+
+    def _pointer(
+        self, request: web.Request, data: bytes, key: str, caching: str, content_type: str
+    ) -> web.Response:
+        etag = f'"{hashlib.sha256(data).hexdigest()}"'
+        headers = {
+            "ETag": etag,
+            "Cache-Control": caching,
+            "CDN-Cache-Control": caching,
+            "Surrogate-Key": key,
+            "Cache-Tag": key,
+        }
+        state = self.pointers.pointer_state(key) if self.pointers is not None else None
+        if state is not None:
+            headers["Age"] = str(int(state.age_s))
+            self._add_status(headers, state.cache_status)
+        if etag_matches(request.headers.get("If-None-Match"), etag):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=data, content_type=content_type, headers=headers)
+
+    def _add_status(self, headers: MutableMapping[str, str], status: str) -> None:
+        if self.cache_name is not None and status:
+            headers["Cache-Status"] = f"{self.cache_name}; {status}"
+
+    def _count(self, kind: str, size: int, cache_status: str) -> None:
+        if self.counter is not None:
+            self.counter.served(kind, size, cache_status)
+
+
+def _wants_revalidation(request: web.Request) -> bool:
+    return "no-cache" in request.headers.get("Cache-Control", "").lower()
+
+
+def _revision_headers(revision: str, etag: str) -> dict[str, str]:
+    key = revision_key(revision)
+    return {"ETag": etag, "Cache-Control": IMMUTABLE, "Surrogate-Key": key, "Cache-Tag": key}
+
+
+def _ranged(
+    request: web.Request, headers: dict[str, str], size: int, etag: str
+) -> tuple[web.StreamResponse, int, int]:
+    """A 200 or 206 with its length set, and the bytes to send."""
+    span = None
+    if applies(request.headers.get("If-Range"), etag):
+        span = parse_range(request.headers.get("Range"), size)
+    if span is None:
+        response = web.StreamResponse(status=200, headers=headers)
+        start, end = 0, size
+    else:
+        start, end = span
+        response = web.StreamResponse(status=206, headers=headers)
+        response.headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    response.content_length = end - start
+    return response, start, end

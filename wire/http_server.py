@@ -1,0 +1,191 @@
+"""What every tier's process needs around its routes: health, metrics, tokens, start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from wire.errors import ConfigError, HeadwaterError, UnauthorizedError
+from wire.paths import HEALTHZ, METRICS, READYZ
+
+_log = structlog.get_logger("server")
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+class NotReadyError(HeadwaterError):
+    """The process is up but must not get traffic yet, or any more."""
+
+    status = 503
+    code = "not_ready"
+
+
+def add_operations(
+    app: web.Application, *, ready: Callable[[], str | None], registry: CollectorRegistry
+) -> None:
+    """Register ``/healthz``, ``/readyz`` and ``/metrics``.
+
+    Args:
+        ready: why the process is not ready, or None where it is.
+        registry: this application's own metrics.
+    """
+
+    async def healthz(_request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"}, headers=NO_STORE)
+
+    async def readyz(_request: web.Request) -> web.Response:
+        reason = ready()
+        if reason is not None:
+            raise NotReadyError(reason)
+        return web.json_response({"status": "ready"}, headers=NO_STORE)
+
+    async def metrics(_request: web.Request) -> web.Response:
+        headers = {"Content-Type": CONTENT_TYPE_LATEST, **NO_STORE}
+        return web.Response(body=generate_latest(registry), headers=headers)
+
+    app.router.add_get(HEALTHZ, healthz)
+    app.router.add_get(READYZ, readyz)
+    app.router.add_get(METRICS, metrics)
+
+
+def require_token(request: web.Request, token: str) -> None:
+    """Refuse a request without this bearer token; compared in constant time.
+
+    Raises:
+        UnauthorizedError: no token, or another one.
+    """
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
+        raise UnauthorizedError(
+            "a valid bearer token is needed", headers={"WWW-Authenticate": "Bearer"}
+        )
+
+
+def read_token(path: Path) -> str:
+    """A secret from a file that only its owner may read.
+
+    Raises:
+        ConfigError: missing, empty, or readable by others.
+    """
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text().strip()
+    except OSError as error:
+        raise ConfigError(f"cannot read the token file {path}: {error.strerror}") from error
+    if mode & 0o077:
+        raise ConfigError(f"token file {path} is readable by others; chmod 600 it")
+    if not text:
+        raise ConfigError(f"token file {path} is empty")
+    return text
+
+
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Write a small file so that a reader sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(mode)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+async def guard(name: str, work: Coroutine[Any, Any, None]) -> None:
+    """Run a background task to its end and log how it ended; only cancellation is silent."""
+    try:
+        await work
+    except asyncio.CancelledError:
+        raise
+    except Exception:
+        _log.exception("background task died", task=name)
+        raise
+
+
+def background(
+    name: str, work: Callable[[], Coroutine[Any, Any, None]]
+) -> Callable[[web.Application], Any]:
+    """A cleanup context that runs ``work`` as long as the application lives."""
+
+    async def context(_app: web.Application) -> Any:
+        task = asyncio.create_task(guard(name, work()), name=name)
+        yield
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    return context
+
+
+async def serve(
+    app: web.Application,
+    *,
+    host: str,
+    port: int,
+    ready_file: Path | None,
+    drain_s: float,
+    reuse_port: bool = False,
+    on_bound: Callable[[str], Awaitable[None]] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then let running answers finish for ``drain_s`` seconds.
+
+    Args:
+        ready_file: gets ``{"url", "pid"}`` once the socket listens.
+        on_bound: told the URL before the file is written.
+    """
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain_s)
+    await runner.setup()
+    try:
+        bound = _listen(host, port, reuse_port=reuse_port)
+        await web.SockSite(runner, bound).start()
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{bound.getsockname()[1]}"
+        if on_bound is not None:
+            await on_bound(url)
+        if ready_file is not None:
+            body = json.dumps({"url": url, "pid": os.getpid()}).encode()
+            await asyncio.to_thread(write_atomically, ready_file, body)
+        _log.info("listening", url=url)
+        await _until_signal()
+        _log.info("stopping", drain_s=drain_s)
+    finally:
+        await runner.cleanup()
+
+
+def _listen(host: str, port: int, *, reuse_port: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if reuse_port:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    listener.listen(1024)
+    listener.setblocking(False)
+    return listener
+
+
+async def _until_signal() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()

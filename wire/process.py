@@ -1,0 +1,66 @@
+"""How a tier's program starts: arguments, configuration, logging, event loop, exit status."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from wire.errors import ConfigError
+from wire.settings import load
+
+C = TypeVar("C")
+
+
+def run_tier(
+    section: str,
+    kind: type[C],
+    run: Callable[[C], Coroutine[Any, Any, None]],
+    argv: list[str] | None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+) -> int:
+    """Parse ``--config`` and ``--port``, load the configuration and run the tier.
+
+    Returns:
+        The exit status: 0 after a clean stop, 2 for a configuration that cannot be used.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {section}", description=f"Headwater {section}"
+    )
+    parser.add_argument("--config", type=Path, help="headwater.toml")
+    parser.add_argument("--port", type=int, help="port to listen on; 0: any free one")
+    given = parser.parse_args(argv)
+    configure_logging()
+    try:
+        config = load(
+            section, kind, file=given.config, environ=os.environ, overrides={"port": given.port}
+        )
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(run(config))
+    except ConfigError as error:
+        print(f"{section}: {error.message}", file=sys.stderr)  # noqa: T201 - before any log
+        return 2
+    return 0
+
+
+def configure_logging(level: int = logging.INFO) -> None:
+    """JSON lines on stderr, with level and UTC time."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,95 @@
+"""Configuration: one TOML file with a table per tier, the environment over it, the command line
+over both. Each tier parses it once into a frozen value.
+
+``HEADWATER_EDGE__CACHE_BYTES=1000`` sets ``cache_bytes`` in ``[edge]``; further ``__`` descend into
+nested tables. Values from the environment are text and are read as the field's type.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from wire.errors import ConfigError
+
+PREFIX = "HEADWATER_"
+T = TypeVar("T")
+
+
+def load(
+    section: str,
+    kind: type[T],
+    *,
+    file: Path | None,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, Any] | None = None,
+) -> T:
+    """The frozen configuration of a tier.
+
+    Args:
+        section: the TOML table, for example ``edge``.
+        kind: the frozen dataclass or struct to build.
+        file: the TOML file, or None for defaults only.
+        environ: usually ``os.environ``.
+        overrides: values from the command line; None values are skipped.
+
+    Raises:
+        ConfigError: unreadable file, unknown key, or a value of the wrong type, named by its path.
+    """
+    values = _from_file(section, file) if file is not None else {}
+    for path, text in _from_environment(section, environ):
+        _assign(values, path, text)
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            values[key] = value
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"configuration [{section}]: {error}") from error
+
+
+def _from_file(section: str, file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            tables = tomllib.load(stream)
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration {file}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"configuration {file} is not TOML: {error}") from error
+    table = tables.get(section, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"configuration {file}: [{section}] must be a table")
+    return table
+
+
+def _from_environment(section: str, environ: Mapping[str, str]) -> list[tuple[list[str], Any]]:
+    prefix = f"{PREFIX}{section.upper()}__"
+    return [
+        (name[len(prefix) :].lower().split("__"), _read(text))
+        for name, text in sorted(environ.items())
+        if name.startswith(prefix)
+    ]
+
+
+def _read(text: str) -> Any:
+    """Lists and tables are written as JSON; everything else stays text for the field to read."""
+    if text[:1] in "[{":
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise ConfigError(f"environment value is not JSON: {error}") from error
+    return text
+
+
+def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
+    for key in path[:-1]:
+        inner = values.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"configuration: {'.'.join(path)} goes below a value")
+        values = inner
+    values[path[-1]] = value

@@ -1,0 +1,38 @@
+"""What a worker tells its edge about itself: the heartbeat both sides must agree on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+WorkerState = Literal["booting", "ready", "draining", "failed"]
+
+
+class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One heartbeat. The edge forgets a worker whose heartbeats stop (``ttl_s``)."""
+
+    worker: str
+    """Stable name of the worker process."""
+    url: str
+    """Where the edge reaches it: ``http://host:port``, no path."""
+    model: str
+    channel: str
+    revision: str
+    """The revision that serves now; empty while booting."""
+    state: WorkerState
+    slots: int
+    """Requests the engine runs at once."""
+    busy: int
+    queue: int
+    """Requests waiting for a slot."""
+    ttl_s: float
+    reason: str = ""
+    """Why a load or roll failed; empty when all is well."""
+    boot: dict[str, float] = {}
+    """The boot waterfall: step → milliseconds."""
+
+
+def decode_report(body: bytes) -> WorkerReport:
+    """Read a heartbeat body. Raises ``msgspec.ValidationError`` on a wrong shape."""
+    return msgspec.json.decode(body, type=WorkerReport)
