@@ -6,8 +6,10 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +18,8 @@ import structlog
 from wire.errors import ConfigError
 from wire.settings import load
 
+LIFELINE = "HEADWATER_LIFELINE"
+"""Environment variable with the number of an inherited file descriptor."""
 C = TypeVar("C")
 
 
@@ -38,6 +42,7 @@ def run_tier(
     parser.add_argument("--port", type=int, help="port to listen on; 0: any free one")
     given = parser.parse_args(argv)
     configure_logging()
+    _watch_lifeline(os.environ)
     try:
         config = load(
             section, kind, file=given.config, environ=os.environ, overrides={"port": given.port}
@@ -48,6 +53,25 @@ def run_tier(
         print(f"{section}: {error.message}", file=sys.stderr)  # noqa: T201 - before any log
         return 2
     return 0
+
+
+def _watch_lifeline(environ: Mapping[str, str]) -> None:
+    """Stop when whoever started us is gone, however it went.
+
+    A launcher passes the reading end of a pipe whose other end it holds for life; the end of file
+    is then the launcher's death, and no process is left behind.
+    """
+    number = environ.get(LIFELINE)
+    if number is None:
+        return
+    descriptor = int(number)
+
+    def wait() -> None:
+        while os.read(descriptor, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()
 
 
 def configure_logging(level: int = logging.INFO) -> None:

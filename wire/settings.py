@@ -7,11 +7,12 @@ nested tables. Values from the environment are text and are read as the field's 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
@@ -47,10 +48,25 @@ def load(
     for key, value in (overrides or {}).items():
         if value is not None:
             values[key] = value
+    _refuse_unknown(kind, values, section)
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"configuration [{section}]: {error}") from error
+
+
+def _refuse_unknown(kind: Any, values: dict[str, Any], where: str) -> None:
+    """A misspelt key must not be a default in silence."""
+    kinds = get_type_hints(kind)
+    for key, value in values.items():
+        if key not in kinds:
+            raise ConfigError(f"configuration [{where}] has no key {key!r}; known: {_list(kinds)}")
+        if isinstance(value, dict) and dataclasses.is_dataclass(kinds[key]):
+            _refuse_unknown(kinds[key], value, f"{where}.{key}")
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _from_file(section: str, file: Path) -> dict[str, Any]:

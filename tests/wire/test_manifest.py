@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wire.chunk import MAX_CHUNK_BYTES, ChunkId, hash_chunk
+from wire.errors import ManifestInvalidError, NameInvalidError, NotFoundError
+from wire.manifest import (
+    FORMAT,
+    ChunkRef,
+    FileEntry,
+    Manifest,
+    build,
+    decode,
+    encode,
+    revision_of,
+)
+
+
+def entry(path: str = "model.gguf", parts: tuple[bytes, ...] = (b"abc", b"de")) -> FileEntry:
+    data = b"".join(parts)
+    return FileEntry(
+        path=path,
+        size=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        role="weights",
+        chunks=tuple(ChunkRef(hash_chunk(part), len(part)) for part in parts),
+    )
+
+
+def manifest(*files: FileEntry) -> Manifest:
+    return build("chat", files or (entry(),), {"general.name": "Chat"})
+
+
+@given(st.lists(st.lists(st.binary(min_size=1, max_size=9), max_size=4), min_size=1, max_size=4))
+def test_a_manifest_survives_its_bytes(files: list[list[bytes]]) -> None:
+    made = manifest(*(entry(f"f{i}", tuple(parts)) for i, parts in enumerate(files)))
+    data = encode(made)
+    assert decode(data, revision_of(data)) == made
+    assert encode(decode(data, revision_of(data))) == data
+
+
+def test_the_same_content_gives_the_same_revision() -> None:
+    one = build("chat", (entry(),), {"a": "1", "b": "2"})
+    two = build("chat", (entry(),), {"b": "2", "a": "1"})
+    assert revision_of(encode(one)) == revision_of(encode(two))
+
+
+def test_bytes_of_another_revision_are_refused() -> None:
+    data = encode(manifest())
+    with pytest.raises(ManifestInvalidError, match="not those of"):
+        decode(data, "0" * 64)
+
+
+@pytest.mark.parametrize("spoil", [b" ", b"\n"])
+def test_a_second_byte_form_is_refused(spoil: bytes) -> None:
+    data = encode(manifest()) + spoil
+    with pytest.raises(ManifestInvalidError, match="canonical"):
+        decode(data, revision_of(data))
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b"[" * 100_000, b"\xff"])
+def test_malformed_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(ManifestInvalidError):
+        decode(data, revision_of(data))
+
+
+def spoiled(**changes: Any) -> FileEntry:
+    return msgspec.structs.replace(entry(), **changes)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        (),
+        (entry(), entry()),
+        (spoiled(size=6),),
+        (spoiled(sha256="xyz"),),
+        (spoiled(chunks=(ChunkRef(ChunkId("0" * 63), 5),)),),
+        (spoiled(chunks=(ChunkRef(ChunkId("0" * 64), 0),), size=0),),
+        (spoiled(chunks=(ChunkRef(ChunkId("0" * 64), -5),), size=-5),),
+        (spoiled(chunks=(ChunkRef(ChunkId("0" * 64), MAX_CHUNK_BYTES + 1),)),),
+        (
+            spoiled(path="a", chunks=(ChunkRef(ChunkId("0" * 64), 5),)),
+            spoiled(path="b", chunks=(ChunkRef(ChunkId("0" * 64), 4),), size=4),
+        ),
+    ],
+)
+def test_inconsistent_manifests_are_refused(files: tuple[FileEntry, ...]) -> None:
+    with pytest.raises(ManifestInvalidError):
+        build("chat", files, {})
+    raw = Manifest(format=FORMAT, model="chat", files=files, metadata={})
+    with pytest.raises(ManifestInvalidError):
+        decode(encode(raw), revision_of(encode(raw)))
+
+
+@pytest.mark.parametrize("path", ["../x", "/x", "a/../../b", "a\0"])
+def test_a_file_cannot_leave_its_revision(path: str) -> None:
+    with pytest.raises(NameInvalidError):
+        build("chat", (spoiled(path=path),), {})
+
+
+def test_another_format_is_refused() -> None:
+    raw = Manifest(format="other/9", model="chat", files=(entry(),), metadata={})
+    with pytest.raises(ManifestInvalidError, match="format"):
+        decode(encode(raw), revision_of(encode(raw)))
+
+
+def test_places_and_lookups() -> None:
+    made = manifest(entry("a"), entry("b", (b"abc", b"xyz")))
+    assert [offset for offset, _ in made.file("b").placed()] == [0, 3]
+    assert len(made.chunk_refs()) == 3
+    assert made.size == 11
+    assert [e.path for e in made.by_role("weights")] == ["a", "b"]
+    with pytest.raises(NotFoundError):
+        made.file("c")

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wire import paths
+from wire.errors import NameInvalidError
+
+HOSTILE = [
+    "",
+    ".",
+    "..",
+    "../x",
+    "a/../b",
+    "/etc/passwd",
+    "a\0b",
+    "%2e%2e",
+    "a%2fb",
+    "a\\b",
+    "a\nb",
+    " a",
+    ".hidden",
+    "a..b",
+    "x" * 600,
+    "é",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("check", [paths.model_name, paths.channel_name, paths.file_path])
+def test_names_cannot_leave_their_place(check: Callable[[str], str], text: str) -> None:
+    with pytest.raises(NameInvalidError):
+        check(text)
+
+
+@pytest.mark.parametrize("text", ["chat-small", "a", "Llama-3.1_8B", "v1.2"])
+def test_usual_names_pass(text: str) -> None:
+    assert paths.model_name(text) == text
+    assert paths.channel_name(text) == text
+
+
+@pytest.mark.parametrize("text", ["model.gguf", "edge/tokenizer.json", "a b/c+d=e@f.bin"])
+def test_usual_file_paths_pass(text: str) -> None:
+    assert paths.file_path(text) == text
+
+
+@given(st.text(max_size=80))
+def test_a_file_path_that_passes_stays_below_its_folder(text: str) -> None:
+    try:
+        path = paths.file_path(text)
+    except NameInvalidError:
+        return
+    assert not path.startswith("/")
+    assert ".." not in path
+    assert "\0" not in path
+    assert "//" not in path
+
+
+def test_a_model_without_channel_means_stable() -> None:
+    assert paths.model_at_channel("chat") == ("chat", "stable")
+    assert paths.model_at_channel("chat@canary") == ("chat", "canary")
+    with pytest.raises(NameInvalidError):
+        paths.model_at_channel("chat@a@b")
+
+
+def test_a_revision_is_a_sha256() -> None:
+    assert paths.revision_id("a" * 64) == "a" * 64
+    with pytest.raises(NameInvalidError):
+        paths.revision_id("main")
+
+
+def test_error_answers_do_not_echo_the_name() -> None:
+    with pytest.raises(NameInvalidError) as caught:
+        paths.model_name("../../etc/shadow")
+    assert "shadow" not in caught.value.message

@@ -1,0 +1,44 @@
+"""Keeps a tier's trusted view up to date from a Source. A thin adapter over ``TrustStore``."""
+
+from __future__ import annotations
+
+import asyncio
+
+from wire.source import Source
+from wire.trust import TrustView
+from wire.trust_store import TrustStore
+
+
+class TrustClient:
+    """Fetches trust bundles and verifies them off the event loop.
+
+    Args:
+        source: where bundles come from; nothing it says is believed unverified.
+        store: the persisted, verified state.
+    """
+
+    def __init__(self, source: Source, store: TrustStore) -> None:
+        self._source = source
+        self._store = store
+        self._turn = asyncio.Lock()
+
+    @property
+    def view(self) -> TrustView | None:
+        """What was verified last, flagged where it has expired; None before the first time."""
+        return self._store.view
+
+    @property
+    def root_version(self) -> int:
+        """The newest root trusted here."""
+        return self._store.root_version
+
+    async def refresh(self) -> TrustView:
+        """Ask for news and verify them.
+
+        Raises:
+            SourceUnavailableError: the source is away; the old view holds.
+            TrustError: what it gave does not verify; the old view holds.
+        """
+        async with self._turn:
+            bundle = await self._source.trust_bundle(self._store.root_version)
+            return await asyncio.to_thread(self._store.update, bundle)
