@@ -36,20 +36,12 @@ from wire.paths import (
     revision_id,
     revision_key,
 )
-from wire.source import ChunkServer, Delivery, StoredChunk
+from wire.source import ChunkServer, Delivery, PointerState, StoredChunk
 from wire.trust_bundle import TrustLimits, decode_bundle, role_document
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 POINTER = "max-age=5, stale-while-revalidate=30, stale-if-error=86400"
 SHORT = "public, max-age=5, stale-while-revalidate=30, stale-if-error=86400"
-
-
-@dataclass(frozen=True, slots=True)
-class PointerState:
-    """How fresh a cached pointer is: its age in seconds and the Cache-Status parameters."""
-
-    age_s: float
-    cache_status: str
 
 
 class Counter(Protocol):

@@ -148,7 +148,10 @@ async def serve(
         ready_file: gets ``{"url", "pid"}`` once the socket listens.
         on_bound: told the URL before the file is written.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain_s)
+    # A client that leaves cancels its handler, which stops what it had set going.
+    runner = web.AppRunner(
+        app, access_log=None, shutdown_timeout=drain_s, handler_cancellation=True
+    )
     await runner.setup()
     try:
         bound = _listen(host, port, reuse_port=reuse_port)

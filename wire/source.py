@@ -90,6 +90,14 @@ class Delivery:
     cache_status: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class PointerState:
+    """How fresh a cached pointer is: its age in seconds and the Cache-Status parameters."""
+
+    age_s: float
+    cache_status: str
+
+
 class ChunkServer(Source, Protocol):
     """A Source that can hand a chunk to the HTTP routes without copying it."""
 

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
+from wire.errors import ConfigError
 from wire.source import Source
 from wire.trust import TrustView
 from wire.trust_store import TrustStore
+
+
+def open_trust(folder: Path, root_file: Path) -> TrustStore:
+    """The trusted state in ``folder``, anchored in a provisioned ``root.json``. Blocking.
+
+    Raises:
+        ConfigError: the root cannot be read or used.
+    """
+    try:
+        root = root_file.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the trust root {root_file}: {error.strerror}; copy root.json from the "
+            "publisher"
+        ) from error
+    return TrustStore(folder, root)
 
 
 class TrustClient:
