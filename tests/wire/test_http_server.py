@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import stat
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
+from prometheus_client import CollectorRegistry, Counter
+
+from tests.fakes.waiting import eventually
+from wire.errors import ConfigError, UnauthorizedError
+from wire.http_errors import error_middleware
+from wire.http_server import (
+    add_operations,
+    background,
+    read_token,
+    require_token,
+    serve,
+    write_atomically,
+)
+
+
+async def test_operations_tell_health_readiness_and_figures() -> None:
+    registry = CollectorRegistry()
+    Counter("things", "Things.", registry=registry).inc(3)
+    reason: list[str | None] = ["booting"]
+    app = web.Application(middlewares=[error_middleware()])
+    add_operations(app, ready=lambda: reason[0], registry=registry)
+    async with TestClient(TestServer(app)) as client:
+        assert (await client.get("/healthz")).status == 200
+        not_ready = await client.get("/readyz")
+        assert not_ready.status == 503
+        assert (await not_ready.json(content_type=None))["detail"] == "booting"
+        reason[0] = None
+        assert (await client.get("/readyz")).status == 200
+        assert "things_total 3.0" in await (await client.get("/metrics")).text()
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer wrong", "Basic right", "Bearer ríght"])
+def test_another_token_is_refused(header: str) -> None:
+    request = make_mocked_request("GET", "/", headers={"Authorization": header})
+    with pytest.raises(UnauthorizedError) as caught:
+        require_token(request, "right")
+    assert caught.value.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_the_token_passes() -> None:
+    require_token(make_mocked_request("GET", "/", headers={"Authorization": "Bearer t"}), "t")
+
+
+def test_a_token_file_must_be_private_and_not_empty(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_token(file)
+    write_atomically(file, b"secret\n")
+    assert read_token(file) == "secret"
+    file.chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        read_token(file)
+    file.chmod(0o600)
+    file.write_text("\n")
+    with pytest.raises(ConfigError, match="empty"):
+        read_token(file)
+
+
+def test_a_file_is_replaced_whole_and_private(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "ready.json"
+    write_atomically(file, b"old")
+    write_atomically(file, b"new")
+    assert file.read_bytes() == b"new"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert list(file.parent.iterdir()) == [file]
+
+
+async def test_a_server_announces_itself_and_stops_on_a_signal(tmp_path: Path) -> None:
+    ready = tmp_path / "ready.json"
+    app = web.Application()
+
+    async def hello(_request: web.Request) -> web.Response:
+        return web.Response(text="hi")
+
+    app.router.add_get("/", hello)
+    bound: list[str] = []
+
+    async def on_bound(url: str) -> None:
+        bound.append(url)
+        assert not ready.exists()
+
+    task = asyncio.create_task(
+        serve(app, host="127.0.0.1", port=0, ready_file=ready, drain_s=1, on_bound=on_bound)
+    )
+    await eventually(ready.exists)
+    url = json.loads(ready.read_text())["url"]
+    assert bound == [url]
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        assert await answer.text() == "hi"
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(task, 5)
+
+
+async def test_a_taken_port_is_named() -> None:
+    server = TestServer(web.Application())
+    async with server:
+        with pytest.raises(ConfigError, match=str(server.port)):
+            await serve(
+                web.Application(),
+                host="127.0.0.1",
+                port=server.port or 0,
+                ready_file=None,
+                drain_s=0,
+            )
+
+
+async def test_background_work_lives_as_long_as_the_application() -> None:
+    started, ended = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    app = web.Application()
+    app.cleanup_ctx.append(background("work", work))
+    async with TestClient(TestServer(app)):
+        await asyncio.wait_for(started.wait(), 5)
+        assert not ended.is_set()
+    assert ended.is_set()
