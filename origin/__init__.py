@@ -1,0 +1,1 @@
+"""Publishes, signs, stores and announces revisions."""

@@ -1,0 +1,141 @@
+"""The origin's administrative API: upload, publish, roll, purge, status. Bearer token on all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+from aiohttp import web
+
+from origin.announce import Publisher, describe
+from wire.chunk import MAX_CHUNK_BYTES, Chunk, chunk_id
+from wire.errors import ChunkMismatchError, RequestInvalidError, TooLargeError
+from wire.http_server import require_token
+from wire.paths import ADMIN, channel_name, model_name, revision_id
+
+T = TypeVar("T")
+
+
+class MissingQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Chunk ids a publisher is about to send."""
+
+    ids: list[str]
+
+
+class PublishRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The publisher's signed list of revisions, as the text that was signed."""
+
+    revisions: str
+
+
+class RollRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Point ``model@channel`` at ``revision``."""
+
+    model: str
+    channel: str
+    revision: str
+
+
+class PurgeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A surrogate key; ``hard``: take it down for good."""
+
+    key: str
+    hard: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminRoutes:
+    """The ``/admin`` paths of an origin."""
+
+    publisher: Publisher
+    token: str
+    max_body_bytes: int
+
+    def add_to(self, app: web.Application) -> None:
+        """Register the routes."""
+        router = app.router
+        router.add_get(f"{ADMIN}/status", self.status)
+        router.add_post(f"{ADMIN}/chunks/missing", self.missing)
+        router.add_put(f"{ADMIN}/chunks/{{id}}", self.put_chunk)
+        router.add_put(f"{ADMIN}/manifests/{{revision}}", self.put_manifest)
+        router.add_post(f"{ADMIN}/publish", self.publish)
+        router.add_post(f"{ADMIN}/roll", self.roll)
+        router.add_post(f"{ADMIN}/purge", self.purge)
+
+    async def status(self, request: web.Request) -> web.Response:
+        """Channels, revisions and the state of the trust metadata."""
+        require_token(request, self.token)
+        return _json(describe(self.publisher.repository))
+
+    async def missing(self, request: web.Request) -> web.Response:
+        """Which of these chunks the store lacks."""
+        query = await self._read(request, MissingQuery)
+        ids = [chunk_id(text) for text in query.ids]
+        return _json({"missing": await self.publisher.store.missing_chunks(ids)})
+
+    async def put_chunk(self, request: web.Request) -> web.Response:
+        """Store one chunk; its name must be true."""
+        require_token(request, self.token)
+        chunk = chunk_id(request.match_info["id"])
+        body = await _body(request, MAX_CHUNK_BYTES)
+        try:
+            verified = Chunk(chunk, body)
+        except ChunkMismatchError as error:
+            raise RequestInvalidError(error.message) from error
+        await self.publisher.store.put_chunk(verified)
+        return web.Response(status=204)
+
+    async def put_manifest(self, request: web.Request) -> web.Response:
+        """Store a manifest whose chunks are all here."""
+        require_token(request, self.token)
+        revision = revision_id(request.match_info["revision"])
+        body = await _body(request, self.max_body_bytes)
+        await self.publisher.store.put_manifest(revision, body)
+        return web.Response(status=204)
+
+    async def publish(self, request: web.Request) -> web.Response:
+        """Accept the publisher's signed revisions."""
+        wanted = await self._read(request, PublishRequest)
+        await self.publisher.publish(wanted.revisions.encode())
+        return _json(describe(self.publisher.repository))
+
+    async def roll(self, request: web.Request) -> web.Response:
+        """Move a channel."""
+        wanted = await self._read(request, RollRequest)
+        model, channel = model_name(wanted.model), channel_name(wanted.channel)
+        await self.publisher.roll(model, channel, revision_id(wanted.revision))
+        return _json(describe(self.publisher.repository))
+
+    async def purge(self, request: web.Request) -> web.Response:
+        """Invalidate a surrogate key."""
+        wanted = await self._read(request, PurgeRequest)
+        await self.publisher.purge(wanted.key, hard=wanted.hard)
+        return _json({"purged": wanted.key, "hard": wanted.hard})
+
+    async def _read(self, request: web.Request, kind: type[T]) -> T:
+        require_token(request, self.token)
+        body = await _body(request, self.max_body_bytes)
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise RequestInvalidError(f"request body: {error}") from error
+
+
+async def _body(request: web.Request, limit_bytes: int) -> bytes:
+    if (request.content_length or 0) > limit_bytes:
+        raise TooLargeError(f"body is over {limit_bytes} B")
+    parts, size = [], 0
+    async for part in request.content.iter_any():
+        size += len(part)
+        if size > limit_bytes:
+            raise TooLargeError(f"body is over {limit_bytes} B")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _json(value: object) -> web.Response:
+    headers = {"Cache-Control": "no-store"}
+    return web.Response(
+        body=msgspec.json.encode(value), content_type="application/json", headers=headers
+    )

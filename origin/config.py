@@ -1,0 +1,32 @@
+"""Configuration of an origin: table ``[origin]`` of headwater.toml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wire.http_events import EventsConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginConfig:
+    """Everything an origin can be told. Paths are relative to the working directory."""
+
+    host: str = "127.0.0.1"
+    port: int = 7400
+    """0: any free port."""
+    store: str = "origin-store"
+    """A folder, or the URL of a bucket."""
+    keys_dir: Path = Path("origin-keys")
+    """Holds ``online.key`` and ``root.json`` (made by ``headwater origin init``)."""
+    admin_token_file: Path = Path("admin-token")
+    ready_file: Path | None = None
+    """Written with the URL once the origin answers."""
+    io_threads: int = 8
+    max_admin_body_bytes: int = 64 * 1024 * 1024
+    """Largest body of an administrative request: a manifest or signed metadata."""
+    retimestamp_s: float = 3_600.0
+    """How often the timestamp is renewed, so that clients can tell a frozen origin."""
+    drain_s: float = 5.0
+    """How long running answers may take at shutdown."""
+    events: EventsConfig = field(default_factory=EventsConfig)

@@ -1,0 +1,32 @@
+"""Sets up a new origin: keys, the first root, an empty signed repository, an admin token."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+
+from origin.config import OriginConfig
+from origin.keys import init_keys
+from origin.store import ObjectStore
+from wire.errors import ConfigError
+from wire.http_server import write_atomically
+
+
+async def initialize(config: OriginConfig, passphrase: str) -> None:
+    """Make everything that an origin needs before its first start.
+
+    Args:
+        passphrase: encrypts the root key, which belongs offline afterwards.
+
+    Raises:
+        ConfigError: keys or a repository are there already; nothing was overwritten.
+    """
+    store = ObjectStore(config.store)
+    if await store.trust_documents():
+        raise ConfigError(f"the store {config.store} holds a signed repository already")
+    keys = await asyncio.to_thread(init_keys, config.keys_dir, passphrase, now=time.time())
+    await store.put_trust_documents(keys.repository.files)
+    if not config.admin_token_file.exists():
+        token = f"hwadm-{secrets.token_urlsafe(32)}"
+        await asyncio.to_thread(write_atomically, config.admin_token_file, token.encode())
