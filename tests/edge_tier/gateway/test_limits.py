@@ -1,0 +1,427 @@
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+)
+
+from edge_tier.gateway.limits import (
+    Limiter,
+    MemoryLimiter,
+    RateLimitedError,
+    TokensOverLimitError,
+    duration,
+    rate_headers,
+)
+from edge_tier.gateway.request import Caller, Limits, Reservation
+
+MakeCaller = Callable[..., Caller]
+
+
+async def admitted(limiter: Limiter, caller: Caller, tokens: int) -> bool:
+    try:
+        await limiter.reserve(caller, tokens)
+    except RateLimitedError:
+        return False
+    return True
+
+
+async def test_the_limit_passes_at_once_and_not_one_more(stage: Any, caller: MakeCaller) -> None:
+    acme = caller(requests=5)
+    passed = [await admitted(stage.limiter, acme, 1) for _ in range(6)]
+    assert passed == [True] * 5 + [False]
+
+
+async def test_requests_come_back_at_the_rate_of_the_limit(stage: Any, caller: MakeCaller) -> None:
+    acme = caller(requests=6)
+    for _ in range(6):
+        await stage.limiter.reserve(acme, 1)
+    stage.advance(10.5)
+    assert await admitted(stage.limiter, acme, 1)
+    assert not await admitted(stage.limiter, acme, 1)
+
+
+async def test_a_minute_fills_the_bucket_and_no_more(stage: Any, caller: MakeCaller) -> None:
+    acme = caller(tokens=60)
+    await stage.limiter.reserve(acme, 60)
+    stage.advance(3_600)
+    assert (await stage.limiter.reserve(acme, 60)).remaining_tokens == 0
+    assert not await admitted(stage.limiter, acme, 1)
+
+
+async def test_a_reservation_tells_what_is_left(stage: Any, caller: MakeCaller) -> None:
+    reservation = await stage.limiter.reserve(caller(requests=10, tokens=600), 150)
+    assert (reservation.key, reservation.tokens) == ("key00001", 150)
+    assert (reservation.limit_requests, reservation.remaining_requests) == (10, 9)
+    assert (reservation.limit_tokens, reservation.remaining_tokens) == (600, 450)
+    assert reservation.reset_requests_s == pytest.approx(6, abs=0.1)
+    assert reservation.reset_tokens_s == pytest.approx(15, abs=0.1)
+
+
+async def test_refused_for_tokens_costs_no_request(stage: Any, caller: MakeCaller) -> None:
+    acme = caller(requests=10, tokens=60)
+    await stage.limiter.reserve(acme, 40)
+    for _ in range(20):
+        assert not await admitted(stage.limiter, acme, 40)
+    assert (await stage.limiter.reserve(acme, 20)).remaining_requests == 8
+
+
+async def test_refused_for_requests_costs_no_tokens(stage: Any, caller: MakeCaller) -> None:
+    acme = caller(requests=2, tokens=60)
+    for _ in range(2):
+        await stage.limiter.reserve(acme, 15)
+    for _ in range(20):
+        assert not await admitted(stage.limiter, acme, 15)
+    stage.advance(30)
+    assert (await stage.limiter.reserve(acme, 60)).remaining_tokens == 0
+
+
+async def test_waiting_as_told_is_enough(stage: Any, caller: MakeCaller) -> None:
+    acme = caller(requests=100, tokens=90)
+    await stage.limiter.reserve(acme, 90)
+    with pytest.raises(RateLimitedError) as refused:
+        await stage.limiter.reserve(acme, 30)
+    wait_ms = int(refused.value.headers["retry-after-ms"])
+    assert 19_000 < wait_ms <= 20_000
+    stage.advance(wait_ms / 1e3)
+    assert await admitted(stage.limiter, acme, 30)
+
+
+async def test_a_refusal_names_the_limit_and_carries_every_header(
+    stage: Any, caller: MakeCaller
+) -> None:
+    acme = caller(requests=3, tokens=60)
+    await stage.limiter.reserve(acme, 50)
+    with pytest.raises(RateLimitedError, match=r"60 tokens per minute.* needs 40") as refused:
+        await stage.limiter.reserve(acme, 40)
+    error = refused.value
+    assert (error.status, error.code) == (429, "rate_limit_exceeded")
+    assert error.headers["Retry-After"] == "30"
+    assert error.headers["RateLimit-Policy"].startswith('"requests";q=3;w=60, "tokens";q=60;w=60')
+    assert re.fullmatch(
+        r'"requests";r=2;t=(19|20), "tokens";r=10;t=(49|50)', error.headers["RateLimit"]
+    )
+    assert error.headers["x-ratelimit-remaining-tokens"] == "10"
+
+
+async def test_what_was_not_used_comes_back(stage: Any, caller: MakeCaller) -> None:
+    acme = caller(requests=10, tokens=60)
+    first = await stage.limiter.reserve(acme, 60)
+    await stage.limiter.settle(first, 15)
+    second = await stage.limiter.reserve(acme, 45)
+    assert (second.remaining_tokens, second.remaining_requests) == (0, 8)
+
+
+async def test_settled_twice_refunds_once(stage: Any, caller: MakeCaller) -> None:
+    acme = caller(tokens=60)
+    first = await stage.limiter.reserve(acme, 25)
+    await stage.limiter.reserve(acme, 35)
+    await stage.limiter.settle(first, 0)
+    await stage.limiter.settle(first, 0)
+    assert (await stage.limiter.reserve(acme, 15)).remaining_tokens == 10
+
+
+async def test_settling_many_at_once_refunds_each_once(stage: Any, caller: MakeCaller) -> None:
+    acme = caller(tokens=60)
+    held = [await stage.limiter.reserve(acme, 6) for _ in range(10)]
+    await asyncio.gather(*(stage.limiter.settle(one, 3) for one in held * 3))
+    assert (await stage.limiter.reserve(acme, 30)).remaining_tokens == 0
+
+
+async def test_what_was_used_beyond_the_reservation_is_charged_too(
+    stage: Any, caller: MakeCaller
+) -> None:
+    acme = caller(tokens=60)
+    first = await stage.limiter.reserve(acme, 10)
+    await stage.limiter.settle(first, 40)
+    assert (await stage.limiter.reserve(acme, 5)).remaining_tokens == 15
+
+
+async def test_an_absurd_count_locks_nobody_out_for_long(stage: Any, caller: MakeCaller) -> None:
+    acme = caller(tokens=60)
+    first = await stage.limiter.reserve(acme, 10)
+    await stage.limiter.settle(first, 10**14)
+    stage.advance(59)
+    assert not await admitted(stage.limiter, acme, 1)
+    stage.advance(3)
+    assert await admitted(stage.limiter, acme, 1)
+
+
+async def test_a_held_reservation_is_no_way_to_save_up(stage: Any, caller: MakeCaller) -> None:
+    acme = caller(tokens=60)
+    held = await stage.limiter.reserve(acme, 60)
+    stage.advance(60)
+    await stage.limiter.reserve(acme, 60)
+    await stage.limiter.settle(held, 0)
+    assert not await admitted(stage.limiter, acme, 5)
+
+
+async def test_a_late_count_beyond_the_reservation_still_counts(
+    stage: Any, caller: MakeCaller
+) -> None:
+    acme = caller(tokens=60)
+    held = await stage.limiter.reserve(acme, 5)
+    stage.advance(120)
+    await stage.limiter.settle(held, 35)
+    assert (await stage.limiter.reserve(acme, 25)).remaining_tokens == 5
+
+
+async def test_more_than_a_full_bucket_is_refused_for_good(stage: Any, caller: MakeCaller) -> None:
+    acme = caller(requests=5, tokens=1_000)
+    with pytest.raises(TokensOverLimitError, match=r"needs 1001 tokens.*limit is 1000") as refused:
+        await stage.limiter.reserve(acme, 1_001)
+    assert refused.value.status == 413
+    assert "Retry-After" not in refused.value.headers
+    assert (await stage.limiter.reserve(acme, 1_000)).remaining_requests == 4
+
+
+async def test_without_limits_all_passes(stage: Any, caller: MakeCaller) -> None:
+    for _ in range(5):
+        reservation = await stage.limiter.reserve(caller(), 10**12)
+        await stage.limiter.settle(reservation, 10**13)
+    assert rate_headers(reservation) == {}
+
+
+async def test_a_limit_on_requests_alone_counts_no_tokens(stage: Any, caller: MakeCaller) -> None:
+    acme = caller(requests=2)
+    reservation = await stage.limiter.reserve(acme, 10**9)
+    await stage.limiter.settle(reservation, 10**10)
+    assert (await stage.limiter.reserve(acme, 10**9)).remaining_requests == 0
+    assert not await admitted(stage.limiter, acme, 0)
+
+
+async def test_callers_do_not_share_limits(stage: Any, caller: MakeCaller) -> None:
+    assert await admitted(stage.limiter, caller(requests=1, key_id="one1"), 1)
+    assert await admitted(stage.limiter, caller(requests=1, key_id="two2"), 1)
+    assert not await admitted(stage.limiter, caller(requests=1, key_id="one1"), 1)
+
+
+async def test_a_raised_limit_holds_at_once(stage: Any, caller: MakeCaller) -> None:
+    for _ in range(2):
+        await stage.limiter.reserve(caller(requests=2), 1)
+    assert not await admitted(stage.limiter, caller(requests=2), 1)
+    assert (await stage.limiter.reserve(caller(requests=5), 1)).remaining_requests == 2
+
+
+async def test_a_lifted_limit_leaves_no_debt(stage: Any, caller: MakeCaller) -> None:
+    await stage.limiter.reserve(caller(requests=1, tokens=60), 60)
+    assert await admitted(stage.limiter, caller(requests=0, tokens=120), 60)
+    assert await admitted(stage.limiter, caller(requests=1, tokens=0), 60)
+
+
+async def test_requests_come_back_while_tokens_are_settled(stage: Any, caller: MakeCaller) -> None:
+    acme = caller(requests=6, tokens=60)
+    held = [await stage.limiter.reserve(acme, 1) for _ in range(6)]
+    stage.advance(30)
+    for one in held:
+        await stage.limiter.settle(one, 0)
+    assert (await stage.limiter.reserve(acme, 1)).remaining_requests == 2
+
+
+async def test_200_at_once_never_overspend(stage: Any, caller: MakeCaller) -> None:
+    acme = caller(requests=100, tokens=60)
+    passed = await asyncio.gather(*(admitted(stage.limiter, acme, 1) for _ in range(200)))
+    assert sum(passed) == 60
+
+
+async def test_reservations_have_names_of_their_own(stage: Any, caller: MakeCaller) -> None:
+    made = [await stage.limiter.reserve(caller(tokens=100), 1) for _ in range(20)]
+    assert len({one.id for one in made}) == 20
+
+
+async def test_a_foreign_reservation_refunds_nothing(stage: Any, caller: MakeCaller) -> None:
+    acme = caller(tokens=60)
+    await stage.limiter.reserve(acme, 60)
+    foreign = await MemoryLimiter().reserve(acme, 60)
+    await stage.limiter.settle(foreign, 0)
+    assert not await admitted(stage.limiter, acme, 1)
+
+
+async def test_a_negative_number_of_tokens_is_a_bug(stage: Any, caller: MakeCaller) -> None:
+    with pytest.raises(ValueError, match="fewer than 0"):
+        await stage.limiter.reserve(caller(tokens=100), -1)
+
+
+async def test_closing_twice_is_fine(clock: Any) -> None:
+    limiter = MemoryLimiter(clock)
+    await limiter.aclose()
+    await limiter.aclose()
+
+
+async def test_the_caller_untouched_for_longest_is_forgotten(
+    clock: Any, caller: MakeCaller
+) -> None:
+    limiter = MemoryLimiter(clock, max_callers=2)
+    busy, idle, new = (caller(requests=1, key_id=name) for name in ("busy", "idle", "new1"))
+    await limiter.reserve(busy, 1)
+    await limiter.reserve(idle, 1)
+    clock.advance(60)
+    await limiter.reserve(busy, 1)
+    await limiter.reserve(new, 1)
+    assert not await admitted(limiter, busy, 1)
+    assert not await admitted(limiter, new, 1)
+    assert await admitted(limiter, idle, 1)
+
+
+async def test_open_reservations_are_bounded(clock: Any, caller: MakeCaller) -> None:
+    limiter = MemoryLimiter(clock, max_open=1)
+    first = await limiter.reserve(caller(tokens=100), 50)
+    second = await limiter.reserve(caller(tokens=100), 50)
+    await limiter.settle(first, 0)
+    assert not await admitted(limiter, caller(tokens=100), 50)
+    await limiter.settle(second, 0)
+    assert await admitted(limiter, caller(tokens=100), 50)
+
+
+class NaiveBucket:
+    """A token bucket as one would draw it: what is left, in fractions of a token."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.left = limit, Fraction(limit)
+
+    def refill(self, milliseconds: int) -> None:
+        self.left = min(Fraction(self.limit), self.left + self._gain(milliseconds))
+
+    def take(self, amount: int) -> bool:
+        if self.left < amount:
+            return False
+        self.left -= amount
+        return True
+
+    def undrained(self, missing: Fraction, milliseconds: int) -> Fraction:
+        return max(Fraction(0), missing - self._gain(milliseconds))
+
+    def _gain(self, milliseconds: int) -> Fraction:
+        return Fraction(self.limit * milliseconds, 60_000)
+
+
+class LimiterMachine(RuleBasedStateMachine):
+    """Any course of reserving, waiting and settling agrees with two naive token buckets."""
+
+    held = Bundle("held")
+
+    @initialize(requests=st.integers(1, 9), tokens=st.integers(1, 5_000))
+    def begin(self, requests: int, tokens: int) -> None:
+        self.runner = asyncio.Runner()
+        self.elapsed_ms = 0
+        self.limiter = MemoryLimiter(lambda: self.elapsed_ms / 1e3)
+        self.requests, self.tokens = NaiveBucket(requests), NaiveBucket(tokens)
+        self.used = 0
+        self.caller = Caller(
+            key_id="key1",
+            tenant="acme",
+            scopes=frozenset(),
+            limits=Limits(requests_per_minute=requests, tokens_per_minute=tokens),
+        )
+
+    def teardown(self) -> None:
+        self.runner.close()
+
+    @rule(milliseconds=st.integers(0, 90_000))
+    def wait(self, milliseconds: int) -> None:
+        self.elapsed_ms += milliseconds
+        self.requests.refill(milliseconds)
+        self.tokens.refill(milliseconds)
+
+    @rule(target=held, tokens=st.integers(0, 5_000))
+    def reserve(self, tokens: int) -> Any:
+        if tokens > self.tokens.limit:
+            with pytest.raises(TokensOverLimitError):
+                self.runner.run(self.limiter.reserve(self.caller, tokens))
+            return multiple()
+        if self.requests.left < 1 or self.tokens.left < tokens:
+            with pytest.raises(RateLimitedError):
+                self.runner.run(self.limiter.reserve(self.caller, tokens))
+            return multiple()
+        assert self.requests.take(1)
+        assert self.tokens.take(tokens)
+        made = self.runner.run(self.limiter.reserve(self.caller, tokens))
+        assert made.remaining_requests == self.requests.left // 1
+        assert made.remaining_tokens == self.tokens.left // 1
+        self.used += tokens
+        return made, self.tokens.limit - self.tokens.left, self.elapsed_ms
+
+    @rule(one=consumes(held), share=st.fractions(0, 1), times=st.integers(1, 3))
+    def settle_with_less(
+        self, one: tuple[Reservation, Fraction, int], share: Fraction, times: int
+    ) -> None:
+        made, missing, at_ms = one
+        used = int(made.tokens * share)
+        for _ in range(times):
+            self.runner.run(self.limiter.settle(made, used))
+        undrained = self.tokens.undrained(missing, self.elapsed_ms - at_ms)
+        refund = min(Fraction(made.tokens - used), undrained)
+        self.tokens.left = min(Fraction(self.tokens.limit), self.tokens.left + refund)
+        self.used -= made.tokens - used
+
+    @rule(one=consumes(held), extra=st.integers(1, 10_000))
+    def settle_with_more(self, one: tuple[Reservation, Fraction, int], extra: int) -> None:
+        self.runner.run(self.limiter.settle(one[0], one[0].tokens + extra))
+        deepest = min(self.tokens.left, Fraction(-self.tokens.limit))
+        self.tokens.left = max(self.tokens.left - extra, deepest)
+
+    @invariant()
+    def no_more_was_used_than_time_allowed(self) -> None:
+        if hasattr(self, "tokens"):
+            allowed = Fraction(self.tokens.limit * (60_000 + self.elapsed_ms), 60_000)
+            assert self.used <= allowed
+
+
+LimiterMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestLimiterAgainstNaiveBuckets = LimiterMachine.TestCase
+
+
+def test_headers_say_what_is_left_as_the_draft_and_openai_do() -> None:
+    state = Reservation(
+        id="",
+        key="k",
+        tokens=5,
+        limit_requests=600,
+        remaining_requests=599,
+        reset_requests_s=0.1,
+        limit_tokens=200_000,
+        remaining_tokens=150_000,
+        reset_tokens_s=15.0005,
+    )
+    assert rate_headers(state) == {
+        "RateLimit-Policy": '"requests";q=600;w=60, "tokens";q=200000;w=60;qu="tokens"',
+        "RateLimit": '"requests";r=599;t=1, "tokens";r=150000;t=16',
+        "x-ratelimit-limit-requests": "600",
+        "x-ratelimit-remaining-requests": "599",
+        "x-ratelimit-reset-requests": "100ms",
+        "x-ratelimit-limit-tokens": "200000",
+        "x-ratelimit-remaining-tokens": "150000",
+        "x-ratelimit-reset-tokens": "15.001s",
+    }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0ms"),
+        (0.012, "12ms"),
+        (0.0001, "1ms"),
+        (0.9995, "1s"),
+        (8.64, "8.64s"),
+        (60, "1m0s"),
+        (360, "6m0s"),
+        (3_723.5, "1h2m3.5s"),
+        (7_200, "2h0m0s"),
+    ],
+)
+def test_durations_are_written_as_openai_writes_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
