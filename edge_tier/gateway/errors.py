@@ -1,0 +1,33 @@
+"""The gateway's own errors: what a client of ``/v1`` can be told about backends."""
+
+from __future__ import annotations
+
+from wire.errors import HeadwaterError
+
+
+class UpstreamError(HeadwaterError):
+    """A backend could not be reached, broke off, or answered against HTTP."""
+
+    status = 502
+    code = "upstream_failed"
+
+
+class UpstreamRefusedError(HeadwaterError):
+    """A backend says that the request itself is at fault; another one would say the same."""
+
+    status = 400
+    code = "request_refused"
+
+
+class NoBackendError(HeadwaterError):
+    """Nothing that may serve this request is ready now."""
+
+    status = 503
+    code = "no_backend"
+
+
+class ModelsNotReadyError(HeadwaterError):
+    """The edge has no verified model yet: it has just started, or nothing is published."""
+
+    status = 503
+    code = "models_not_ready"

@@ -1,0 +1,378 @@
+"""A pool of HTTP/1.1 connections to one backend, written for streams of small events.
+
+This is a hot path: the parser calls straight back into whoever consumes the body, so a token event
+costs no task switch between the backend's socket and the client's. Requests are written by hand
+(method, path and headers are ours), answers are parsed by httptools, every size is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httptools
+
+from edge_tier.gateway.errors import UpstreamError
+from wire.errors import ConfigError
+
+Sink = Callable[[bytes], None]
+"""Gets each piece of the decoded body, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamConfig:
+    """Bounds of the connections to one backend."""
+
+    connect_timeout_s: float = 2.0
+    head_timeout_s: float = 120.0
+    """From the request to the answer's headers; prompt processing may take this long."""
+    idle_connections: int = 64
+    max_header_bytes: int = 32 * 1024
+    max_buffered_bytes: int = 256 * 1024
+    """Body held while nobody takes it, before the backend is told to wait."""
+
+
+class UpstreamPool:
+    """Kept-alive connections to ``http[s]://host[:port]``.
+
+    Args:
+        base_url: the backend; a path is kept as a prefix.
+        token: sent as bearer token; never logged.
+
+    Raises:
+        ConfigError: not such a URL.
+    """
+
+    def __init__(
+        self, base_url: str, *, token: str | None = None, config: UpstreamConfig | None = None
+    ) -> None:
+        parts = urlsplit(base_url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ConfigError(f"backend URL must be http[s]://host[:port], not {base_url!r}")
+        self.base_url = base_url
+        self._host = parts.hostname
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._port = parts.port or (443 if self._tls else 80)
+        self._config = config or UpstreamConfig()
+        self._idle: deque[_Connection] = deque()
+        self._closed = False
+        authorization = f"Authorization: Bearer {token}\r\n" if token else ""
+        self._prefix = parts.path.rstrip("/")
+        self._head = (
+            f" HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n{authorization}"
+            "Content-Type: application/json\r\nAccept-Encoding: identity\r\n"
+        ).encode("latin-1")
+
+    async def post(self, path: str, body: bytes, *, headers: bytes = b"") -> UpstreamResponse:
+        """POST a JSON body and wait for the answer's status and headers.
+
+        Args:
+            headers: further header lines, each ending in CRLF.
+
+        Raises:
+            UpstreamError: not reachable, too slow, or not HTTP.
+        """
+        target = f"{self._prefix}{path}".encode("latin-1")
+        length = str(len(body)).encode()
+        request = b"".join(
+            (b"POST ", target, self._head, headers, b"Content-Length: ", length, b"\r\n\r\n", body)
+        )
+        while True:
+            connection, fresh = await self._acquire()
+            response = UpstreamResponse(self, connection, self._config.max_buffered_bytes)
+            try:
+                connection.send(request, response)
+                async with asyncio.timeout(self._config.head_timeout_s):
+                    await response.headed
+            except UpstreamError:
+                response.close()
+                # The backend had closed an idle connection; the request never reached it.
+                if fresh or connection.heard:
+                    raise
+            except TimeoutError:
+                response.close()
+                raise UpstreamError(
+                    f"{self.base_url} sent no answer within {self._config.head_timeout_s} s"
+                ) from None
+            except BaseException:
+                response.close()
+                raise
+            else:
+                return response
+
+    def release(self, connection: _Connection) -> None:
+        """Take back a connection whose answer was read to the end."""
+        if self._closed or len(self._idle) >= self._config.idle_connections:
+            connection.abort()
+        else:
+            self._idle.append(connection)
+
+    async def aclose(self) -> None:
+        """Close the idle connections; those in use close when their answer ends."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().abort()
+
+    async def _acquire(self) -> tuple[_Connection, bool]:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable:
+                return connection, False
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._config.connect_timeout_s):
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(self._config.max_header_bytes),
+                    self._host,
+                    self._port,
+                    ssl=self._tls,
+                )
+        except (OSError, TimeoutError) as error:
+            why = str(error) or "timed out"
+            raise UpstreamError(f"cannot connect to {self.base_url}: {why}") from error
+        return connection, True
+
+
+class UpstreamResponse:
+    """One answer. Headers are there; the body is taken by :meth:`pump` or :meth:`read`.
+
+    Whoever got it calls :meth:`close`, which may be called twice: an answer that was not read to
+    its end takes its connection with it, so the backend notices at once that nobody listens.
+    """
+
+    def __init__(self, pool: UpstreamPool, connection: _Connection, max_buffered: int) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.headed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pool = pool
+        self._connection = connection
+        self._max_buffered = max_buffered
+        self._buffer: list[bytes] = []
+        self._buffered = 0
+        self._sink: Sink | None = None
+        self._ended = False
+        self._error: UpstreamError | None = None
+        self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._arrived: asyncio.Future[None] | None = None
+        self._closed = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the body has arrived whole."""
+        return self._ended
+
+    async def first(self) -> bytes:
+        """Wait for the first bytes of the body and leave them to be pumped; empty at its end.
+
+        Raises:
+            UpstreamError: the backend broke off before any.
+        """
+        while not self._buffer and not self._ended:
+            if self._error is not None:
+                raise self._error
+            self._arrived = asyncio.get_running_loop().create_future()
+            await self._arrived
+        return self._buffer[0] if self._buffer else b""
+
+    async def pump(self, sink: Sink) -> None:
+        """Give every piece of the body to ``sink`` as it arrives, until the end.
+
+        Raises:
+            UpstreamError: the backend broke off.
+        """
+        held, self._buffer, self._buffered = self._buffer, [], 0
+        self._sink = sink
+        for data in held:
+            sink(data)
+        self.resume()
+        if self._error is not None:
+            raise self._error
+        if not self._ended:
+            await self._finished
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            UpstreamError: broke off, or is over ``limit_bytes``.
+        """
+        parts: list[bytes] = []
+        size = 0
+
+        def take(data: bytes) -> None:
+            nonlocal size
+            size += len(data)
+            if size <= limit_bytes:
+                parts.append(data)
+            elif not self._ended:
+                self._connection.abort()  # there is no use in reading on
+
+        try:
+            await self.pump(take)
+        except UpstreamError:
+            if size <= limit_bytes:
+                raise
+        if size > limit_bytes:
+            raise UpstreamError(f"answer of the backend is over {limit_bytes} B")
+        return b"".join(parts)
+
+    def pause(self) -> None:
+        """Stop reading from the backend (the client is slower)."""
+        self._connection.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        self._connection.resume()
+
+    def close(self) -> None:
+        """Give the connection back, or cut it where the answer is not whole."""
+        if self._closed:
+            return
+        self._closed = True
+        for future in (self.headed, self._finished):
+            if not future.done():
+                future.cancel()
+            elif not future.cancelled():
+                future.exception()
+        self._connection.finish(self)
+        if self._ended and self._connection.usable:
+            self._pool.release(self._connection)
+        else:
+            self._connection.abort()
+
+    def on_head(self, status: int, headers: dict[str, str]) -> None:
+        """From the connection: status and headers."""
+        self.status, self.headers = status, headers
+        if not self.headed.done():
+            self.headed.set_result(None)
+
+    def on_data(self, data: bytes) -> None:
+        """From the connection: a piece of the body."""
+        if self._sink is not None:
+            self._sink(data)
+            return
+        self._buffer.append(data)
+        self._buffered += len(data)
+        if self._buffered > self._max_buffered:
+            self.pause()
+        self._wake()
+
+    def on_end(self) -> None:
+        """From the connection: the body is whole."""
+        self._ended = True
+        if not self._finished.done():
+            self._finished.set_result(None)
+        self._wake()
+
+    def fail(self, error: UpstreamError) -> None:
+        """End with an error; the first one counts."""
+        if self._ended or self._error is not None:
+            return
+        self._error = error
+        for future in (self.headed, self._finished):
+            if not future.done():
+                future.set_exception(error)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+
+class _Connection(asyncio.Protocol):
+    """One socket and its parser; serves one answer after the other."""
+
+    def __init__(self, max_header_bytes: int) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._max_header_bytes = max_header_bytes
+        self._parser = httptools.HttpResponseParser(self)
+        self._response: UpstreamResponse | None = None
+        self._headers: dict[str, str] = {}
+        self._header_bytes = 0
+        self._keep_alive = True
+        self.heard = False
+        """Whether any byte of the current answer arrived."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether another request may be sent."""
+        return self._keep_alive and self._transport is not None and not self._transport.is_closing()
+
+    def send(self, request: bytes, response: UpstreamResponse) -> None:
+        if self._transport is None or self._transport.is_closing():
+            raise UpstreamError("connection to the backend is closed")
+        self._response = response
+        self.heard = False
+        self._transport.write(request)
+
+    def finish(self, response: UpstreamResponse) -> None:
+        """The response is done with; late data belongs to nobody."""
+        if self._response is response:
+            self._response = None
+        self.resume()
+
+    def pause(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._fail(f"backend closed the connection{f': {exc}' if exc else ''}")
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        if self._response is None:
+            self.abort()  # bytes that no request asked for
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(f"backend does not speak HTTP: {error}")
+            self.abort()
+
+    # httptools callbacks
+
+    def on_message_begin(self) -> None:
+        self._headers = {}
+        self._header_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > self._max_header_bytes:
+            raise httptools.HttpParserError("headers are too large")
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self._keep_alive = self._parser.should_keep_alive()
+        if self._response is not None:
+            self._response.on_head(self._parser.get_status_code(), self._headers)
+
+    def on_body(self, data: bytes) -> None:
+        if self._response is not None:
+            self._response.on_data(data)
+
+    def on_message_complete(self) -> None:
+        if self._response is not None:
+            self._response.on_end()
+
+    def _fail(self, message: str) -> None:
+        if self._response is not None:
+            self._response.fail(UpstreamError(message))
