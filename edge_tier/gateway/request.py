@@ -104,14 +104,18 @@ class Sanitized(msgspec.Struct, frozen=True):
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):
-    """A rendered and tokenized prompt for one model."""
+    """A rendered and tokenized prompt for one model.
+
+    Where only the engine tokenizes exactly, ``ids`` is empty and ``estimate`` is what limits use.
+    """
 
     model: str
     revision: str
-    ids: tuple[int, ...]
+    ids: tuple[int, ...] = ()
+    estimate: int = 0
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.ids) or self.estimate
 
 
 class Complexity(msgspec.Struct, frozen=True):

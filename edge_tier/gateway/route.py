@@ -126,7 +126,7 @@ def _prefer(complexity: Complexity, hints: Hints, config: RouteConfig) -> tuple[
         return hints.prefer, [f"request prefers {hints.prefer}"]
     score, threshold = complexity.score, config.threshold
     if score >= threshold:
-        return "cloud", [f"complexity {score:.2f} ≥ {threshold:.2f}"]
+        return "cloud", [f"complexity {score:.2f} >= {threshold:.2f}"]
     return "worker", [f"complexity {score:.2f} < {threshold:.2f}"]
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import uvloop
 
 from edge_tier.gateway.errors import UpstreamError
 from edge_tier.gateway.upstream import UpstreamConfig, UpstreamPool
@@ -243,3 +244,29 @@ async def test_cancelling_the_wait_closes_the_connection(start: Start) -> None:
 def test_a_bad_backend_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError):
         UpstreamPool(url)
+
+
+def test_it_works_on_the_event_loop_that_the_edge_runs_on() -> None:
+    async def main() -> bytes:
+        ended = asyncio.Event()
+
+        async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_request(reader)
+            writer.write(whole(b"ok", "Connection: close\r\n"))
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+            ended.set()
+
+        server = await asyncio.start_server(handler, "127.0.0.1", 0)
+        pool = UpstreamPool(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        response = await pool.post("/", b"{}")
+        body = await response.read(10)
+        response.close()
+        await pool.aclose()
+        await ended.wait()
+        server.close()
+        await server.wait_closed()
+        return body
+
+    assert uvloop.run(main()) == b"ok"

@@ -1,0 +1,219 @@
+"""The prompt pipeline: what happens to a request before a backend may see it, in order.
+
+:meth:`Pipeline.admit` is the order; each stage is a function in a file of its own, takes values and
+returns new ones.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edge_tier.gateway.auth import Authenticator, require_model, require_scope
+from edge_tier.gateway.classify import classify
+from edge_tier.gateway.errors import ModelsNotReadyError
+from edge_tier.gateway.fleet import Fleet
+from edge_tier.gateway.limits import Limiter
+from edge_tier.gateway.models import LoadedModel, ModelDirectory
+from edge_tier.gateway.parse import ParseConfig, parse_chat, parse_completion
+from edge_tier.gateway.personal_data import DETECTORS
+from edge_tier.gateway.request import (
+    Caller,
+    Complexity,
+    Finding,
+    Plan,
+    Policy,
+    Prompt,
+    Reservation,
+    Sanitized,
+    Tokens,
+)
+from edge_tier.gateway.route import FleetView, Hints, RouteConfig, route
+from edge_tier.gateway.sanitize import CONTROL_LITERAL, sanitize
+from edge_tier.gateway.tokenize import Tokenizer
+from wire.errors import RequestInvalidError
+
+
+class Stopwatch:
+    """Milliseconds per stage, for ``Server-Timing`` (W3C Server Timing)."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._last = clock()
+        self.stages: list[tuple[str, float]] = []
+
+    def lap(self, stage: str) -> None:
+        """The time since the last lap belongs to ``stage``."""
+        now = self._clock()
+        self.stages.append((stage, (now - self._last) * 1e3))
+        self._last = now
+
+    def header(self) -> str:
+        """The header's value."""
+        return ", ".join(f"{name};dur={ms:.3f}" for name, ms in self.stages)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inbound:
+    """A request as it came in."""
+
+    kind: Literal["chat", "completion"]
+    authorization: str | None
+    body: bytes
+    hints: Hints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """A request that may go to a backend. Its reservation must be settled."""
+
+    caller: Caller
+    prompt: Prompt
+    as_text: Prompt
+    """For backends that render the template themselves: control literals in content are broken."""
+    findings: tuple[Finding, ...]
+    tokens: Tokens
+    complexity: Complexity
+    max_tokens: int
+    reservation: Reservation
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineConfig:
+    """What the pipeline allows, besides each stage's own bounds."""
+
+    default_max_tokens: int = 1_024
+    """Output tokens where the client names no number."""
+    parse: ParseConfig = field(default_factory=ParseConfig)
+    route: RouteConfig = field(default_factory=RouteConfig)
+
+
+class Pipeline:
+    """The stages with what they need. Holds no state of its own."""
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        *,
+        auth: Authenticator,
+        limiter: Limiter,
+        models: ModelDirectory,
+        fleet: Fleet,
+        cloud_models: Callable[[], tuple[frozenset[str], frozenset[str]]],
+    ) -> None:
+        self._config = config
+        self._auth = auth
+        self._limiter = limiter
+        self._models = models
+        self._fleet = fleet
+        self._cloud_models = cloud_models
+
+    async def admit(self, inbound: Inbound, watch: Stopwatch) -> Admitted:
+        """Authenticate → parse → sanitize → tokenize → classify → reserve → route.
+
+        Raises:
+            HeadwaterError: the request is refused; says by which rule. Nothing stays reserved.
+        """
+        caller = self.caller(inbound.authorization)
+        require_scope(caller, "chat")
+        watch.lap("auth")
+        parse = parse_chat if inbound.kind == "chat" else parse_completion
+        parsed = parse(inbound.body, self._config.parse)
+        watch.lap("parse")
+        require_model(caller, parsed.model)
+        model = await self._model(parsed.model)
+        clean = sanitize(parsed, caller.policy, literals=model.literals)
+        watch.lap("sanitize")
+        tokens = await model.tokenize(clean.prompt)
+        context = model.tokenizer.context_length
+        max_tokens = self._max_tokens(clean.prompt, caller, len(tokens), context)
+        watch.lap("tokenize")
+        complexity = classify(clean.prompt)
+        watch.lap("classify")
+        reservation = await self._limiter.reserve(caller, len(tokens) + max_tokens)
+        watch.lap("reserve")
+        try:
+            plan = route(
+                clean.prompt.model,
+                complexity,
+                caller.policy,
+                inbound.hints,
+                self.fleet_view(),
+                self._config.route,
+                private_findings=_must_not_leave(clean.findings, caller.policy),
+            )
+        except BaseException:
+            await self._limiter.settle(reservation, 0)
+            raise
+        watch.lap("route")
+        return Admitted(
+            caller=caller,
+            prompt=clean.prompt,
+            as_text=_as_text(clean, model.tokenizer),
+            findings=clean.findings,
+            tokens=tokens,
+            complexity=complexity,
+            max_tokens=max_tokens,
+            reservation=reservation,
+            plan=plan,
+        )
+
+    def caller(self, authorization: str | None) -> Caller:
+        """The first stage alone, for routes that carry no prompt."""
+        return self._auth.authenticate(authorization)
+
+    def fleet_view(self) -> FleetView:
+        """What can serve now."""
+        cloud_offered, cloud_ready = self._cloud_models()
+        local = frozenset(self._fleet.models())
+        return FleetView(
+            local=local,
+            cloud=cloud_ready,
+            offered=local | cloud_offered | frozenset(self._models.channels()),
+        )
+
+    async def _model(self, model: str) -> LoadedModel:
+        """The revision that the request will most likely meet.
+
+        A model without an edge bundle of its own (a foreign cloud model, an alias) is measured with
+        the local model's: its counts are then an estimate, and only limits use them.
+        """
+        channels = self._models.channels()
+        name = model if model in channels else self._config.route.local_model
+        revision = self._fleet.revision(name) or channels.get(name)
+        if revision is None:
+            raise ModelsNotReadyError(
+                f"model {name!r} is not published yet", headers={"Retry-After": "2"}
+            )
+        return await self._models.model(name, revision)
+
+    def _max_tokens(self, prompt: Prompt, caller: Caller, used: int, context: int) -> int:
+        allowed = caller.limits.max_output_tokens or context
+        if prompt.max_tokens is not None and prompt.max_tokens > allowed:
+            raise RequestInvalidError(
+                f"max_tokens {prompt.max_tokens} is over this key's limit of {allowed}"
+            )
+        room = context - used
+        if room < 1:
+            raise RequestInvalidError(
+                f"the prompt has {used} tokens and the context {context}; shorten the prompt"
+            )
+        wanted = prompt.max_tokens or min(self._config.default_max_tokens, allowed)
+        return min(wanted, room)
+
+
+_PERSONAL = frozenset(detector.kind for detector in DETECTORS)
+
+
+def _must_not_leave(findings: tuple[Finding, ...], policy: Policy) -> bool:
+    """Whether personal data or a secret still stands in the prompt."""
+    return policy.personal_data != "mask" and any(f.name in _PERSONAL for f in findings)
+
+
+def _as_text(clean: Sanitized, tokenizer: Tokenizer) -> Prompt:
+    if any(finding.name == CONTROL_LITERAL for finding in clean.findings):
+        return tokenizer.neutralize(clean.prompt)
+    return clean.prompt

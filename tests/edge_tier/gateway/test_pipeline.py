@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from edge_tier.gateway.pipeline import Inbound, PipelineConfig, Stopwatch
+from edge_tier.gateway.request import Limits
+from edge_tier.gateway.route import Hints
+from tests.fakes.clock import ManualClock
+from tests.fakes.gateway import MODEL, Gateway, gateway_in
+from wire.errors import HeadwaterError
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with gateway_in(tmp_path, PipelineConfig(default_max_tokens=50)) as made:
+        yield made
+
+
+def inbound(gateway: Gateway, key: str | None = None, **fields: object) -> Inbound:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]} | fields
+    return Inbound(
+        kind="chat",
+        authorization=f"Bearer {key or gateway.key}",
+        body=json.dumps(body).encode(),
+        hints=Hints(),
+    )
+
+
+def test_a_stopwatch_gives_each_stage_its_own_time() -> None:
+    clock = ManualClock()
+    watch = Stopwatch(clock)
+    clock.advance(0.001)
+    watch.lap("auth")
+    clock.advance(0.0025)
+    watch.lap("parse")
+    assert watch.header() == "auth;dur=1.000, parse;dur=2.500"
+
+
+async def test_an_admitted_request_has_everything(gateway: Gateway) -> None:
+    watch = Stopwatch()
+    admitted = await gateway.pipeline.admit(inbound(gateway), watch)
+    assert admitted.caller.tenant == "t"
+    assert admitted.tokens.revision == gateway.revision
+    assert admitted.max_tokens == 50
+    assert admitted.plan.steps[0].target == "worker"
+    assert admitted.reservation.tokens == len(admitted.tokens) + 50
+    assert [name for name, _ in watch.stages] == [
+        *("auth", "parse", "sanitize", "tokenize", "classify", "reserve", "route"),
+    ]
+
+
+async def test_the_answer_is_clamped_to_the_context(gateway: Gateway) -> None:
+    admitted = await gateway.pipeline.admit(inbound(gateway, max_tokens=4096), Stopwatch())
+    assert admitted.max_tokens == 2048 - len(admitted.tokens)
+
+
+async def test_a_request_that_cannot_be_routed_leaves_nothing_reserved(gateway: Gateway) -> None:
+    key = gateway.new_key(limits=Limits(tokens_per_minute=1000, max_output_tokens=900))
+    gateway.report(state="draining")
+    for _ in range(5):
+        with pytest.raises(HeadwaterError) as caught:
+            await gateway.pipeline.admit(inbound(gateway, key, max_tokens=900), Stopwatch())
+        assert caught.value.code == "no_route"
+
+
+async def test_an_edge_without_any_model_says_so(gateway: Gateway) -> None:
+    gateway.forget_models()
+    with pytest.raises(HeadwaterError) as caught:
+        await gateway.pipeline.admit(inbound(gateway), Stopwatch())
+    assert caught.value.code in {"models_not_ready", "trust_failed"}
