@@ -1,0 +1,32 @@
+"""``python -m edge_tier --config headwater.toml``: one edge, until SIGTERM."""
+
+from __future__ import annotations
+
+import uvloop
+
+from edge_tier.app import build_app
+from edge_tier.config import EdgeConfig
+from wire.http_server import serve
+from wire.process import run_tier
+
+
+async def run(config: EdgeConfig) -> None:
+    """Serve an edge until it is told to stop."""
+    app = await build_app(config)
+    await serve(
+        app,
+        host=config.host,
+        port=config.port,
+        ready_file=config.ready_file,
+        drain_s=config.drain_s,
+        reuse_port=config.reuse_port,
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status 0 after a clean stop, 2 for a configuration that cannot be used."""
+    return run_tier("edge", EdgeConfig, run, argv, uvloop.new_event_loop)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

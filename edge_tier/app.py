@@ -1,0 +1,77 @@
+"""Builds an edge from its configuration: the planes it was told to run, in one process."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from edge_tier.artifacts import ArtifactPlane
+from edge_tier.config import EdgeConfig
+from edge_tier.gateway.routes import openai_error
+from edge_tier.prompts import PromptPlane
+from wire.http_errors import error_middleware
+from wire.http_server import NO_STORE, add_operations, read_token, require_token
+from wire.paths import ADMIN
+
+
+async def build_app(config: EdgeConfig) -> web.Application:
+    """An edge ready to be served.
+
+    Raises:
+        ConfigError: a file, folder or URL cannot be used; says which and what to do.
+    """
+    receivers = ThreadPoolExecutor(config.receive_threads, thread_name_prefix="receive")
+    executor = ThreadPoolExecutor(config.io_threads, thread_name_prefix="edge-io")
+    registry = CollectorRegistry()
+    artifacts = await ArtifactPlane.open(config, receivers)
+    app = web.Application(
+        middlewares=[error_middleware({"/v1": openai_error})],
+        client_max_size=config.gateway.pipeline.parse.max_body_bytes + 1,
+    )
+    add_operations(app, ready=artifacts.not_ready, registry=registry)
+    artifacts.add_to(app, executor, registry)
+    prompts = None
+    if config.plane != "artifacts":
+        prompts = await PromptPlane.open(
+            config, artifacts.cache, lambda: artifacts.trust.view, registry
+        )
+        prompts.add_to(app)
+    _add_status(app, read_token(config.admin_token_file), artifacts, prompts)
+
+    async def release(_app: web.Application) -> None:
+        for pool in (receivers, executor):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    app.on_cleanup.append(release)
+    return app
+
+
+def _add_status(
+    app: web.Application, token: str, artifacts: ArtifactPlane, prompts: PromptPlane | None
+) -> None:
+    async def status(request: web.Request) -> web.Response:
+        require_token(request, token)
+        view = artifacts.trust.view
+        body = {
+            "cache": {
+                "degraded": artifacts.cache.degraded,
+                "requests": artifacts.cache.stats,
+                "store": artifacts.cache.store.stats,
+            },
+            "sources": artifacts.upstream.stats(),
+            "trust": {
+                "versions": dict(view.versions) if view else {},
+                "expired": view.expired if view else None,
+                "problem": artifacts.trust.problem,
+            },
+            "models": prompts.models.channels() if prompts else {},
+            "workers": prompts.fleet.workers() if prompts else [],
+        }
+        return web.Response(
+            body=msgspec.json.encode(body), content_type="application/json", headers=NO_STORE
+        )
+
+    app.router.add_get(f"{ADMIN}/status", status)

@@ -1,0 +1,317 @@
+"""The edge's cache: a source that keeps what passes through it.
+
+Chunks and manifests never change, so they are kept until they are evicted or taken down; channels
+and trust are pointers, revalidated (``pointers``). Concurrent misses share one fetch, which
+verifies, stores and only then answers, so that a slow reader is served from the file and memory
+stays bounded. Parameters of ``Cache-Status`` are those of RFC 9211.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from edge_tier.cache.budget import ByteBudget
+from edge_tier.cache.documents import DocumentStore
+from edge_tier.cache.freshness import FreshnessConfig
+from edge_tier.cache.pointers import Pointers
+from edge_tier.cache.purge import CHUNK_PREFIX, Effect, Purges
+from edge_tier.cache.store import ChunkStore
+from wire.channel import decode_pointer
+from wire.chunk import MAX_CHUNK_BYTES, Chunk, ChunkId
+from wire.errors import (
+    ChunkMismatchError,
+    GoneError,
+    ManifestInvalidError,
+    NotFoundError,
+    SourceUnavailableError,
+)
+from wire.manifest import MAX_MANIFEST_BYTES, revision_of
+from wire.paths import TRUST_KEY, channel_key, revision_key
+from wire.source import Delivery, PointerState, Source, StoredChunk
+from wire.sources.flights import Flights
+
+_TAKEDOWNS = "takedowns"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FillConfig:
+    """Bounds of filling the cache."""
+
+    fill_bytes_in_flight: int = 64 * 1024**2
+    """Chunks in memory between upstream and disk; each fetch may need ``MAX_CHUNK_BYTES``."""
+    attempts: int = 3
+    """Fetches for one crowd of waiters before all of them get the failure."""
+    freshness: FreshnessConfig = field(default_factory=FreshnessConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """What the cache did since its start. Chunks, unless named otherwise."""
+
+    hits: int = 0
+    hit_bytes: int = 0
+    misses: int = 0
+    collapsed: int = 0
+    """Misses that shared somebody else's fetch."""
+    fetched: int = 0
+    fetched_bytes: int = 0
+    mismatches: int = 0
+    """Fetches that brought other bytes than asked for."""
+    failures: int = 0
+    """Fetches that failed otherwise."""
+    manifest_hits: int = 0
+    manifest_misses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """What a fill brought: the file, the bytes, or both."""
+
+    stored: StoredChunk | None
+    chunk: Chunk | None
+    cache_status: str
+
+
+class CachingSource:
+    """A ``ChunkServer`` over an upstream and two folders. Call :meth:`start` first.
+
+    It owns all three and closes them. The trust bundle is always fetched for root version 0: that
+    one holds every root, so it serves every client, of whatever version, from one entry.
+
+    Args:
+        upstream: where misses go; usually ``Failover`` or ``Nearest``, which know a second source.
+        verify: raises a ``HeadwaterError`` (``TrustError``) on a bundle that must not be cached.
+        clock: seconds, monotonic.
+        wall_clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        upstream: Source,
+        store: ChunkStore,
+        documents: DocumentStore,
+        config: FillConfig,
+        *,
+        verify: Callable[[bytes], None],
+        name: str = "edge",
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._upstream = upstream
+        self._store = store
+        self._documents = documents
+        self._verify = verify
+        self._name = name
+        self._purges = Purges()
+        self._pointers = Pointers(
+            documents, self._purges, config.freshness, clock=clock, wall_clock=wall_clock
+        )
+        self._budget = ByteBudget(config.fill_bytes_in_flight)
+        self._fills: Flights[tuple[ChunkId, bool], _Filled] = Flights(
+            "fill", attempts=config.attempts
+        )
+        self._manifests: Flights[str, bytes] = Flights("manifest", attempts=config.attempts)
+        self._stats = CacheStats()
+        self._hits = 0
+        self._hit_bytes = 0
+
+    async def start(self) -> None:
+        """Take the folders; what was taken down in an earlier life stays down.
+
+        Raises:
+            ConfigError: a folder cannot be used.
+        """
+        await self._store.start()
+        await self._documents.start()
+        takedowns = await self._documents.get(_TAKEDOWNS)
+        if takedowns is not None:
+            await self._drop(self._purges.load(takedowns.body))
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def degraded(self) -> str:
+        """Why something could not be stored; empty while all is well."""
+        return self._store.degraded or self._documents.degraded
+
+    @property
+    def stats(self) -> CacheStats:
+        return replace(self._stats, hits=self._hits, hit_bytes=self._hit_bytes)
+
+    @property
+    def store(self) -> ChunkStore:
+        """The chunks at rest, for pins and figures."""
+        return self._store
+
+    def pointer_state(self, key: str) -> PointerState | None:
+        """The state of the pointer last given under this surrogate key."""
+        return self._pointers.state(key)
+
+    async def trust_bundle(self, root_version: int) -> bytes:  # noqa: ARG002
+        """The bundle with all roots, whatever ``root_version`` the client has."""
+        return await self._pointers.get(TRUST_KEY, self._fetch_trust, self._verify)
+
+    async def channel(self, model: str, channel: str) -> bytes:
+        return await self._pointers.get(
+            channel_key(model, channel),
+            lambda: self._upstream.channel(model, channel),
+            lambda body: _check_pointer(body, model, channel),
+        )
+
+    async def manifest(self, revision: str) -> bytes:
+        key = revision_key(revision)
+        self._refuse_gone(key)
+        document = await self._documents.get(key)
+        if document is not None:
+            self._refuse_gone(key)
+            self._count(manifest_hits=1)
+            return document.body
+        self._count(manifest_misses=1)
+        landed = await self._manifests.board(revision, lambda: self._fetch_manifest(revision))
+        return landed.value
+
+    async def chunk(self, id: ChunkId, *, revalidate: bool = False) -> Chunk:  # noqa: A002
+        key = _chunk_key(id)
+        self._refuse_gone(key)
+        if not revalidate:
+            chunk = await self._store.read(id)
+            if chunk is not None:
+                self._refuse_gone(key)
+                self._count_hit(len(chunk))
+                return chunk
+        filled, _ = await self._filled(id, revalidate)
+        if filled.chunk is not None:
+            return filled.chunk
+        return await self.chunk(id)  # our copy proved sound; read it
+
+    async def deliver(self, id: ChunkId, *, revalidate: bool = False) -> Delivery:  # noqa: A002
+        self._refuse_gone(_chunk_key(id))
+        if not revalidate and (stored := self._store.locate(id)) is not None:
+            self._count_hit(stored.size)
+            return Delivery(stored, "hit")
+        filled, status = await self._filled(id, revalidate)
+        body = filled.stored or filled.chunk
+        assert body is not None, "a fill brings a file or bytes"
+        return Delivery(body, status)
+
+    async def purge(self, keys: Iterable[str], *, hard: bool) -> Effect:
+        """Do what an event asks for: revalidate pointers, take chunks and revisions down (410)."""
+        effect = self._purges.apply(keys, hard=hard)
+        self._pointers.mark(effect.marked)
+        if effect.takes_down:
+            # Written down before anything is dropped, so a kill in between forgets neither.
+            await self._documents.put(_TAKEDOWNS, self._purges.gone())
+        await self._drop(effect)
+        return effect
+
+    async def aclose(self) -> None:
+        for flights in (self._fills, self._manifests):
+            await flights.aclose()
+        await self._pointers.aclose()
+        await self._upstream.aclose()
+        await self._store.aclose()
+        await self._documents.aclose()
+
+    async def _filled(self, id: ChunkId, revalidate: bool) -> tuple[_Filled, str]:  # noqa: A002
+        landed = await self._fills.board((id, revalidate), lambda: self._fill(id, revalidate))
+        status = landed.value.cache_status
+        if status.startswith("fwd"):
+            self._count(misses=1, collapsed=int(landed.collapsed))
+            status += "; collapsed" if landed.collapsed else ""
+        return landed.value, status
+
+    async def _fill(self, id: ChunkId, revalidate: bool) -> _Filled:  # noqa: A002
+        """Fetch, verify (in the Chunk), store. What is taken down meanwhile is not kept."""
+        if revalidate and await self._store.verify(id) and (sound := self._store.locate(id)):
+            return _Filled(sound, None, "hit; detail=verified")
+        lent = await self._budget.lend(MAX_CHUNK_BYTES)
+        try:
+            chunk = await self._fetch(id, revalidate)
+            surplus = max(0, lent - len(chunk))
+            self._budget.give_back(surplus)
+            lent -= surplus
+            self._refuse_gone(_chunk_key(id))
+            stored = await self._store.put(chunk)
+        finally:
+            self._budget.give_back(lent)
+        if self._purges.is_gone(_chunk_key(id)):
+            await self._store.drop(id)
+            self._refuse_gone(_chunk_key(id))
+        forwarded = "fwd=request" if revalidate else "fwd=uri-miss"
+        return _Filled(stored, chunk, forwarded + ("; stored" if stored else ""))
+
+    async def _fetch(self, id: ChunkId, revalidate: bool) -> Chunk:  # noqa: A002
+        try:
+            chunk = await self._upstream.chunk(id, revalidate=revalidate)
+        except ChunkMismatchError:
+            self._count(mismatches=1)
+            raise
+        except SourceUnavailableError:
+            self._count(failures=1)
+            raise
+        self._count(fetched=1, fetched_bytes=len(chunk))
+        return chunk
+
+    async def _fetch_trust(self) -> bytes:
+        try:
+            return await self._upstream.trust_bundle(0)
+        except NotFoundError as error:
+            if TRUST_KEY not in self._documents:
+                raise
+            # Trust cannot be taken back: an upstream that lost it must not make us lose it too.
+            raise SourceUnavailableError("upstream has no trust metadata any more") from error
+
+    async def _fetch_manifest(self, revision: str) -> bytes:
+        key = revision_key(revision)
+        body = await self._upstream.manifest(revision)
+        await asyncio.to_thread(_check_manifest, body, revision)
+        self._refuse_gone(key)
+        await self._documents.put(key, body)
+        if self._purges.is_gone(key):
+            await self._documents.remove(key)
+            self._refuse_gone(key)
+        return body
+
+    async def _drop(self, effect: Effect) -> None:
+        for key in effect.dropped_pointers:
+            await self._pointers.drop(key)
+        for revision in effect.dropped_revisions:
+            await self._documents.remove(revision_key(revision))
+        for id in effect.dropped_chunks:  # noqa: A001
+            await self._store.drop(id)
+
+    def _refuse_gone(self, key: str) -> None:
+        if self._purges.is_gone(key):
+            raise GoneError(f"{key} was taken down")
+
+    def _count_hit(self, size_bytes: int) -> None:
+        self._hits += 1
+        self._hit_bytes += size_bytes
+
+    def _count(self, **increments: int) -> None:
+        stats = self._stats
+        self._stats = replace(
+            stats, **{name: getattr(stats, name) + by for name, by in increments.items()}
+        )
+
+
+def _chunk_key(id: ChunkId) -> str:  # noqa: A002
+    return CHUNK_PREFIX + id
+
+
+def _check_manifest(body: bytes, revision: str) -> None:
+    if len(body) > MAX_MANIFEST_BYTES or revision_of(body) != revision:
+        raise ManifestInvalidError(f"upstream gave other bytes for the manifest of {revision}")
+
+
+def _check_pointer(body: bytes, model: str, channel: str) -> None:
+    pointer = decode_pointer(body)
+    if (pointer.model, pointer.channel) != (model, channel):
+        raise SourceUnavailableError(
+            f"upstream gave the pointer {pointer.model}@{pointer.channel} for {model}@{channel}"
+        )

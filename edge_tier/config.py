@@ -1,0 +1,89 @@
+"""Configuration of an edge: table ``[edge]`` of headwater.toml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from edge_tier.cache.documents import DocumentConfig
+from edge_tier.cache.freshness import FreshnessConfig
+from edge_tier.cache.store import StoreConfig
+from edge_tier.gateway.backends import CloudConfig
+from edge_tier.gateway.limits_redis import RedisLimits
+from edge_tier.gateway.models import ModelsConfig
+from edge_tier.gateway.pipeline import PipelineConfig
+from edge_tier.gateway.relay import RelayConfig
+from edge_tier.gateway.upstream import UpstreamConfig
+from wire.http_client import ClientConfig
+from wire.http_events import EventsConfig
+
+Plane = Literal["all", "artifacts", "prompts"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheConfig:
+    """The artifact plane."""
+
+    folder: Path = Path("edge-cache")
+    name: str = "headwater-edge"
+    """In ``Cache-Status``."""
+    store: StoreConfig = field(default_factory=StoreConfig)
+    documents: DocumentConfig = field(default_factory=DocumentConfig)
+    freshness: FreshnessConfig = field(default_factory=FreshnessConfig)
+    fill_bytes_in_flight: int = 64 * 1024 * 1024
+    """Bytes of chunks on their way from the origin at the same time, in memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """The prompt plane."""
+
+    keys_file: Path = Path("edge-keys.json")
+    pepper_file: Path = Path("edge-pepper")
+    """The secret under which API keys are hashed; made at the first start."""
+    redis_url: str = ""
+    """Shares limits between edge processes; empty: limits are this process's own."""
+    redis: RedisLimits = field(default_factory=RedisLimits)
+    max_answer_bytes: int = 16 * 1024 * 1024
+    """The largest answer that is not streamed."""
+    pipeline: PipelineConfig = field(default_factory=PipelineConfig)
+    cloud: CloudConfig = field(default_factory=CloudConfig)
+    models: ModelsConfig = field(default_factory=ModelsConfig)
+    relay: RelayConfig = field(default_factory=RelayConfig)
+    upstream: UpstreamConfig = field(default_factory=UpstreamConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeConfig:
+    """Everything an edge can be told. Paths are relative to the working directory."""
+
+    host: str = "127.0.0.1"
+    port: int = 7401
+    """0: any free port."""
+    plane: Plane = "all"
+    origins: tuple[str, ...] = ("http://127.0.0.1:7400",)
+    """Where misses go, nearest first by measurement: origins, or parent edges."""
+    origin_token_file: Path | None = None
+    trust_root: Path = Path("root.json")
+    """The publisher's root, provisioned out of band."""
+    trust_dir: Path = Path("edge-trust")
+    """What was verified, kept over restarts."""
+    refresh_s: float = 5.0
+    """How often pointers are revalidated without being told to."""
+    admin_token_file: Path = Path("admin-token")
+    worker_token_file: Path = Path("worker-token")
+    """Shared with this edge's workers, both ways."""
+    ready_file: Path | None = None
+    """Written with the URL once the edge answers."""
+    receive_threads: int = 8
+    """Chunks fetched from origins at the same time."""
+    io_threads: int = 8
+    drain_s: float = 10.0
+    """How long running streams may take at shutdown."""
+    reuse_port: bool = False
+    """Several processes on one port (SO_REUSEPORT)."""
+    client: ClientConfig = field(default_factory=ClientConfig)
+    events: EventsConfig = field(default_factory=EventsConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    gateway: GatewayConfig = field(default_factory=GatewayConfig)

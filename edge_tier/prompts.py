@@ -1,0 +1,123 @@
+"""Assembles the prompt plane of an edge."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from edge_tier.config import EdgeConfig, GatewayConfig
+from edge_tier.gateway.admin import GatewayAdmin
+from edge_tier.gateway.auth import KeyStore
+from edge_tier.gateway.backends import Backends, Cloud
+from edge_tier.gateway.fleet import Fleet
+from edge_tier.gateway.limits import Limiter, MemoryLimiter
+from edge_tier.gateway.limits_redis import RedisLimiter, connect
+from edge_tier.gateway.metrics import GatewayMetrics
+from edge_tier.gateway.models import ModelDirectory
+from edge_tier.gateway.pipeline import Pipeline
+from edge_tier.gateway.routes import GatewayRoutes
+from wire.http_server import read_token
+from wire.source import Source
+from wire.trust import TrustView
+
+
+class PromptPlane:
+    """The gateway with everything it needs. Reads of the artifact plane only signed bundles."""
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        *,
+        keys: KeyStore,
+        admin_token: str,
+        worker_token: str,
+        cloud_token: str | None,
+        source: Source,
+        view: Callable[[], TrustView | None],
+        registry: CollectorRegistry,
+    ) -> None:
+        gateway = config.gateway
+        self.fleet = Fleet(time.monotonic)
+        self.models = ModelDirectory(source, view, gateway.models)
+        self._cloud = Cloud(gateway.cloud, cloud_token, gateway.upstream)
+        self._limiter = _limiter(gateway)
+        self._backends = Backends(
+            self.fleet,
+            self._cloud,
+            self.models,
+            worker_token=worker_token,
+            upstream=gateway.upstream,
+        )
+        pipeline = Pipeline(
+            gateway.pipeline,
+            auth=keys,
+            limiter=self._limiter,
+            models=self.models,
+            fleet=self.fleet,
+            cloud_models=lambda: (self._cloud.offered, self._cloud.ready),
+        )
+        self._routes = GatewayRoutes(
+            pipeline=pipeline,
+            backends=self._backends,
+            models=self.models,
+            limiter=self._limiter,
+            metrics=GatewayMetrics(registry),
+            relay=gateway.relay,
+            aliases=gateway.pipeline.route.aliases,
+            max_answer_bytes=gateway.max_answer_bytes,
+        )
+        self._admin = GatewayAdmin(
+            fleet=self.fleet,
+            models=self.models,
+            keys=keys,
+            admin_token=admin_token,
+            worker_token=worker_token,
+        )
+
+    @classmethod
+    async def open(
+        cls,
+        config: EdgeConfig,
+        source: Source,
+        view: Callable[[], TrustView | None],
+        registry: CollectorRegistry,
+    ) -> PromptPlane:
+        """Read keys and tokens.
+
+        Raises:
+            ConfigError: a file cannot be used; says which.
+        """
+        gateway = config.gateway
+        token_file = gateway.cloud.token_file
+        return cls(
+            config,
+            keys=await asyncio.to_thread(KeyStore.open, gateway.keys_file, gateway.pepper_file),
+            admin_token=read_token(config.admin_token_file),
+            worker_token=read_token(config.worker_token_file),
+            cloud_token=read_token(Path(token_file)) if token_file else None,
+            source=source,
+            view=view,
+            registry=registry,
+        )
+
+    def add_to(self, app: web.Application) -> None:
+        """Register the routes; connections close with the application."""
+        self._routes.add_to(app)
+        self._admin.add_to(app)
+        app.on_cleanup.append(self._close)
+
+    async def _close(self, _app: web.Application) -> None:
+        await self._backends.aclose()
+        await self.models.aclose()
+        await self._limiter.aclose()
+
+
+def _limiter(config: GatewayConfig) -> Limiter:
+    if not config.redis_url:
+        return MemoryLimiter()
+    return RedisLimiter(connect(config.redis_url, config.redis), config.redis)
