@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from wire.errors import HeadwaterError
+from wire.paths import READYZ
 
 ErrorBody = Callable[[HeadwaterError], tuple[bytes, str]]
 """Body and content type of an error's answer."""
@@ -48,7 +49,7 @@ def error_middleware(
         try:
             return await handler(request)
         except HeadwaterError as error:
-            if error.status >= 500:
+            if error.status >= 500 and request.path != READYZ:
                 _log.warning("failed", path=request.path, code=error.code, detail=error.message)
             return error_response(error, _shape(request.path))
         except web.HTTPException as error:

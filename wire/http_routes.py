@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import MutableMapping
+import re
+from collections.abc import Callable, MutableMapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,7 +18,7 @@ from typing import Protocol
 from aiohttp import web
 
 from wire.chunk import Chunk, chunk_id
-from wire.errors import NameInvalidError
+from wire.errors import NameInvalidError, NotFoundError
 from wire.http_range import applies, etag_matches, parse_range
 from wire.http_sendfile import send_file
 from wire.manifest import FileEntry, Manifest, decode
@@ -42,6 +43,9 @@ from wire.trust_bundle import TrustLimits, decode_bundle, role_document
 IMMUTABLE = "public, max-age=31536000, immutable"
 POINTER = "max-age=5, stale-while-revalidate=30, stale-if-error=86400"
 SHORT = "public, max-age=5, stale-while-revalidate=30, stale-if-error=86400"
+ARTIFACTS = "/artifacts"
+_PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+=-]*")
+_DOCUMENT = re.compile(r"[0-9]{0,9}\.?[a-z]{1,32}\.json")
 
 
 class Counter(Protocol):
@@ -70,6 +74,8 @@ class ArtifactRoutes:
         cache_name: the name in ``Cache-Status``; None where the server is no cache.
         pointers: tells the age of cached pointers; None where nothing is cached.
         counter: told of every chunk and file served.
+        documents: gives a trust document by its file name, for stock clients of The Update
+            Framework; None: out of the current bundle.
     """
 
     server: ChunkServer
@@ -77,6 +83,7 @@ class ArtifactRoutes:
     cache_name: str | None = None
     pointers: PointerCache | None = None
     counter: Counter | None = None
+    documents: Callable[[str], bytes] | None = None
 
     def add_to(self, app: web.Application) -> None:
         """Register the routes."""
@@ -87,6 +94,7 @@ class ArtifactRoutes:
         router.add_get(CHANNELS + "/{model}/{channel}", self.channel)
         router.add_get(TRUST_BUNDLE, self.bundle)
         router.add_get(TRUST + "/{document}", self.role)
+        router.add_get(ARTIFACTS + "/{rest:.*}", self.unknown)
 
     async def chunk(self, request: web.Request) -> web.StreamResponse:
         """One chunk, immutable, with ranges."""
@@ -158,9 +166,22 @@ class ArtifactRoutes:
 
     async def role(self, request: web.Request) -> web.StreamResponse:
         """One TUF role file, named as the specification names it, for stock TUF clients."""
-        bundle = decode_bundle(await self.server.trust_bundle(0), TrustLimits())
-        data = role_document(bundle, request.match_info["document"])
+        name = request.match_info["document"]
+        if not _DOCUMENT.fullmatch(name):
+            raise NameInvalidError("a trust document is timestamp.json or VERSION.ROLE.json")
+        if self.documents is not None:
+            data = self.documents(name)
+        else:
+            bundle = decode_bundle(await self.server.trust_bundle(0), TrustLimits())
+            data = role_document(bundle, name)
         return self._pointer(request, data, TRUST_KEY, SHORT, "application/json")
+
+    async def unknown(self, request: web.Request) -> web.StreamResponse:
+        """No path of ours: 400 where it tries to climb, wherever it would lead; else 404."""
+        segments = request.match_info["rest"].split("/")
+        if not all(_PLAIN_SEGMENT.fullmatch(segment) for segment in segments):
+            raise NameInvalidError("a path of artifacts has plain segments and does not climb")
+        raise NotFoundError("no such artifact path")
 
     async def _manifest(self, revision: str) -> Manifest:
         data = await self.server.manifest(revision)

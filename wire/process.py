@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import structlog
 
 from wire.errors import ConfigError
@@ -74,6 +75,11 @@ def _watch_lifeline(environ: Mapping[str, str]) -> None:
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
 
 
+def _as_json(event: Any, **_: Any) -> bytes:
+    """A log line; what JSON does not know is shown as text. There is one per request."""
+    return msgspec.json.encode(event, enc_hook=str)
+
+
 def configure_logging(level: int = logging.INFO) -> None:
     """JSON lines on stderr, with level and UTC time."""
     structlog.configure(
@@ -82,9 +88,9 @@ def configure_logging(level: int = logging.INFO) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer(serializer=_as_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.BytesLoggerFactory(file=sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )

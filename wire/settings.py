@@ -50,7 +50,7 @@ def load(
             values[key] = value
     _refuse_unknown(kind, values, section)
     try:
-        return msgspec.convert(values, kind, strict=False)
+        return msgspec.convert(values, kind, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise ConfigError(f"configuration [{section}]: {error}") from error
 
@@ -67,6 +67,14 @@ def _refuse_unknown(kind: Any, values: dict[str, Any], where: str) -> None:
 
 def _list(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
+
+
+def _decode(kind: type[Any], value: Any) -> Any:
+    """What the files have no type for: paths are written as text. A ``TypeError`` becomes the
+    decoder's own error, with the place in the configuration."""
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise TypeError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
 
 
 def _from_file(section: str, file: Path) -> dict[str, Any]:

@@ -205,11 +205,14 @@ class RedisLimiter:
         return reserved(id, caller, tokens, debts)
 
     async def settle(self, reservation: Reservation, used_tokens: int) -> None:
-        """See ``Limiter``. A refund that Redis cannot take is lost: its debt drains by itself."""
+        """See ``Limiter``. A refund that Redis cannot take is lost: its debt drains by itself.
+
+        Once begun it is finished, also for a client that leaves just then.
+        """
         if not reservation.id.startswith(self._prefix):
             await self._lease.settle(reservation, used_tokens)
         elif reservation.limit_tokens:
-            await self._ask(
+            asked = self._ask(
                 _SETTLE,
                 *self._keys(reservation.key, reservation.id),
                 reservation.limit_requests,
@@ -217,6 +220,7 @@ class RedisLimiter:
                 reservation.tokens,
                 used_tokens,
             )
+            await asyncio.shield(asked)
 
     async def aclose(self) -> None:
         """See ``Limiter``."""

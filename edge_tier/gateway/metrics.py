@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeVar, cast
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.metrics import MetricWrapperBase
+
+M = TypeVar("M", Counter, Histogram)
 
 _TTFT_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -11,6 +16,7 @@ class GatewayMetrics:
     """Counts what the gateway did."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._children: dict[tuple[MetricWrapperBase, tuple[str, ...]], MetricWrapperBase] = {}
         self._answers = Counter(
             "headwater_gateway_answers",
             "Requests that a backend answered.",
@@ -37,14 +43,21 @@ class GatewayMetrics:
             registry=registry,
         )
 
+    def _bound(self, metric: M, *labels: str) -> M:
+        """A metric with its labels, looked up once: the library checks them anew every time."""
+        found = self._children.get((metric, labels))
+        if found is None:
+            found = self._children[metric, labels] = metric.labels(*labels)
+        return cast("M", found)
+
     def first_token(self, target: str, seconds: float) -> None:
         """A backend's first bytes arrived so long after the request."""
-        self._ttft.labels(target).observe(seconds)
+        self._bound(self._ttft, target).observe(seconds)
 
     def answered(self, target: str, outcome: str, tokens: int, fallbacks: int) -> None:
         """An answer ended: ``whole``, ``broken`` or ``failed``."""
-        self._answers.labels(target, outcome).inc()
-        self._tokens.labels(target).inc(tokens)
+        self._bound(self._answers, target, outcome).inc()
+        self._bound(self._tokens, target).inc(tokens)
         self._fallbacks.inc(fallbacks)
 
     def broken(self, target: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -186,8 +185,7 @@ class _Exchange:
                 opened.close()
                 self._log(opened, used, outcome)
         finally:
-            # Shielded: a client that leaves must still get its refund booked.
-            await asyncio.shield(self._routes.limiter.settle(admitted.reservation, used))
+            await self._routes.limiter.settle(admitted.reservation, used)
 
     async def _stream(self, opened: Opened, scan: StreamScan) -> web.StreamResponse:
         headers = self._headers(opened) | {
@@ -251,7 +249,7 @@ class _Exchange:
             score=round(admitted.complexity.score, 3),
             reasons=admitted.plan.reasons,
             findings=sorted({f.name for f in admitted.findings}),
-            timing=self._watch.header(),
+            ms={name: round(ms, 3) for name, ms in self._watch.stages},
         )
 
 
