@@ -1,0 +1,1 @@
+"""Pulls, loads, serves and swaps models on a GPU machine."""

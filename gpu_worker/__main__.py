@@ -1,0 +1,36 @@
+"""``python -m gpu_worker --config headwater.toml``: one worker, until SIGTERM."""
+
+from __future__ import annotations
+
+import uvloop
+
+from gpu_worker.app import WORKER, build_app
+from gpu_worker.config import WorkerConfig
+from wire.http_server import serve
+from wire.process import run_tier
+
+
+async def run(config: WorkerConfig) -> None:
+    """Serve a worker until it is told to stop."""
+    app = await build_app(config)
+
+    async def on_bound(url: str) -> None:
+        app[WORKER].bound(url)
+
+    await serve(
+        app,
+        host=config.host,
+        port=config.port,
+        ready_file=config.ready_file,
+        drain_s=config.drain_s,
+        on_bound=on_bound,
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status 0 after a clean stop, 2 for a configuration that cannot be used."""
+    return run_tier("worker", WorkerConfig, run, argv, uvloop.new_event_loop)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,159 @@
+"""Answers one request from whichever engine serves: slot, stream, response, and the count of it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+
+from gpu_worker.engine import Engine, Generation
+from gpu_worker.event_writer import ClientGoneError, EventWriter
+from gpu_worker.metrics import WorkerMetrics
+from gpu_worker.serving import Serving
+from gpu_worker.streaming import answer_stream, answer_whole
+from wire.chat import AnswerAccumulator, ChunkEncoder, Kind
+from wire.errors import HeadwaterError
+
+_log = structlog.get_logger("worker")
+
+DIGEST_HEADER = "x-model-digest"
+_ID_PREFIX: dict[Kind, str] = {"chat": "chatcmpl-", "completion": "cmpl-"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswersConfig:
+    """Timing of answers."""
+
+    ping_interval_s: float = 5.0
+    """Keep-alive comments while the first token is awaited."""
+    stall_timeout_s: float = 30.0
+    """A client that reads nothing for so long, with our buffer full, is dropped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A checked request: what to ask the engine, and in which form to answer."""
+
+    generation: Generation
+    kind: Kind
+    stream: bool
+    include_usage: bool
+    revision: str = ""
+    """The revision that token ids were made for; empty where any will do."""
+
+
+class RevisionChangedError(HeadwaterError):
+    """The prompt's token ids are for another revision; the answer says which one serves."""
+
+    status = 409
+    code = "revision_changed"
+
+
+class Answers:
+    """Answers requests.
+
+    Args:
+        clock: monotonic seconds.
+        wall: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        serving: Serving,
+        metrics: WorkerMetrics,
+        config: AnswersConfig,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._serving = serving
+        self._metrics = metrics
+        self._config = config
+        self._clock = clock
+        self._wall = wall
+
+    async def respond(self, request: web.Request, wanted: Wanted) -> web.StreamResponse:
+        """Wait for a slot and answer; the slot is free again when this returns or is cancelled.
+
+        Raises:
+            HeadwaterError: nothing of an answer has been sent.
+        """
+        began = self._clock()
+        try:
+            with await self._serving.acquire() as lease:
+                self._metrics.queued(self._clock() - began)
+                _check_revision(wanted, lease.engine)
+                if wanted.stream:
+                    return await self._streamed(request, wanted, lease.engine, began)
+                return await self._whole(wanted, lease.engine, began)
+        except HeadwaterError as error:
+            self._metrics.failed(error.code)
+            raise
+        except BaseException:
+            # The runner cancels us when the client leaves.
+            self._metrics.failed("client_gone")
+            raise
+
+    async def _whole(self, wanted: Wanted, engine: Engine, began: float) -> web.Response:
+        answer = AnswerAccumulator(*self._naming(wanted.kind, engine), wanted.kind)
+        stream = engine.stream(wanted.generation)
+        try:
+            finish = await answer_whole(stream, answer, lambda: self._first_token(began))
+        finally:
+            await stream.aclose()
+        self._metrics.done(finish, self._clock() - began)
+        return web.Response(
+            body=answer.body(), content_type="application/json", headers=_headers(engine)
+        )
+
+    async def _streamed(
+        self, request: web.Request, wanted: Wanted, engine: Engine, began: float
+    ) -> web.StreamResponse:
+        config = self._config
+        writer = EventWriter(request, _headers(engine), stall_timeout_s=config.stall_timeout_s)
+        stream = engine.stream(wanted.generation)
+        try:
+            finish = await answer_stream(
+                stream,
+                writer,
+                ChunkEncoder(*self._naming(wanted.kind, engine), wanted.kind),
+                lambda: self._first_token(began),
+                include_usage=wanted.include_usage,
+                ping_interval_s=config.ping_interval_s,
+            )
+        except ClientGoneError:
+            self._metrics.failed("client_gone")
+        except HeadwaterError as error:
+            if not writer.started:
+                raise
+            self._metrics.failed(error.code)
+            _log.warning("answer broke", code=error.code, detail=error.message)
+        else:
+            self._metrics.done(finish, self._clock() - began)
+        finally:
+            await stream.aclose()
+        return writer.response
+
+    def _naming(self, kind: Kind, engine: Engine) -> tuple[str, str, int]:
+        """Id, model and time of creation of an answer."""
+        return _ID_PREFIX[kind] + secrets.token_hex(12), engine.model, int(self._wall())
+
+    def _first_token(self, began: float) -> None:
+        self._metrics.first_token(self._clock() - began)
+
+
+def _check_revision(wanted: Wanted, engine: Engine) -> None:
+    """Token ids mean nothing to another vocabulary, and a roll may come while a request waits."""
+    if wanted.revision and wanted.revision != engine.revision:
+        raise RevisionChangedError(
+            f"the prompt is tokenized for {wanted.revision[:12]}; {engine.revision[:12]} serves",
+            headers={DIGEST_HEADER: engine.revision},
+        )
+
+
+def _headers(engine: Engine) -> dict[str, str]:
+    return {DIGEST_HEADER: engine.revision, "Cache-Control": "no-store"}

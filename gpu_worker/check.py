@@ -1,0 +1,51 @@
+"""The second look at a model before an engine may load it.
+
+The publisher has parsed the file and every byte was verified, but a worker trusts no other tier
+with its engine: what an engine will parse is parsed here first, within bounds (threats 1 to 3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from wire.errors import GGUFInvalidError, NotFoundError
+from wire.gguf import read_gguf
+from wire.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """What an engine is given: the weights, or the first file of split ones, and the size of all of
+    them in bytes."""
+
+    path: Path
+    size: int
+
+
+def check_model(manifest: Manifest, folder: Path) -> ModelFiles:
+    """Parse every file of weights within bounds. Blocking.
+
+    Args:
+        folder: where the revision stands.
+
+    Raises:
+        NotFoundError: the revision has no weights.
+        GGUFInvalidError: it must not be loaded; says why.
+    """
+    weights = manifest.by_role("weights")
+    if not weights:
+        raise NotFoundError(f"revision of {manifest.model} has no weights")
+    for entry in weights:
+        _check(folder / entry.path)
+    return ModelFiles(
+        folder / min(entry.path for entry in weights), sum(entry.size for entry in weights)
+    )
+
+
+def _check(path: Path) -> None:
+    try:
+        with path.open("rb") as stream:
+            read_gguf(stream, path.stat().st_size)
+    except OSError as error:
+        raise GGUFInvalidError(f"cannot read {path.name}: {error.strerror}") from error

@@ -1,0 +1,338 @@
+"""Revisions on a worker's disk: whole ones, and those still being pulled.
+
+``MODEL/REVISION/`` holds a whole revision with its ``.manifest.json``; it appears by one rename.
+``MODEL/.partial-REVISION/`` holds its files at full length and a bitmap of the chunks written so
+far. The bitmap is a claim, not a proof: after a crash every claimed chunk is hashed again before it
+counts, so neither a kill nor a power cut can smuggle a torn chunk into a model. The bitmap is also
+the lock: who has it locked puts the revision together, and the kernel lets go when a process dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gpu_worker.errors import BusyError, DiskError, DiskFullError
+from wire.chunk import Buffer, ChunkId, hash_chunk
+from wire.errors import ManifestInvalidError
+from wire.manifest import ChunkRef, Manifest, decode
+from wire.paths import model_name, revision_id
+
+MANIFEST = ".manifest.json"
+"""Begins with a dot, as no file of a revision can."""
+BITMAP = ".chunks"
+_PARTIAL = ".partial-"
+
+
+class ModelFolder:
+    """All revisions of all models below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, model: str, revision: str) -> Path:
+        """Where a whole revision stands (or will)."""
+        return self.root / model_name(model) / revision_id(revision)
+
+    def partial(self, model: str, revision: str) -> Path:
+        """Where a revision is put together."""
+        return self.root / model_name(model) / f"{_PARTIAL}{revision_id(revision)}"
+
+    def manifest(self, model: str, revision: str) -> Manifest | None:
+        """The manifest of a whole revision, checked; None where it is not here, or where a file of
+        it has been lost or cut since."""
+        folder = self.path(model, revision)
+        try:
+            manifest = decode((folder / MANIFEST).read_bytes(), revision)
+            sizes = [(folder / entry.path).stat().st_size for entry in manifest.files]
+        except (OSError, ManifestInvalidError):
+            return None
+        return manifest if sizes == [entry.size for entry in manifest.files] else None
+
+    def revisions(self, model: str) -> list[str]:
+        """Whole revisions of a model, the newest last."""
+        folder = self.root / model_name(model)
+        found = [p for p in folder.glob(f"*/{MANIFEST}") if not p.parent.name.startswith(".")]
+        return [p.parent.name for p in sorted(found, key=lambda p: p.stat().st_mtime_ns)]
+
+    def keep_only(self, model: str, keep: set[str]) -> None:
+        """Remove every other revision of the model, whole or partial, but not under the hands of
+        somebody who is pulling it."""
+        folder = self.root / model_name(model)
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name.removeprefix(_PARTIAL) not in keep and not _is_locked(path / BITMAP):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+class PartialRevision:
+    """A revision being put together: chunks are written at their places, in any order.
+
+    Blocking; call it from worker threads, after :meth:`open`. Different chunks may be written at
+    the same time. ``close`` may be called at any time: who is still writing finishes first.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self._manifest = manifest
+        self._order = {chunk: i for i, chunk in enumerate(manifest.chunk_refs())}
+        self._places = _places(manifest)
+        self._files: dict[str, int] = {}
+        self._bitmap = -1
+        self._guard = threading.Lock()
+        self._users = 0
+        self._closed = False
+
+    def open(self) -> None:
+        """Take the folder and lay out the files at full length.
+
+        Raises:
+            BusyError: somebody else has it.
+            DiskFullError: the revision does not fit.
+        """
+        with self._use():
+            self._bitmap = _lock(self.folder / BITMAP)
+            self._check_space()
+            for entry in self._manifest.files:
+                self._files[entry.path] = _open(self.folder / entry.path, entry.size)
+
+    def resume(self) -> set[ChunkId]:
+        """The chunks already here, each hashed again."""
+        with self._use():
+            claimed = os.pread(self._bitmap, len(self._order), 0)
+            return {
+                chunk
+                for chunk, i in self._order.items()
+                if i < len(claimed) and claimed[i] == 1 and self._holds(chunk)
+            }
+
+    def write(self, chunk: ChunkId, data: Buffer) -> None:
+        """Write a verified chunk wherever it belongs, then claim it.
+
+        Raises:
+            ManifestInvalidError: it has another size than the manifest says, so that it would
+                reach over its place.
+            DiskFullError, DiskError: it could not be written.
+        """
+        with self._use():
+            for path, offset, size in self._places[chunk]:
+                if len(data) != size:
+                    raise ManifestInvalidError(
+                        f"chunk {chunk} has {len(data)} B; its manifest says {size} B"
+                    )
+                _write_all(self._files[path], memoryview(data), offset)
+            self._claim(chunk)
+
+    def copy(self, chunk: ChunkId, source: Path, offset: int) -> bool:
+        """Copy a chunk from a file on the same disk; reflinked where the file system can.
+
+        Returns:
+            False where the bytes there are not the chunk's (any more).
+        """
+        with self._use():
+            try:
+                self._copy(chunk, source, offset)
+            except OSError:
+                return False
+            if not self._holds(chunk):
+                return False
+            self._claim(chunk)
+            return True
+
+    def commit(self, final: Path, manifest_bytes: bytes) -> None:
+        """Flush everything and make the revision appear whole at ``final``.
+
+        The claims go last: a crash before the rename leaves a partial revision that knows what it
+        has.
+        """
+        with self._use():
+            for handle in self._files.values():
+                os.fsync(handle)
+            with (self.folder / MANIFEST).open("wb") as stream:
+                stream.write(manifest_bytes)
+                stream.flush()
+                os.fsync(stream.fileno())
+            for folder, _, _ in os.walk(self.folder):
+                _sync_folder(Path(folder))
+            if final.exists():
+                shutil.rmtree(final)
+            self.folder.rename(final)
+            _sync_folder(final.parent)
+            (final / BITMAP).unlink()
+
+    def discard(self) -> None:
+        """Remove the folder: the revision is whole already."""
+        with self._use():
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Close the files and let go of the folder; may be called twice."""
+        with self._guard:
+            self._closed = True
+            if self._users == 0:
+                self._close_all()
+
+    @contextmanager
+    def _use(self) -> Iterator[None]:
+        """Keep the files open while a thread works on them. A number of a closed file would soon be
+        the number of another one, and a late write would go there."""
+        self._enter()
+        try:
+            yield
+        except OSError as error:
+            raise disk_error(self.folder, error) from error
+        finally:
+            self._leave()
+
+    def _enter(self) -> None:
+        with self._guard:
+            if self._closed:
+                raise DiskError(f"{self.folder} was closed")
+            self._users += 1
+
+    def _leave(self) -> None:
+        with self._guard:
+            self._users -= 1
+            if self._closed and self._users == 0:
+                self._close_all()
+
+    def _close_all(self) -> None:
+        for handle in self._files.values():
+            os.close(handle)
+        self._files.clear()
+        if self._bitmap >= 0:
+            os.close(self._bitmap)
+            self._bitmap = -1
+
+    def _holds(self, chunk: ChunkId) -> bool:
+        """Whether the bytes at the chunk's places are the chunk's."""
+        return all(
+            hash_chunk(os.pread(self._files[path], size, offset)) == chunk
+            for path, offset, size in self._places[chunk]
+        )
+
+    def _copy(self, chunk: ChunkId, source: Path, offset: int) -> None:
+        handle = os.open(source, os.O_RDONLY)
+        try:
+            for path, at, size in self._places[chunk]:
+                _copy_range(handle, self._files[path], offset, at, size)
+        finally:
+            os.close(handle)
+
+    def _claim(self, chunk: ChunkId) -> None:
+        os.pwrite(self._bitmap, b"\x01", self._order[chunk])
+
+    def _check_space(self) -> None:
+        used = sum(p.stat().st_blocks * 512 for p in self.folder.rglob("*") if p.is_file())
+        disk = os.statvfs(self.folder)
+        available = disk.f_bavail * disk.f_frsize
+        needed = self._manifest.size - used
+        if needed > available:
+            raise DiskFullError(
+                f"{self.folder} needs {needed} B more and the disk has {available} B free; "
+                "remove old models or mount a larger disk"
+            )
+
+
+def locate_chunks(manifest: Manifest, folder: Path) -> Iterator[tuple[ChunkRef, Path, int]]:
+    """Every chunk of a whole revision with its file and offset (bytes)."""
+    for entry in manifest.files:
+        for offset, ref in entry.placed():
+            yield ref, folder / entry.path, offset
+
+
+def _places(manifest: Manifest) -> dict[ChunkId, list[tuple[str, int, int]]]:
+    places: dict[ChunkId, list[tuple[str, int, int]]] = {}
+    for entry in manifest.files:
+        for offset, ref in entry.placed():
+            places.setdefault(ref.id, []).append((entry.path, offset, ref.size))
+    return places
+
+
+def _lock(path: Path) -> int:
+    """Open and lock a bitmap, which is made where it is missing. The one that was locked may have
+    moved away with its folder, because whoever had it before was done; then it is made anew."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise BusyError(f"{path.parent} is being pulled by somebody else") from error
+        except BaseException:
+            os.close(handle)
+            raise
+        if _is_still(path, handle):
+            return handle
+        os.close(handle)
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _open(path: Path, size: int) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        if os.fstat(handle).st_size != size:
+            os.ftruncate(handle, size)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def disk_error(folder: Path, error: OSError) -> DiskError:
+    """What the operating system said of a folder of models, as our error."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return DiskFullError(
+            f"{folder}: {error.strerror}; remove old models or mount a larger disk"
+        )
+    return DiskError(f"{folder}: {error.strerror or type(error).__name__}")
+
+
+def _write_all(handle: int, data: memoryview, offset: int) -> None:
+    while data:
+        written = os.pwrite(handle, data, offset)
+        data, offset = data[written:], offset + written
+
+
+def _copy_range(source: int, target: int, offset: int, at: int, size: int) -> None:
+    while size > 0:
+        try:
+            copied = os.copy_file_range(source, target, size, offset, at)
+        except OSError:
+            # Not every pair of file systems supports it; the bytes are what matters.
+            copied = os.pwrite(target, os.pread(source, min(size, 1 << 20), offset), at)
+        if copied == 0:
+            raise OSError("seed file is shorter than its manifest says")
+        size, offset, at = size - copied, offset + copied, at + copied
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

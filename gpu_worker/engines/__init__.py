@@ -1,0 +1,1 @@
+"""Engines a worker can drive, a file each."""

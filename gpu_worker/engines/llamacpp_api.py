@@ -1,0 +1,245 @@
+"""What is said to llama.cpp's HTTP API and what it answers, sans-IO.
+
+Its API is described in llama.cpp's ``tools/server/README.md``; fields were checked against the
+server itself (xllamacpp 2026.10). Unknown fields of an answer are ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from gpu_worker.engine import (
+    ContextLengthError,
+    EngineBrokenError,
+    EngineError,
+    EngineRefusedError,
+    EngineUnavailableError,
+    Finish,
+    Generation,
+    Message,
+    Sampling,
+    Token,
+    TokenEvent,
+)
+from gpu_worker.engines.event_stream import Decode
+from wire.chat import DONE_DATA, FinishReason, TokenLogprob
+
+T = TypeVar("T")
+_DONE_BYTES = DONE_DATA.encode()
+_FINISH_FIELDS = ("stop", "stop_type", "tokens_evaluated", "tokens_predicted", "timings", "content")
+"""The last event would otherwise repeat the prompt and all settings."""
+
+
+class SlotState(msgspec.Struct, frozen=True):
+    """An entry of ``GET /slots``."""
+
+    is_processing: bool
+
+
+class Tokenized(msgspec.Struct, frozen=True):
+    """The answer of ``POST /tokenize``."""
+
+    tokens: list[int]
+
+
+class _Timings(msgspec.Struct, frozen=True):
+    cache_n: int = 0
+    prompt_ms: float = 0.0
+    predicted_ms: float = 0.0
+
+
+class _Fault(msgspec.Struct, frozen=True):
+    message: str = ""
+    type: str = ""
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    error: _Fault = _Fault()
+
+
+class _Native(msgspec.Struct, frozen=True):
+    """An event of ``/completion``; the last one has ``stop``."""
+
+    content: str = ""
+    stop: bool = False
+    completion_probabilities: list[TokenLogprob] | None = None
+    stop_type: str = ""
+    tokens_evaluated: int = 0
+    tokens_predicted: int = 0
+    timings: _Timings = _Timings()
+    error: _Fault | None = None
+
+
+class _Delta(msgspec.Struct, frozen=True):
+    content: str | None = None
+
+
+class _Logprobs(msgspec.Struct, frozen=True):
+    content: list[TokenLogprob] | None = None
+
+
+class _Choice(msgspec.Struct, frozen=True):
+    delta: _Delta = _Delta()
+    logprobs: _Logprobs | None = None
+    finish_reason: FinishReason | None = None
+
+
+class _Usage(msgspec.Struct, frozen=True):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Chat(msgspec.Struct, frozen=True):
+    """An event of ``/v1/chat/completions``; the finish reason comes before the usage."""
+
+    choices: tuple[_Choice, ...] = ()
+    usage: _Usage | None = None
+    timings: _Timings = _Timings()
+    error: _Fault | None = None
+
+
+_decode_native = msgspec.json.Decoder(_Native).decode
+_decode_chat = msgspec.json.Decoder(_Chat).decode
+
+
+def compose(request: Generation, *, cache_prompt: bool) -> tuple[str, bytes, Decode]:
+    """Path and body that ask for ``request``, and how to read the events of the answer.
+
+    A plain-text prompt must have been made token ids before: llama.cpp reads control tokens in it.
+    """
+    # Progress is an event for each batch of the prompt, at which a closed connection is noticed.
+    fields: dict[str, Any] = {
+        "stream": True,
+        "cache_prompt": cache_prompt,
+        "return_progress": True,
+        **_sampling_fields(request.sampling),
+    }
+    sampling = request.sampling
+    if request.prompt and isinstance(request.prompt[0], Message):
+        fields |= {"messages": request.prompt, "stream_options": {"include_usage": True}}
+        if request.max_tokens is not None:
+            fields["max_tokens"] = request.max_tokens
+        if sampling.logprobs:
+            # 0 would give none at all, not even those of the chosen tokens.
+            fields |= {"logprobs": True, "top_logprobs": max(1, sampling.top_logprobs)}
+        body = msgspec.json.encode(fields)
+        return "/v1/chat/completions", body, chat_events(sampling.top_logprobs)
+    fields |= {"prompt": request.prompt, "response_fields": _FINISH_FIELDS}
+    if request.max_tokens is not None:
+        fields["n_predict"] = request.max_tokens
+    if sampling.logprobs:
+        fields["n_probs"] = max(1, sampling.top_logprobs)
+    return "/completion", msgspec.json.encode(fields), native_events(sampling.top_logprobs)
+
+
+def native_events(top_logprobs: int) -> Decode:
+    """Reads the events of one ``/completion``, with so many alternatives of a token."""
+
+    def decode(data: str | bytes, batch: list[TokenEvent]) -> None:
+        try:
+            event = _decode_native(data)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise _malformed(error) from error
+        if event.error is not None:
+            raise _failure(event.error)
+        if event.content or event.completion_probabilities:
+            batch.append(Token(event.content, _trim(event.completion_probabilities, top_logprobs)))
+        if event.stop:
+            reason: FinishReason = "stop" if event.stop_type in {"eos", "word"} else "length"
+            counts = _Usage(event.tokens_evaluated, event.tokens_predicted)
+            batch.append(_finish(reason, counts, event.timings))
+
+    return decode
+
+
+def chat_events(top_logprobs: int) -> Decode:
+    """Reads the events of one ``/v1/chat/completions``, with so many alternatives of a token."""
+    reason: FinishReason | None = None
+
+    def decode(data: str | bytes, batch: list[TokenEvent]) -> None:
+        nonlocal reason
+        if data in (DONE_DATA, _DONE_BYTES):
+            return
+        try:
+            event = _decode_chat(data)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise _malformed(error) from error
+        if event.error is not None:
+            raise _failure(event.error)
+        for choice in event.choices:
+            reason = choice.finish_reason or reason
+            logprobs = choice.logprobs.content if choice.logprobs is not None else None
+            if choice.delta.content or logprobs:
+                batch.append(Token(choice.delta.content or "", _trim(logprobs, top_logprobs)))
+        if event.usage is not None and reason is not None:
+            batch.append(_finish(reason, event.usage, event.timings))
+
+    return decode
+
+
+def decode_answer(answer: bytes, kind: type[T]) -> T:
+    """A whole answer of ``kind``. Raises ``EngineBrokenError``."""
+    try:
+        return msgspec.json.decode(answer, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise EngineBrokenError(f"the engine sent a malformed answer: {error}") from error
+
+
+def refusal(status: int, answer: bytes) -> EngineError:
+    """The error that an answer other than 200 means."""
+    if status == 503:
+        return EngineUnavailableError("the engine is still loading")
+    try:
+        return _failure(msgspec.json.decode(answer, type=_Refusal).error)
+    except (msgspec.DecodeError, RecursionError):
+        return EngineBrokenError(f"the engine answered {status} without saying why")
+
+
+def _malformed(error: Exception) -> EngineBrokenError:
+    return EngineBrokenError(f"the engine sent a malformed event: {error}")
+
+
+def _failure(fault: _Fault) -> EngineError:
+    """What llama.cpp says is wrong, as one of ours. Its messages hold numbers, no prompt text."""
+    if fault.type == "exceed_context_size_error":
+        return ContextLengthError(fault.message)
+    if fault.type == "invalid_request_error":
+        return EngineRefusedError(fault.message)
+    return EngineBrokenError(f"the engine failed ({fault.type or 'no reason given'})")
+
+
+def _finish(reason: FinishReason, counts: _Usage, timings: _Timings) -> Finish:
+    return Finish(
+        reason=reason,
+        prompt_tokens=counts.prompt_tokens,
+        completion_tokens=counts.completion_tokens,
+        cached_tokens=timings.cache_n,
+        prompt_ms=timings.prompt_ms,
+        decode_ms=timings.predicted_ms,
+    )
+
+
+def _sampling_fields(sampling: Sampling) -> dict[str, Any]:
+    """The fields that both endpoints call the same."""
+    fields = {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": sampling.seed,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "stop": sampling.stop or None,
+        "logit_bias": sampling.logit_bias or None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _trim(logprobs: list[TokenLogprob] | None, top: int) -> list[TokenLogprob] | None:
+    """At most ``top`` alternatives of each token: llama.cpp cannot be asked for none."""
+    if logprobs is None or all(len(entry.top_logprobs) <= top for entry in logprobs):
+        return logprobs
+    return [
+        TokenLogprob(entry.token, entry.logprob, entry.bytes, entry.top_logprobs[:top])
+        for entry in logprobs
+    ]

@@ -1,0 +1,131 @@
+"""The child process that holds llama.cpp: ``python -m gpu_worker.engines.llamacpp_process``.
+
+``xllamacpp.Server`` listens from its constructor on and cannot be stopped, and a hostile file may
+crash it, so it lives alone here. The settings come as one line of JSON on stdin; stdin then stays
+open, and its end means that the worker is gone. One line of JSON on stdout says where the server
+listens, or why it does not. Imports nothing of the worker, so it starts quickly.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+import threading
+from typing import Any, BinaryIO
+
+import msgspec
+
+MAX_SETTINGS_BYTES = 1024 * 1024
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the child is told. ``context_tokens`` is for each slot."""
+
+    model_path: str
+    model_alias: str
+    key: str
+    parent_pid: int
+    slots: int
+    context_tokens: int
+    threads: int
+    gpu_layers: int
+    batch_tokens: int
+    prompt_cache_mib: int
+    cache_prompt: bool
+    warmup: bool
+    verbosity: int
+
+
+def main() -> int:
+    """Load, say so, and serve until the worker closes stdin or dies."""
+    settings = msgspec.json.decode(sys.stdin.buffer.readline(MAX_SETTINGS_BYTES), type=Settings)
+    answer = _take_stdout()
+    _die_with(settings.parent_pid)
+    # A crash must be known at once, not after gigabytes of core have been written.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        server = _serve(settings)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear it
+        _say(answer, {"error": f"{type(error).__name__}: {error}"})
+        return 1
+    _say(answer, {"address": str(server.listening_address)})
+    threading.Event().wait()
+    return 0
+
+
+def _serve(settings: Settings) -> Any:
+    """The running server; it lives as long as it is referred to."""
+    import xllamacpp  # the parent imports this module for its Settings only
+
+    params = xllamacpp.CommonParams()
+    params.model.path = settings.model_path
+    params.model_alias = {settings.model_alias}
+    params.api_keys = [settings.key]
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.cors_origins = ""
+    params.cors_credentials = False
+    params.ui = False
+    params.endpoint_slots = True
+    params.endpoint_metrics = True
+    params.offline = True
+    params.verbosity = settings.verbosity
+    params.warmup = settings.warmup
+    params.n_parallel = settings.slots
+    # llama.cpp divides the context among the slots as long as they do not share one cache.
+    params.kv_unified = False
+    params.n_ctx = settings.context_tokens * settings.slots
+    params.n_batch = settings.batch_tokens
+    params.n_ubatch = min(params.n_ubatch, settings.batch_tokens)
+    params.n_gpu_layers = settings.gpu_layers
+    # What fits was decided before; fitting again here would read the file twice.
+    params.fit_params = False
+    params.cpuparams.n_threads = settings.threads
+    params.cpuparams_batch.n_threads = settings.threads
+    # A connection occupies a thread, for up to a second after the worker has closed it.
+    params.n_threads_http = 2 * settings.slots + 8
+    params.cache_prompt = settings.cache_prompt
+    params.cache_ram_mib = settings.prompt_cache_mib
+    # An assistant message at the end is a turn, as in OpenAI's API, not the answer's beginning.
+    params.prefill_assistant = False
+    # Messages are answered as token ids are: what the model says is content, whatever it says.
+    params.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
+    return xllamacpp.Server(params)
+
+
+def _take_stdout() -> BinaryIO:
+    """Keep stdout for the answer alone; what a library prints there goes to the log."""
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return answer
+
+
+def _say(answer: BinaryIO, line: dict[str, str]) -> None:
+    answer.write(msgspec.json.encode(line) + b"\n")
+    answer.close()
+
+
+def _die_with(parent_pid: int) -> None:
+    """Leave no orphan: end when the worker ends, by whatever means."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os._exit(0)
+    threading.Thread(target=_exit_at_end_of_stdin, name="lifeline", daemon=True).start()
+
+
+def _exit_at_end_of_stdin() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""The worker's own errors."""
+
+from __future__ import annotations
+
+from wire.errors import HeadwaterError
+
+
+class DiskError(HeadwaterError):
+    """The disk that holds the models failed; says which path and why."""
+
+    code = "disk_failed"
+
+
+class DiskFullError(DiskError):
+    """The model does not fit on the disk; says how much is needed and where."""
+
+    status = 507
+    code = "disk_full"
+
+
+class BusyError(DiskError):
+    """Somebody else is pulling the same revision into the same folder."""
+
+    status = 409
+    code = "busy"
+
+
+class LoadFailedError(HeadwaterError):
+    """An engine could not load or probe a model; what served before goes on serving."""
+
+    status = 503
+    code = "load_failed"

@@ -1,0 +1,125 @@
+"""Brings a revision from the sources to an engine that has proven itself.
+
+In two halves, because between them the engine that serves may have to make room: :meth:`files`
+pulls and checks, :meth:`engine` loads and probes. Both write what they took into the waterfall.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from gpu_worker.check import ModelFiles, check_model
+from gpu_worker.config import WorkerConfig
+from gpu_worker.disk import ModelFolder, disk_error
+from gpu_worker.engine import Engine
+from gpu_worker.errors import LoadFailedError
+from gpu_worker.pull import PullReport, pull
+from gpu_worker.waterfall import Waterfall
+from wire.errors import HeadwaterError
+from wire.source import Source
+from wire.sources.member import SourceStats
+
+T = TypeVar("T")
+EngineFactory = Callable[[Path, str, str], Engine]
+"""Model file, model, revision → an engine, not started."""
+
+
+class CountedSource(Source, Protocol):
+    """A Source that knows what each of its members gave."""
+
+    def stats(self) -> tuple[SourceStats, ...]: ...
+
+
+class Preparation:
+    """What a worker needs to prepare revisions of its model."""
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        source: CountedSource,
+        executor: ThreadPoolExecutor,
+        make_engine: EngineFactory,
+    ) -> None:
+        self._config = config
+        self._source = source
+        self._executor = executor
+        self._make_engine = make_engine
+        self._folder = ModelFolder(config.models_dir)
+
+    async def files(self, revision: str, waterfall: Waterfall) -> ModelFiles:
+        """The revision's weights on disk, checked.
+
+        Raises:
+            LoadFailedError: it must not be loaded.
+            HeadwaterError: it could not be pulled, see ``gpu_worker.pull``.
+        """
+        before = self._source.stats()
+        with waterfall.step("pull"):
+            report = await pull(
+                self._config.model,
+                revision,
+                self._source,
+                self._folder,
+                self._executor,
+                config=self._config.pull,
+            )
+        waterfall.add_pull(report, before, self._source.stats())
+        with waterfall.step("check"):
+            return await self._blocking(self._check, report)
+
+    async def engine(self, files: ModelFiles, revision: str, waterfall: Waterfall) -> Engine:
+        """An engine that has loaded the files and answered a probe; nothing is left running where
+        that fails.
+
+        Raises:
+            LoadFailedError: it did not come up, or did not answer sanely in time.
+        """
+        limit_s = self._config.load_timeout_s
+        engine = self._make_engine(files.path, self._config.model, revision)
+        try:
+            async with asyncio.timeout(limit_s):
+                with waterfall.step("load"):
+                    await engine.start()
+                with waterfall.step("probe"):
+                    probe = await engine.probe()
+        except (HeadwaterError, TimeoutError) as error:
+            await engine.aclose()
+            hung = f"did not load and answer within {limit_s:g} s"
+            why = error.message if isinstance(error, HeadwaterError) else hung
+            raise LoadFailedError(f"{revision[:12]}: {why}") from error
+        except BaseException:
+            await engine.aclose()
+            raise
+        waterfall.steps_ms["probe: first token"] = probe.first_token_s * 1e3
+        return engine
+
+    async def older(self) -> list[str]:
+        """Whole revisions on disk, the newest first."""
+        return list(reversed(await self._blocking(self._folder.revisions, self._config.model)))
+
+    async def tidy(self, serving: str, previous: str) -> None:
+        """Keep the serving revision and some older ones, the previous first: seeds, and a way
+        back."""
+        order = dict.fromkeys([previous, *await self.older()])
+        older = [revision for revision in order if revision not in {"", serving}]
+        keep = {serving, *older[: self._config.keep_previous]}
+        await self._blocking(self._folder.keep_only, self._config.model, keep)
+
+    def _check(self, report: PullReport) -> ModelFiles:
+        manifest = self._folder.manifest(report.model, report.revision)
+        if manifest is None:
+            raise LoadFailedError(f"{report.revision[:12]} vanished from {report.path}")
+        try:
+            return check_model(manifest, report.path)
+        except HeadwaterError as error:
+            raise LoadFailedError(f"{report.revision[:12]}: {error.message}") from error
+
+    async def _blocking(self, work: Callable[..., T], *args: object) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
+        except OSError as error:
+            raise disk_error(self._folder.root, error) from error

@@ -1,0 +1,225 @@
+"""Pulls a revision to disk: verified, in parallel, resumable, and only what is not here yet.
+
+:func:`pull` reads as the steps. Each chunk is proven when it arrives (``Chunk``), written at its
+place in a preallocated file, and claimed; a restart takes up what was claimed and proves it again.
+At most ``parallel_chunks`` chunks are in memory, however large the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from gpu_worker.disk import ModelFolder, PartialRevision, disk_error
+from gpu_worker.errors import BusyError
+from gpu_worker.seeds import find_seeds
+from wire.chunk import ChunkId
+from wire.manifest import ChunkRef, decode
+from wire.source import Source
+
+T = TypeVar("T")
+Refs = dict[ChunkId, ChunkRef]
+Progress = Callable[[str, int, int], None]
+"""Told of where bytes came from (``disk``, ``seed``, ``net``), how many are here, and the total."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullConfig:
+    """Bounds of a pull."""
+
+    parallel_chunks: int = 4
+    """Chunks fetched at the same time; memory is this many times 8 MiB."""
+    busy_poll_s: float = 0.2
+    """How often to look whether somebody else has finished pulling the same revision here."""
+
+
+@dataclass(slots=True)
+class PullReport:
+    """Where every byte of a revision came from, and how long each step took.
+
+    Chunks are counted once, however often the revision uses them: the three parts add up to
+    ``size``.
+    """
+
+    model: str
+    revision: str
+    path: Path
+    size: int = 0
+    resumed_bytes: int = 0
+    """Found in an earlier, interrupted pull, or the revision was whole already."""
+    seeded_bytes: int = 0
+    """Copied from older revisions on this disk."""
+    fetched_bytes: int = 0
+    fetched_chunks: int = 0
+    steps_ms: dict[str, float] = field(default_factory=dict)
+
+
+async def pull(
+    model: str,
+    revision: str,
+    source: Source,
+    folder: ModelFolder,
+    executor: ThreadPoolExecutor,
+    *,
+    config: PullConfig | None = None,
+    progress: Progress = lambda *_: None,
+) -> PullReport:
+    """Bring a revision to disk and return where it stands.
+
+    The caller has checked that the publisher signed ``revision`` for ``model`` (``wire.trust``).
+    Where somebody else is pulling the same revision into the same folder, this waits for them.
+
+    Raises:
+        DiskFullError: it does not fit; no chunk was fetched.
+        DiskError: the disk failed.
+        SourceUnavailableError, ChunkMismatchError, NotFoundError, ManifestInvalidError: something
+            was not to be had; what arrived stays, and the next pull goes on from there.
+    """
+    report = PullReport(model, revision, folder.path(model, revision))
+    run = _Pull(report, folder, executor, config or PullConfig(), progress)
+    if await run.is_whole():
+        return report
+    with _timed(report, "manifest"):
+        data = await source.manifest(revision)
+        manifest = await run.blocking(decode, data, revision)
+    missing = manifest.chunk_refs()
+    report.size = _bytes_of(missing)
+    partial = PartialRevision(folder.partial(model, revision), manifest)
+    try:
+        with _timed(report, "open"):
+            await run.open(partial)
+        if await run.is_whole():
+            await run.blocking(partial.discard)
+            return report
+        with _timed(report, "resume"):
+            missing = await run.resume(partial, missing)
+        with _timed(report, "seed"):
+            missing = await run.seed(partial, missing)
+        with _timed(report, "fetch"):
+            await run.fetch(partial, missing, source)
+        with _timed(report, "flush"):
+            await run.blocking(partial.commit, report.path, data)
+    finally:
+        partial.close()
+    return report
+
+
+class _Pull:
+    """The steps of one pull; they share the threads, the report and the progress."""
+
+    def __init__(
+        self,
+        report: PullReport,
+        folder: ModelFolder,
+        executor: ThreadPoolExecutor,
+        config: PullConfig,
+        progress: Progress,
+    ) -> None:
+        self._report = report
+        self._folder = folder
+        self._executor = executor
+        self._config = config
+        self._progress = progress
+        self._done = 0
+
+    async def blocking(self, work: Callable[..., T], *args: object) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._executor, work, *args)
+        except OSError as error:
+            raise disk_error(self._folder.root, error) from error
+
+    async def is_whole(self) -> bool:
+        """Whether the revision is here already, by an earlier pull or by somebody else's."""
+        report = self._report
+        manifest = await self.blocking(self._folder.manifest, report.model, report.revision)
+        if manifest is None:
+            return False
+        report.size = report.resumed_bytes = _bytes_of(manifest.chunk_refs())
+        self._advance("disk", report.size)
+        return True
+
+    async def open(self, partial: PartialRevision) -> None:
+        while True:
+            try:
+                return await self.blocking(partial.open)
+            except BusyError:
+                await asyncio.sleep(self._config.busy_poll_s)
+
+    async def resume(self, partial: PartialRevision, missing: Refs) -> Refs:
+        here = await self.blocking(partial.resume)
+        self._report.resumed_bytes = sum(missing[chunk].size for chunk in here)
+        self._advance("disk", self._report.resumed_bytes)
+        return {chunk: ref for chunk, ref in missing.items() if chunk not in here}
+
+    async def seed(self, partial: PartialRevision, missing: Refs) -> Refs:
+        model = self._report.model
+        seeds = await self.blocking(find_seeds, self._folder, model, set(missing))
+        rest = dict(missing)
+
+        async def copy(chunk: ChunkId) -> None:
+            seed = seeds[chunk]
+            if await self.blocking(partial.copy, chunk, seed.path, seed.offset):
+                self._report.seeded_bytes += rest.pop(chunk).size
+                self._advance("seed", seed.size)
+
+        await self._in_parallel(copy, seeds)
+        return rest
+
+    async def fetch(self, partial: PartialRevision, missing: Refs, source: Source) -> None:
+        async def fetch(chunk: ChunkId) -> None:
+            fetched = await source.chunk(chunk)
+            await self.blocking(partial.write, fetched.id, fetched.data)
+            self._report.fetched_bytes += len(fetched)
+            self._report.fetched_chunks += 1
+            self._advance("net", len(fetched))
+
+        await self._in_parallel(fetch, missing)
+
+    async def _in_parallel(
+        self, work: Callable[[ChunkId], Awaitable[None]], chunks: Collection[ChunkId]
+    ) -> None:
+        """A few workers share one queue; the first failure stops them all."""
+        queue = iter(list(chunks))
+
+        async def worker() -> None:
+            for chunk in queue:
+                await work(chunk)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in range(min(self._config.parallel_chunks, len(chunks))):
+                    group.create_task(worker(), name=f"pull-{number}")
+        except BaseExceptionGroup as failures:
+            raise _first(failures) from failures
+
+    def _advance(self, origin: str, size: int) -> None:
+        if size:
+            self._done += size
+            self._progress(origin, self._done, self._report.size)
+
+
+def _bytes_of(refs: Refs) -> int:
+    return sum(ref.size for ref in refs.values())
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The workers fail for one reason; the caller wants that reason, not a group of one."""
+    error = failures.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+@contextmanager
+def _timed(report: PullReport, step: str) -> Iterator[None]:
+    """Add the milliseconds of a ``with`` block to the report, also when it fails."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        report.steps_ms[step] = (time.perf_counter() - start) * 1e3

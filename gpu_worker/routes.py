@@ -1,0 +1,175 @@
+"""The HTTP API of a worker: OpenAI's chat and completions, models, tokenize, and operations.
+
+| path | |
+|---|---|
+| ``POST /v1/chat/completions`` | ``messages``, or ``prompt_token_ids`` from the edge |
+| ``POST /v1/completions`` | ``prompt`` as text or token ids |
+| ``GET /v1/models`` | the model that serves |
+| ``POST /tokenize`` | ``{"content", "add_special", "parse_special"}`` → ``{"tokens"}`` |
+| ``GET /healthz`` ``/readyz`` ``/metrics`` | without a token |
+
+Every answer says which worker gave it (``x-headwater-worker``) and of which revision
+(``x-model-digest``). The application's runner must be built with ``handler_cancellation=True``:
+then a client that leaves frees its slot at once, also before the first token; otherwise at the next
+event that is written to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from gpu_worker.answers import DIGEST_HEADER, Answers, AnswersConfig, Wanted
+from gpu_worker.bodies import ChatBody, CompletionBody, TokenizeBody, decode_body
+from gpu_worker.engine import Engine
+from gpu_worker.metrics import WorkerMetrics
+from gpu_worker.openai_errors import openai_error
+from gpu_worker.serving import NotServingError, Serving
+from wire.chat import Kind, ModelCard, encode_models
+from wire.errors import NotFoundError, RequestInvalidError, TooLargeError, UnauthorizedError
+from wire.http_errors import ErrorBody
+from wire.http_server import add_operations
+
+WORKER_HEADER = "x-headwater-worker"
+ERROR_BODIES: dict[str, ErrorBody] = {"/v1": openai_error}
+"""For ``wire.http_errors.error_middleware``, which the application needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutesConfig:
+    """Bounds of the API."""
+
+    body_bytes: int = 8 * 1024 * 1024
+    body_timeout_s: float = 30.0
+    answers: AnswersConfig = field(default_factory=AnswersConfig)
+
+
+class WorkerRoutes:
+    """The handlers.
+
+    Args:
+        worker: this worker's stable name.
+        tokens: bearer tokens that are accepted; several during a rotation.
+        clock: monotonic seconds.
+        wall: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        serving: Serving,
+        *,
+        worker: str,
+        tokens: tuple[str, ...],
+        registry: CollectorRegistry,
+        config: RoutesConfig | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._serving = serving
+        self._worker = worker
+        self._tokens = [token.encode() for token in tokens if token]
+        self._registry = registry
+        self._config = config or RoutesConfig()
+        self._started = int(wall())
+        metrics = WorkerMetrics(registry, serving)
+        self._answers = Answers(serving, metrics, self._config.answers, clock=clock, wall=wall)
+
+    def add_to(self, app: web.Application) -> None:
+        """Register everything on ``app``."""
+        app.router.add_post("/v1/chat/completions", self.chat)
+        app.router.add_post("/v1/completions", self.completions)
+        app.router.add_get("/v1/models", self.models)
+        app.router.add_post("/tokenize", self.tokenize)
+        add_operations(app, ready=self._serving.why_not_ready, registry=self._registry)
+        app.on_response_prepare.append(self._name_ourselves)
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._generate(request, ChatBody, "chat")
+
+    async def completions(self, request: web.Request) -> web.StreamResponse:
+        return await self._generate(request, CompletionBody, "completion")
+
+    async def models(self, request: web.Request) -> web.StreamResponse:
+        self._authorize(request)
+        return _json(encode_models([ModelCard(self._engine().model, self._started)]))
+
+    async def tokenize(self, request: web.Request) -> web.StreamResponse:
+        self._authorize(request)
+        body = decode_body(await self._read(request), TokenizeBody)
+        tokens = await self._engine().tokenize(
+            body.content, add_special=body.add_special, parse_special=body.parse_special
+        )
+        return _json(msgspec.json.encode({"tokens": tokens}))
+
+    async def _generate(
+        self, request: web.Request, form: type[ChatBody | CompletionBody], kind: Kind
+    ) -> web.StreamResponse:
+        self._authorize(request)
+        body = decode_body(await self._read(request), form)
+        wanted = Wanted(
+            generation=body.generation(),
+            kind=kind,
+            stream=bool(body.stream),
+            include_usage=body.include_usage,
+            revision=body.revision,
+        )
+        served = self._engine().model
+        if body.model not in {"", served}:
+            raise NotFoundError(f"this worker serves {served}")
+        return await self._answers.respond(request, wanted)
+
+    def _authorize(self, request: web.Request) -> None:
+        """Compare with every token, so the time tells nothing.
+
+        Raises:
+            UnauthorizedError: no token, or none of ours.
+        """
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        raw = given.encode("utf-8", "surrogateescape")
+        known = [hmac.compare_digest(raw, token) for token in self._tokens]
+        if scheme.lower() != "bearer" or not any(known):
+            raise UnauthorizedError(
+                "a valid bearer token is needed", headers={"WWW-Authenticate": "Bearer"}
+            )
+
+    async def _read(self, request: web.Request) -> bytes:
+        """The body, bounded in size and time.
+
+        Raises:
+            TooLargeError, RequestInvalidError: too long, or too slow.
+        """
+        limit = self._config.body_bytes
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._config.body_timeout_s):
+                async for piece in request.content.iter_any():
+                    body += piece
+                    if len(body) > limit:
+                        raise TooLargeError(f"the body is over the {limit} B allowed")
+        except TimeoutError as error:
+            raise RequestInvalidError("the body did not arrive in time") from error
+        return bytes(body)
+
+    def _engine(self) -> Engine:
+        engine = self._serving.engine
+        if engine is None:
+            raise NotServingError(self._serving.why_not_ready() or "no engine")
+        return engine
+
+    async def _name_ourselves(self, _request: web.Request, response: web.StreamResponse) -> None:
+        response.headers[WORKER_HEADER] = self._worker
+        engine = self._serving.engine
+        if engine is not None and DIGEST_HEADER not in response.headers:
+            response.headers[DIGEST_HEADER] = engine.revision
+
+
+def _json(body: bytes) -> web.Response:
+    headers = {"Cache-Control": "no-store"}
+    return web.Response(body=body, content_type="application/json", headers=headers)

@@ -1,0 +1,339 @@
+"""Keeps a child process alive: start with a deadline, notice death at once, restart with backoff.
+
+The child is handed one line on stdin, which then stays open as its lifeline: when the worker dies
+in any way, the child reads the end of file and exits. It answers with one line of JSON on stdout
+when it is ready. Everything on stderr goes to a bounded tail that error reports quote.
+
+States of :class:`EngineProcess`, all changed in this file::
+
+    stopped ──start()──► starting ──ready line──► up ──exit──► waiting (backoff) ──► starting …
+                            │                                        │
+                       first start fails                     restarts used up
+                            ▼                                        ▼
+                          closed ◄───────────── aclose() ────────── dead
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import msgspec
+import structlog
+
+from gpu_worker.engine import EngineStartError
+
+_log = structlog.get_logger("engine")
+
+State = Literal["stopped", "starting", "up", "waiting", "dead", "closed"]
+MAX_READY_LINE_BYTES = 64 * 1024
+_REPORTED_LINES = 3
+
+_KEPT_NAMES = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH"})
+_KEPT_PREFIXES = (
+    "LC_", "PYTHON", "OMP_", "GOMP_", "KMP_", "GGML_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "VK_",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorConfig:
+    """Deadlines and bounds of a supervised child."""
+
+    ready_timeout_s: float = 300.0
+    stop_grace_s: float = 2.0
+    """After SIGTERM; then SIGKILL."""
+    backoff_initial_s: float = 0.1
+    backoff_max_s: float = 30.0
+    restarts: int = 8
+    """Deaths in a row that are answered with a restart; then the engine is given up."""
+    stable_s: float = 60.0
+    """A child that lived so long was well: the count of deaths starts again."""
+    log_lines: int = 200
+    log_line_bytes: int = 1_000
+
+
+class Backoff:
+    """How long to wait before the next restart, doubling up to a bound. Sans-IO."""
+
+    def __init__(self, config: SupervisorConfig) -> None:
+        self._config = config
+        self._deaths = 0
+
+    def after_death(self, lived_s: float) -> float | None:
+        """Seconds to wait before the next start, or None: give up."""
+        if lived_s >= self._config.stable_s:
+            self._deaths = 0
+        self._deaths += 1
+        if self._deaths > self._config.restarts:
+            return None
+        # The exponent is bounded too: 2.0**1024 would not be a number any more.
+        doubled = self._config.backoff_initial_s * 2.0 ** min(self._deaths - 1, 64)
+        return min(doubled, self._config.backoff_max_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """How to start a child. ``first_line`` goes to its stdin and may hold secrets; argv may not."""
+
+    argv: tuple[str, ...]
+    first_line: bytes
+    environ: dict[str, str] = field(default_factory=dict)
+
+
+class LogTail:
+    """The last lines of a stream of bytes, bounded in lines and in bytes per line."""
+
+    def __init__(self, *, lines: int, line_bytes: int) -> None:
+        self._lines: deque[str] = deque(maxlen=lines)
+        self._line_bytes = line_bytes
+        self._partial = b""
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes, cut anywhere."""
+        *whole, rest = (self._partial + data).split(b"\n")
+        self._partial = rest[: self._line_bytes]
+        self._lines.extend(self._text(line) for line in whole if line.strip())
+
+    def lines(self) -> list[str]:
+        """The tail, the oldest line first; the last one may be unfinished."""
+        partial = [self._text(self._partial)] if self._partial.strip() else []
+        return [*self._lines, *partial]
+
+    def _text(self, line: bytes) -> str:
+        return line[: self._line_bytes].decode("utf-8", "replace")
+
+
+class _Child(asyncio.SubprocessProtocol):
+    """One life of the child: its ready line, its log, its exit."""
+
+    def __init__(self, config: SupervisorConfig) -> None:
+        loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[bytes] = loop.create_future()
+        self.exited: asyncio.Future[None] = loop.create_future()
+        self.drained: asyncio.Future[None] = loop.create_future()
+        self.log = LogTail(lines=config.log_lines, line_bytes=config.log_line_bytes)
+        self._stdout = b""
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == 2:
+            self.log.feed(data)
+        elif not self.ready.done():
+            self._stdout += data
+            line, found, _ = self._stdout.partition(b"\n")
+            if found:
+                self.ready.set_result(line)
+            elif len(self._stdout) > MAX_READY_LINE_BYTES:
+                self.ready.set_result(b"")
+
+    def process_exited(self) -> None:
+        if not self.exited.done():
+            self.exited.set_result(None)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        if not self.drained.done():
+            self.drained.set_result(None)
+
+
+class EngineProcess:
+    """A supervised child process.
+
+    Args:
+        name: for logs, error messages and the name of the watching task.
+        launch: called before every start, so each life has fresh secrets.
+        clock: monotonic seconds.
+        on_ready: given the ready line of every life, before ``start`` returns or ``state`` is up;
+            may raise :class:`EngineStartError`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        launch: Callable[[], Launch],
+        config: SupervisorConfig,
+        *,
+        clock: Callable[[], float],
+        on_ready: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.name = name
+        self.state: State = "stopped"
+        self.restarts = 0
+        self.last_death = ""
+        self.dead: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.launch = launch
+        self._config = config
+        self._clock = clock
+        self._on_ready = on_ready
+        self._backoff = Backoff(config)
+        self._child: _Child | None = None
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id while it lives."""
+        return self._transport.get_pid() if self._transport is not None else None
+
+    def log_tail(self) -> list[str]:
+        """The last lines that the child of now, or the last one, wrote to stderr."""
+        return self._child.log.lines() if self._child is not None else []
+
+    async def start(self) -> None:
+        """Start the child, wait for its ready line, and watch it from then on.
+
+        Raises:
+            EngineStartError: it died, spoke nonsense, or was not ready in time. It is not tried
+                again: a file that cannot be loaded now will not load in a second.
+        """
+        if self.state != "stopped":
+            raise EngineStartError(f"{self.name} was started before")
+        try:
+            child = await self._begin()
+        except BaseException:
+            await self.aclose()
+            raise
+        self._watcher = asyncio.create_task(
+            self._watch(child), name=f"engine-supervisor:{self.name}"
+        )
+        self._watcher.add_done_callback(self._on_watcher_done)
+
+    async def aclose(self) -> None:
+        """Stop the child for good. May be called twice, also while it starts."""
+        self.state = "closed"
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        await self._stop()
+        if not self.dead.done():
+            self.dead.set_result("closed")
+
+    async def _watch(self, child: _Child) -> None:
+        """From one death to the next, until the restarts are used up."""
+        alive: _Child | None = child
+        while alive is not None:
+            began = self._clock()
+            # Not awaited itself: cancelling this task must not cancel what it waits for.
+            await asyncio.wait({alive.exited})
+            self.state = "waiting"
+            await self._drain(alive)
+            self.last_death = self._report(f"died ({self._exit_text()})")
+            await self._stop()
+            alive = await self._revive(self._clock() - began)
+        self.state = "dead"
+        _log.error("engine given up", engine=self.name, why=self.last_death)
+        self.dead.set_result(self.last_death)
+
+    async def _revive(self, lived_s: float) -> _Child | None:
+        """Wait and start again until that works; None when the restarts are used up."""
+        delay_s = self._backoff.after_death(lived_s)
+        while delay_s is not None:
+            _log.warning("engine died", engine=self.name, why=self.last_death, restart_in_s=delay_s)
+            await asyncio.sleep(delay_s)
+            self.restarts += 1
+            try:
+                return await self._begin()
+            except EngineStartError as error:
+                self.state = "waiting"
+                self.last_death = error.message
+            delay_s = self._backoff.after_death(0.0)
+        return None
+
+    async def _begin(self) -> _Child:
+        """One life of the child up to its ready line."""
+        self.state = "starting"
+        launch = self.launch()
+        try:
+            transport, child = await asyncio.get_running_loop().subprocess_exec(
+                lambda: _Child(self._config),
+                *launch.argv,
+                env={**_child_environ(), **launch.environ},
+                # A terminal's Ctrl-C must reach the worker alone: it drains first.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise EngineStartError(f"cannot run {launch.argv[0]}: {error.strerror}") from error
+        self._transport, self._child = transport, child
+        try:
+            self._on_ready(await self._ready_line(launch, transport, child))
+        except BaseException:
+            await self._stop()
+            raise
+        self.state = "up"
+        return child
+
+    async def _ready_line(
+        self, launch: Launch, transport: asyncio.SubprocessTransport, child: _Child
+    ) -> dict[str, Any]:
+        cast(asyncio.WriteTransport, transport.get_pipe_transport(0)).write(
+            launch.first_line + b"\n"
+        )
+        timeout_s = self._config.ready_timeout_s
+        signs: set[asyncio.Future[Any]] = {child.ready, child.exited}
+        await asyncio.wait(signs, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if child.ready.done():
+            return await self._read_ready(child)
+        if child.exited.done():
+            await self._drain(child)
+            raise EngineStartError(self._report(f"died while loading ({self._exit_text()})"))
+        raise EngineStartError(self._report(f"was not ready after {timeout_s:g} s"))
+
+    async def _read_ready(self, child: _Child) -> dict[str, Any]:
+        try:
+            line = msgspec.json.decode(child.ready.result(), type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise EngineStartError(self._report("sent a malformed ready line")) from error
+        if "error" in line:
+            await self._drain(child)
+            raise EngineStartError(self._report(f"could not load the model: {line['error']}"))
+        return line
+
+    def _on_watcher_done(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or task.exception() is None:
+            return
+        _log.error("engine supervisor died", engine=self.name, exc_info=task.exception())
+        self.state = "dead"
+        if not self.dead.done():
+            self.dead.set_result("its supervisor died")
+
+    async def _stop(self) -> None:
+        """SIGTERM, a grace, SIGKILL; then nothing of this child is left."""
+        transport, child = self._transport, self._child
+        if transport is None or child is None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if child.exited.done():
+                break
+            with suppress(ProcessLookupError):
+                transport.send_signal(number)
+            await asyncio.wait({child.exited}, timeout=self._config.stop_grace_s)
+        transport.close()
+        self._transport = None
+
+    async def _drain(self, child: _Child) -> None:
+        """Death is known before the last lines are read; give them a moment for the report."""
+        await asyncio.wait({child.drained}, timeout=0.2)
+
+    def _exit_text(self) -> str:
+        code = self._transport.get_returncode() if self._transport is not None else None
+        if code is not None and code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        return f"exit status {code}"
+
+    def _report(self, what: str) -> str:
+        last = " | ".join(self.log_tail()[-_REPORTED_LINES:])
+        return f"{self.name} {what}" + (f": {last}" if last else "")
+
+
+def _child_environ() -> dict[str, str]:
+    """What a child may know of the worker's environment: a hostile file may take the child over,
+    so nothing that could be a secret."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT_NAMES or name.startswith(_KEPT_PREFIXES)
+    }

@@ -1,0 +1,92 @@
+"""Models and engines for the worker's tests: the real llama.cpp, on models of a known answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from prometheus_client import CollectorRegistry
+
+from gpu_worker.engine import Engine
+from gpu_worker.engines.llamacpp import LlamaCpp, LlamaCppConfig
+from gpu_worker.routes import ERROR_BODIES, RoutesConfig, WorkerRoutes
+from gpu_worker.serving import Serving, ServingConfig
+from gpu_worker.supervisor import SupervisorConfig
+from tests.fakes.scripted_gguf import write_scripted_gguf
+from tests.fakes.worker_api import StartApi, WorkerApi
+from wire.http_errors import error_middleware
+
+StartLlama = Callable[..., Awaitable[LlamaCpp]]
+FAST_RESTART = SupervisorConfig(ready_timeout_s=20, backoff_initial_s=0.01, backoff_max_s=0.05)
+
+
+@pytest.fixture(scope="session")
+def scripted_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that repeats its script without end."""
+    return write_scripted_gguf(tmp_path_factory.mktemp("models") / "scripted.gguf")
+
+
+@pytest.fixture
+async def start_llama(scripted_model: Path) -> AsyncIterator[StartLlama]:
+    """Start llama.cpp on a model (the scripted one where none is given); closed afterwards."""
+    engines: list[LlamaCpp] = []
+
+    async def start(
+        path: Path | None = None, *, revision: str = "a" * 64, slots: int = 2, context: int = 4_096
+    ) -> LlamaCpp:
+        config = LlamaCppConfig(slots=slots, context_tokens=context, threads=1, warmup=False)
+        engine = LlamaCpp(
+            path or scripted_model,
+            model="chat-small",
+            revision=revision,
+            config=config,
+            supervisor=FAST_RESTART,
+        )
+        engines.append(engine)
+        await engine.start()
+        return engine
+
+    yield start
+    await asyncio.gather(*(engine.aclose() for engine in engines))
+
+
+@pytest.fixture
+async def start_api() -> AsyncIterator[StartApi]:
+    """Start a worker's API before an engine; None starts it without one."""
+    servers: list[TestServer] = []
+    sessions: list[aiohttp.ClientSession] = []
+
+    async def build(
+        engine: Engine | None,
+        *,
+        routes: RoutesConfig | None = None,
+        serving_config: ServingConfig | None = None,
+    ) -> WorkerApi:
+        serving = Serving(serving_config)
+        if engine is not None:
+            serving.flip(engine)
+        app = web.Application(middlewares=[error_middleware(ERROR_BODIES)])
+        WorkerRoutes(
+            serving,
+            worker="gpu-7",
+            tokens=("t0ken", "next-token"),
+            registry=CollectorRegistry(),
+            config=routes,
+            wall=lambda: 1_700_000_000.5,
+        ).add_to(app)
+        server = TestServer(app)
+        await server.start_server()
+        servers.append(server)
+        sessions.append(aiohttp.ClientSession())
+        return WorkerApi(serving, server, sessions[-1])
+
+    yield build
+    for session in sessions:
+        await session.close()
+    for server in servers:
+        await server.close()

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gpu_worker.check import ModelFiles, check_model
+from tests.fakes import raw_gguf
+from tests.fakes.revisions import Revision, make_revision
+from wire.errors import GGUFInvalidError, NotFoundError
+
+GOOD = raw_gguf.header([raw_gguf.text_key("general.architecture", "llama")])
+
+
+def lay_out(folder: Path, revision: Revision) -> None:
+    for name, data in revision.files.items():
+        (folder / name).write_bytes(data)
+
+
+def test_the_first_file_and_the_size_of_all_are_what_an_engine_needs(tmp_path: Path) -> None:
+    names = [f"m-0000{n}-of-00003.gguf" for n in (3, 1, 2)]
+    revision = make_revision({name: [GOOD] for name in names})
+    lay_out(tmp_path, revision)
+    found = check_model(revision.manifest, tmp_path)
+    assert found == ModelFiles(tmp_path / "m-00001-of-00003.gguf", 3 * len(GOOD))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        raw_gguf.header(n_tensors=2**63),
+        raw_gguf.header(n_keys=2**63),
+        raw_gguf.header(tensors=[raw_gguf.tensor("t", (2**20,))]),
+        b"not a model",
+    ],
+    ids=["tensors without end", "keys without end", "past the end", "no GGUF"],
+)
+@pytest.mark.parametrize("position", [0, 1])
+def test_no_hostile_file_of_a_revision_reaches_an_engine(
+    tmp_path: Path, bad: bytes, position: int
+) -> None:
+    parts = [GOOD, GOOD]
+    parts[position] = bad
+    revision = make_revision({"a.gguf": [parts[0]], "b.gguf": [parts[1]]})
+    lay_out(tmp_path, revision)
+    with pytest.raises(GGUFInvalidError):
+        check_model(revision.manifest, tmp_path)
+
+
+def test_a_revision_needs_weights(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no weights"):
+        check_model(make_revision({"a.json": [b"{}"]}, role="other").manifest, tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(GGUFInvalidError, match=r"cannot read a\.gguf"):
+        check_model(make_revision({"a.gguf": [GOOD]}).manifest, tmp_path)

@@ -1,0 +1,250 @@
+"""gpu_worker.supervisor, with real child processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from itertools import count, pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpu_worker.engine import EngineStartError
+from gpu_worker.supervisor import Backoff, EngineProcess, Launch, LogTail, SupervisorConfig
+from tests.fakes.waiting import alive, until
+
+FAST = SupervisorConfig(
+    ready_timeout_s=10, stop_grace_s=5, backoff_initial_s=0.001, backoff_max_s=0.01, restarts=3
+)
+READY = """
+import sys, time, os, json
+told = sys.stdin.readline().strip()
+print(json.dumps({"told": told, "secret": os.environ.get("HEADWATER_WORKER__KEY")}), flush=True)
+"""
+SERVE = READY + "sys.stdin.read()"
+SILENT = "import sys; sys.stdin.read()"
+
+
+class Supervised(EngineProcess):
+    """Remembers the ready lines."""
+
+    def __init__(self, programs: tuple[str, ...], config: SupervisorConfig) -> None:
+        self.lines: list[dict[str, Any]] = []
+        lives = count()
+
+        def launch() -> Launch:
+            life = next(lives)
+            program = programs[min(life, len(programs) - 1)]
+            return Launch(argv=(sys.executable, "-c", program), first_line=b"life%d" % life)
+
+        super().__init__("child", launch, config, clock=time.monotonic, on_ready=self.lines.append)
+
+
+Supervise = Callable[..., Supervised]
+
+
+@pytest.fixture
+async def supervise() -> AsyncIterator[Supervise]:
+    """Build a supervised child of Python programs, one for each life; the last serves the rest."""
+    made: list[Supervised] = []
+
+    def build(*programs: str, config: SupervisorConfig = FAST) -> Supervised:
+        made.append(Supervised(programs, config))
+        return made[-1]
+
+    yield build
+    await asyncio.gather(*(process.aclose() for process in made))
+
+
+def kill(process: EngineProcess) -> int:
+    pid = process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+async def test_start_hands_over_the_first_line_and_returns_when_ready(
+    supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADWATER_WORKER__KEY", "hunter2")
+    process = supervise(SERVE)
+    await process.start()
+    assert process.state == "up"
+    assert process.lines == [{"told": "life0", "secret": None}]
+
+
+async def test_a_child_that_dies_while_loading_is_reported_with_its_last_words(
+    supervise: Supervise,
+) -> None:
+    process = supervise("import sys; sys.stderr.write('tensor 7 is rotten\\n'); sys.exit(3)")
+    with pytest.raises(EngineStartError, match=r"exit status 3.*tensor 7 is rotten"):
+        await process.start()
+    assert process.state == "closed"
+    assert process.pid is None
+
+
+async def test_a_child_that_crashes_while_loading_is_named_with_its_signal(
+    supervise: Supervise,
+) -> None:
+    with pytest.raises(EngineStartError, match="killed by SIGABRT"):
+        await supervise("import os; os.abort()").start()
+
+
+async def test_a_child_that_says_why_it_cannot_load_is_believed(supervise: Supervise) -> None:
+    with pytest.raises(EngineStartError, match="no such file"):
+        await supervise("""print('{"error": "no such file"}')""").start()
+
+
+@pytest.mark.parametrize("line", ["no json", "[1]", "x" * 100_000])
+async def test_a_malformed_ready_line_is_no_start(supervise: Supervise, line: str) -> None:
+    with pytest.raises(EngineStartError, match="malformed"):
+        await supervise(f"import time; print({line!r}, flush=True); time.sleep(60)").start()
+
+
+async def test_a_child_that_hangs_is_killed_at_the_deadline(supervise: Supervise) -> None:
+    process = supervise(SILENT, config=SupervisorConfig(ready_timeout_s=0.05))
+    with pytest.raises(EngineStartError, match=r"not ready after 0\.05 s"):
+        await process.start()
+    assert process.pid is None
+
+
+async def test_a_program_that_does_not_exist_is_no_start() -> None:
+    process = EngineProcess(
+        "child",
+        lambda: Launch(argv=("/no/such/program",), first_line=b""),
+        FAST,
+        clock=time.monotonic,
+        on_ready=lambda _line: None,
+    )
+    with pytest.raises(EngineStartError, match="cannot run"):
+        await process.start()
+
+
+async def test_a_killed_child_is_noticed_at_once_and_started_again(supervise: Supervise) -> None:
+    process = supervise(SERVE)
+    await process.start()
+    first = kill(process)
+    await until(lambda: process.restarts == 1 and process.state == "up")
+    assert process.pid not in {None, first}
+    assert [line["told"] for line in process.lines] == ["life0", "life1"]
+    assert "SIGKILL" in process.last_death
+    assert not process.dead.done()
+
+
+async def test_a_child_that_keeps_dying_is_given_up(supervise: Supervise) -> None:
+    process = supervise(READY + "sys.exit(9)")
+    await process.start()
+    assert "exit status 9" in await process.dead
+    assert process.state == "dead"
+    assert process.restarts == FAST.restarts
+
+
+async def test_restarts_that_do_not_come_up_count_as_deaths(supervise: Supervise) -> None:
+    process = supervise(SERVE, "import sys; sys.exit(1)")
+    await process.start()
+    kill(process)
+    assert "died while loading" in await process.dead
+    assert process.restarts == FAST.restarts
+
+
+async def test_aclose_ends_the_child_and_is_no_death_to_restart_from(supervise: Supervise) -> None:
+    process = supervise(SERVE)
+    await process.start()
+    pid = process.pid
+    await process.aclose()
+    await process.aclose()
+    assert await process.dead == "closed"
+    assert (process.state, process.restarts) == ("closed", 0)
+    assert not alive(pid)
+
+
+async def test_aclose_kills_a_child_that_ignores_the_polite_signal(supervise: Supervise) -> None:
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SERVE
+    process = supervise(stubborn, config=SupervisorConfig(stop_grace_s=0.05))
+    await process.start()
+    pid = process.pid
+    await process.aclose()
+    assert not alive(pid)
+
+
+async def test_aclose_ends_a_child_that_is_still_loading(supervise: Supervise) -> None:
+    process = supervise(SILENT)
+    starting = asyncio.create_task(process.start())
+    await until(lambda: process.pid is not None)
+    pid = process.pid
+    await process.aclose()
+    with pytest.raises(EngineStartError):
+        await starting
+    assert not alive(pid)
+
+
+async def test_a_cancelled_start_leaves_no_child(supervise: Supervise) -> None:
+    process = supervise(SILENT)
+    starting = asyncio.create_task(process.start())
+    await until(lambda: alive(process.pid))
+    pid = process.pid
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    assert not alive(pid)
+
+
+async def test_a_child_that_floods_its_log_does_not_block_and_is_bounded(
+    supervise: Supervise,
+) -> None:
+    flood = "import sys\nfor i in range(20000): sys.stderr.write('x' * 99 + str(i) + '\\n')\n"
+    process = supervise(flood + SERVE)
+    await process.start()
+    await until(lambda: process.log_tail()[-1:] == ["x" * 99 + "19999"])
+    assert len(process.log_tail()) == FAST.log_lines
+
+
+async def test_a_process_is_started_once(supervise: Supervise) -> None:
+    process = supervise(SERVE)
+    await process.start()
+    with pytest.raises(EngineStartError, match="before"):
+        await process.start()
+    assert process.state == "up"
+
+
+def test_backoff_doubles_to_its_bound_and_then_gives_up() -> None:
+    config = SupervisorConfig(backoff_initial_s=1, backoff_max_s=5, restarts=4)
+    backoff = Backoff(config)
+    assert [backoff.after_death(0.0) for _ in range(5)] == [1, 2, 4, 5, None]
+
+
+def test_a_long_life_is_forgiven() -> None:
+    config = SupervisorConfig(backoff_initial_s=1, restarts=2, stable_s=60)
+    backoff = Backoff(config)
+    assert [backoff.after_death(lived_s) for lived_s in (0, 0, 60, 0, 0)] == [1, 2, 1, 2, None]
+
+
+@given(st.lists(st.floats(0, 1e6), max_size=2_000), st.integers(0, 2_000))
+def test_backoff_is_always_within_its_bounds(lives: list[float], restarts: int) -> None:
+    config = SupervisorConfig(restarts=restarts, backoff_initial_s=0.1, backoff_max_s=30)
+    backoff = Backoff(config)
+    delays = [backoff.after_death(lived_s) for lived_s in lives]
+    assert all(delay is None or 0.1 <= delay <= 30 for delay in delays)
+
+
+@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=8))
+def test_a_log_tail_reads_the_same_however_it_is_cut(data: bytes, cuts: list[int]) -> None:
+    whole = LogTail(lines=5, line_bytes=400)
+    whole.feed(data)
+    pieces = LogTail(lines=5, line_bytes=400)
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    for begin, end in pairwise(edges):
+        pieces.feed(data[begin:end])
+    assert pieces.lines() == whole.lines()
+
+
+def test_a_log_tail_is_bounded_without_a_single_line_end() -> None:
+    tail = LogTail(lines=2, line_bytes=10)
+    for _ in range(100):
+        tail.feed(b"x" * 1_000)
+    assert tail.lines() == ["x" * 10]
