@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -80,10 +81,10 @@ class AdminRoutes:
         chunk = chunk_id(request.match_info["id"])
         body = await _body(request, MAX_CHUNK_BYTES)
         try:
-            verified = Chunk(chunk, body)
+            verified = await asyncio.to_thread(Chunk, chunk, body)
         except ChunkMismatchError as error:
             raise RequestInvalidError(error.message) from error
-        await self.publisher.store.put_chunk(verified)
+        await self.publisher.put_chunk(verified)
         return web.Response(status=204)
 
     async def put_manifest(self, request: web.Request) -> web.Response:
@@ -91,7 +92,7 @@ class AdminRoutes:
         require_token(request, self.token)
         revision = revision_id(request.match_info["revision"])
         body = await _body(request, self.max_body_bytes)
-        await self.publisher.store.put_manifest(revision, body)
+        await self.publisher.put_manifest(revision, body)
         return web.Response(status=204)
 
     async def publish(self, request: web.Request) -> web.Response:

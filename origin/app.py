@@ -8,28 +8,38 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter
 
 from origin.admin import AdminRoutes
 from origin.announce import OriginServer, Publisher
 from origin.config import OriginConfig
+from origin.errors import StoreError
 from origin.keys import ONLINE_KEY, load_key
 from origin.signing import Repository
 from origin.store import ObjectStore
+from wire.chunk import ChunkId
+from wire.errors import ConfigError, HeadwaterError, TrustError
 from wire.events import EventLog
 from wire.http_errors import error_middleware
 from wire.http_events import EventHub
 from wire.http_routes import ArtifactRoutes
 from wire.http_server import add_operations, background, read_token
 
+_log = structlog.get_logger("origin")
 PUBLISHER = web.AppKey("publisher", Publisher)
 
 
-class ServedBytes:
-    """Counts what leaves the origin."""
+class OriginMetrics:
+    """Counts what leaves the origin, and what was found rotten in its store."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._corrupt = Counter(
+            "headwater_origin_chunks_corrupt",
+            "Chunks found rotten in the store and set aside; publish their revision again.",
+            registry=registry,
+        )
         self._bytes = Counter(
             "headwater_origin_served_bytes", "Bytes sent.", ["kind"], registry=registry
         )
@@ -41,6 +51,9 @@ class ServedBytes:
         self._bytes.labels(kind).inc(size)
         self._answers.labels(kind).inc()
 
+    def corrupt(self, _id: ChunkId) -> None:
+        self._corrupt.inc()
+
 
 async def build_app(config: OriginConfig) -> web.Application:
     """An origin ready to be served.
@@ -48,38 +61,59 @@ async def build_app(config: OriginConfig) -> web.Application:
     Raises:
         ConfigError: keys, token or store cannot be used; the message says which and what to do.
     """
-    token = await asyncio.to_thread(read_token, config.admin_token_file)
-    online_key = await asyncio.to_thread(load_key, config.keys_dir / ONLINE_KEY)
-    store = await asyncio.to_thread(ObjectStore, config.store)
-    repository = Repository.load(await store.trust_documents(), online_key)
-    hub = EventHub(EventLog(secrets.token_hex(4)), config.events)
-    publisher = Publisher(store, repository, hub, await store.gone_keys(), clock=time.time)
-    executor = ThreadPoolExecutor(config.io_threads, thread_name_prefix="origin-io")
     registry = CollectorRegistry()
+    metrics = OriginMetrics(registry)
+    token = await asyncio.to_thread(read_token, config.admin_token_file)
+    publisher, hub = await _open(config, metrics)
+    executor = ThreadPoolExecutor(config.io_threads, thread_name_prefix="origin-io")
+    server = OriginServer(publisher)
 
     app = web.Application(middlewares=[error_middleware()], client_max_size=0)
     app[PUBLISHER] = publisher
     add_operations(app, ready=lambda: None, registry=registry)
     ArtifactRoutes(
-        server=OriginServer(publisher), executor=executor, counter=ServedBytes(registry)
+        server=server, executor=executor, counter=metrics, documents=server.document
     ).add_to(app)
     hub.add_to(app)
     AdminRoutes(
         publisher=publisher, token=token, max_body_bytes=config.max_admin_body_bytes
     ).add_to(app)
     app.cleanup_ctx.append(background("renew-trust", lambda: _renew(publisher, config)))
-    app.on_cleanup.append(_closing(executor))
+    app.on_cleanup.append(_closing(publisher, executor))
     return app
 
 
+async def _open(config: OriginConfig, metrics: OriginMetrics) -> tuple[Publisher, EventHub]:
+    """What is stored, verified."""
+    online_key = await asyncio.to_thread(load_key, config.keys_dir / ONLINE_KEY)
+    store = await asyncio.to_thread(ObjectStore, config.store, on_corrupt=metrics.corrupt)
+    try:
+        await store.sweep()
+        repository = Repository.load(await store.trust_documents(), online_key)
+        gone = await store.gone_keys()
+    except (StoreError, TrustError) as error:
+        raise ConfigError(f"cannot use the store {config.store!r}: {error.message}") from error
+    hub = EventHub(EventLog(secrets.token_hex(4)), config.events)
+    return Publisher(store, repository, hub, gone, clock=time.time), hub
+
+
 async def _renew(publisher: Publisher, config: OriginConfig) -> None:
+    """For ever: a renewal that fails leaves what was signed last, and is tried again sooner."""
     while True:
-        await publisher.renew()
-        await asyncio.sleep(config.retimestamp_s)
+        delay_s = config.retimestamp_s
+        try:
+            await publisher.renew()
+        except HeadwaterError as error:
+            delay_s = min(delay_s, config.retry_renewal_s)
+            _log.error("trust not renewed", code=error.code, error=error.message)
+        await asyncio.sleep(delay_s)
 
 
-def _closing(executor: ThreadPoolExecutor) -> Callable[[web.Application], Awaitable[None]]:
+def _closing(
+    publisher: Publisher, executor: ThreadPoolExecutor
+) -> Callable[[web.Application], Awaitable[None]]:
     async def close(_app: web.Application) -> None:
+        await publisher.aclose()
         executor.shutdown(wait=False, cancel_futures=True)
 
     return close

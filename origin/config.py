@@ -27,6 +27,8 @@ class OriginConfig:
     """Largest body of an administrative request: a manifest or signed metadata."""
     retimestamp_s: float = 3_600.0
     """How often the timestamp is renewed, so that clients can tell a frozen origin."""
+    retry_renewal_s: float = 60.0
+    """How soon a renewal that failed is tried again."""
     drain_s: float = 5.0
     """How long running answers may take at shutdown."""
     events: EventsConfig = field(default_factory=EventsConfig)

@@ -22,7 +22,7 @@ async def initialize(config: OriginConfig, passphrase: str) -> None:
     Raises:
         ConfigError: keys or a repository are there already; nothing was overwritten.
     """
-    store = ObjectStore(config.store)
+    store = await asyncio.to_thread(ObjectStore, config.store)
     if await store.trust_documents():
         raise ConfigError(f"the store {config.store} holds a signed repository already")
     keys = await asyncio.to_thread(init_keys, config.keys_dir, passphrase, now=time.time())

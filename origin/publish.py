@@ -7,6 +7,7 @@ what the origin does not have yet.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,19 +17,35 @@ from typing import Any
 
 import msgspec
 from securesystemslib.signer import Signer
-from wire.gguf import GGUF, read_gguf
 
 from origin.bundle import ParityOracle, build_bundle
-from origin.chunker import Layout, scan
+from origin.chunker import plan, scan
 from origin.errors import PublishError
 from origin.offline import sign_revisions
 from wire.chunk import Chunk, ChunkId
+from wire.errors import (
+    ChunkMismatchError,
+    ConflictError,
+    ForbiddenError,
+    GoneError,
+    HeadwaterError,
+    SourceUnavailableError,
+    UnauthorizedError,
+)
+from wire.gguf import read_gguf
+from wire.gguf_types import GGUF
 from wire.http_client import BlockingClient, Response
 from wire.http_source import MAX_BUNDLE_BYTES
 from wire.manifest import ChunkRef, FileEntry, Manifest, build, encode, revision_of
-from wire.paths import ADMIN, TRUST_BUNDLE, channel_name, model_name
+from wire.paths import ADMIN, TRUST_BUNDLE, channel_name, file_path, model_name
 from wire.trust_bundle import REVISIONS, TrustLimits, decode_bundle
 
+_UPLOADS = 4
+"""Chunks under way at the same time; memory is this many times 8 MiB."""
+_SIGNINGS = 5
+_REFUSALS: dict[int, type[HeadwaterError]] = {
+    kind.status: kind for kind in (UnauthorizedError, ForbiddenError, ConflictError, GoneError)
+}
 Progress = Callable[[str, int, int], None]
 """Told of a step's name, what is done and the total, both in bytes."""
 
@@ -63,7 +80,14 @@ class OriginAdmin:
 
     def missing(self, ids: list[ChunkId]) -> set[ChunkId]:
         """Which chunks the origin lacks."""
-        return set(self._post("chunks/missing", {"ids": ids})["missing"])
+        query = {"ids": ids}
+        try:
+            answer = self._post("chunks/missing", query)
+        except SourceUnavailableError:
+            # While a large file was hashed the origin may have closed the idle connection. Asking
+            # changes nothing, so it may be repeated.
+            answer = self._post("chunks/missing", query)
+        return set(answer["missing"])
 
     def put_chunk(self, chunk: Chunk) -> None:
         """Upload one chunk."""
@@ -104,13 +128,18 @@ class OriginAdmin:
         return self._json(answer)
 
     def _json(self, answer: Response) -> dict[str, Any]:
+        value: object = {}
         try:
             value = msgspec.json.decode(answer.body) if answer.body else {}
         except msgspec.DecodeError:
-            value = {}
+            value = None
         if answer.status >= 400:
-            raise PublishError(f"origin refused ({answer.status}): {value.get('detail', '')}")
-        return dict(value)
+            detail = value.get("detail", "") if isinstance(value, dict) else ""
+            kind = _REFUSALS.get(answer.status, PublishError)
+            raise kind(f"origin refused ({answer.status}): {detail}")
+        if not isinstance(value, dict):
+            raise SourceUnavailableError(f"{self._client.netloc} does not answer like an origin")
+        return value
 
 
 def publish(
@@ -125,31 +154,39 @@ def publish(
 ) -> Published:
     """Publish a GGUF file as a new revision and point ``channel`` at it.
 
+    The file is read once to name its chunks, and what the origin lacks once more to send it.
+    Memory is a few chunks, however large the file.
+
     Args:
         oracle: tokenizes like llama.cpp; checks the edge's tokenizer where an engine is there.
+        progress: told of the steps ``scan`` and ``send``.
 
     Raises:
-        GGUFInvalidError, PublishError: the file must not be published; says why.
+        GGUFInvalidError, NameInvalidError, PublishError: it must not be published; says why.
+        UnauthorizedError, ForbiddenError: the token, or the key, is not the one.
+        ConflictError: the file changed meanwhile, or somebody else is publishing all the time.
         SourceUnavailableError: the origin broke off; repeat, and only the rest is sent.
     """
-    model, channel = model_name(model), channel_name(channel)
+    model, channel, path = model_name(model), channel_name(channel), file_path(file.name)
+    origin.status()  # a wrong address or token is told before gigabytes are read
     gguf = _read(file)
     bundle = build_bundle(gguf, oracle=oracle)
-    weights = scan(file, Layout.of(gguf), role="weights", progress=progress)
-    small = {entry.path: (entry, data) for entry, data in bundle.files()}
-    manifest = build(model, (weights, *(e for e, _ in small.values())), _describe(gguf))
-    sent = _send_missing(manifest, file, {p: d for p, (_, d) in small.items()}, origin, progress)
+    runs = plan(gguf, gguf.file_size)
+    weights = scan(file, runs, path=path, role="weights", progress=progress)
+    small = list(bundle.files())
+    manifest = build(model, (weights, *(entry for entry, _ in small)), _describe(gguf))
+    texts = {entry.path: text for entry, text in small}
+    sent = _send_missing(manifest, file, texts, origin, progress)
     data = encode(manifest)
     revision = revision_of(data)
     origin.put_manifest(revision, data)
     _sign(origin, key, model, revision, len(data))
     origin.roll(model, channel, revision)
-    refs = manifest.chunk_refs()
     return Published(
         model=model,
         revision=revision,
         size=manifest.size,
-        chunks=len(refs),
+        chunks=len(manifest.chunk_refs()),
         sent_chunks=len(sent),
         sent_bytes=sum(ref.size for ref in sent),
         tokenizer=bundle.card.tokenizer,
@@ -185,29 +222,44 @@ def _send_missing(
             if ref.id in missing:
                 sends.setdefault(ref.id, (entry, offset, ref))
     total = sum(ref.size for _, _, ref in sends.values())
-
-    def send(item: tuple[FileEntry, int, ChunkRef]) -> int:
-        entry, offset, ref = item
-        if entry.path in small:
-            data = small[entry.path][offset : offset + ref.size]
-        else:
-            with file.open("rb") as stream:
-                stream.seek(offset)
-                data = stream.read(ref.size)
-        origin.put_chunk(Chunk(ref.id, data))
-        return ref.size
-
     done = 0
-    with ThreadPoolExecutor(4, thread_name_prefix="publish") as pool:
+    with file.open("rb") as stream, ThreadPoolExecutor(_UPLOADS, "publish") as pool:
+
+        def send(item: tuple[FileEntry, int, ChunkRef]) -> int:
+            entry, offset, ref = item
+            if entry.path in small:
+                data = small[entry.path][offset : offset + ref.size]
+            else:
+                data = os.pread(stream.fileno(), ref.size, offset)
+            origin.put_chunk(_unchanged(ref, data, file))
+            return ref.size
+
         for size in pool.map(send, sends.values()):
             done += size
             progress("send", done, total)
     return [ref for _, _, ref in sends.values()]
 
 
+def _unchanged(ref: ChunkRef, data: bytes, file: Path) -> Chunk:
+    try:
+        return Chunk(ref.id, data)
+    except ChunkMismatchError as error:
+        raise ConflictError(f"{file} changed while it was published; publish it again") from error
+
+
 def _sign(origin: OriginAdmin, key: Signer, model: str, revision: str, length: int) -> None:
-    """Add the revision to the signed list, unless it is there already."""
-    if any(r["revision"] == revision for r in origin.status()["revisions"] if r["model"] == model):
-        return
-    current = origin.signed_revisions()
-    origin.publish(sign_revisions(current, key, [(model, revision, length)], now=time.time()))
+    """Add the revision to the signed list, unless it is there already. Somebody else may publish at
+    the same time: the list is then read and signed again."""
+    for attempt in range(1, _SIGNINGS + 1):
+        published = origin.status()["revisions"]
+        if any(r["revision"] == revision and r["model"] == model for r in published):
+            return
+        current = origin.signed_revisions()
+        signed = sign_revisions(current, key, [(model, revision, length)], now=time.time())
+        try:
+            origin.publish(signed)
+        except ConflictError:
+            if attempt == _SIGNINGS:
+                raise
+        else:
+            return

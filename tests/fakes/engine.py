@@ -12,6 +12,7 @@ from gpu_worker.engine import (
     Finish,
     Generation,
     Probe,
+    Sink,
     Slots,
     Token,
     TokenEvent,
@@ -31,8 +32,9 @@ def finish(reason: FinishReason = "stop", *, prompt: int = 3, completion: int = 
 class FakeEngine:
     """Gives ``batches`` and then its fault or its end.
 
-    ``gate`` holds every batch until it is set; ``refusal`` is raised instead of the first one,
-    ``fault`` after the last one. ``opened`` and ``open`` count streams; ``asked`` keeps requests.
+    ``gate`` holds every batch from the ``held_from``-th on until it is set; ``refusal`` is raised
+    instead of the first one, ``fault`` after the last one. ``open`` counts streams and ``given``
+    batches; ``asked`` keeps the requests.
     """
 
     def __init__(
@@ -46,15 +48,19 @@ class FakeEngine:
         self.model = model
         self.revision = revision
         self.capacity = capacity
-        self.batches = list(batches if batches is not None else [*tokens("Hel", "lo"), [finish()]])
+        self.batches: list[list[TokenEvent]] = [*tokens("Hel", "lo"), [finish()]]
+        if batches is not None:
+            self.batches = list(batches)
         self.gate = asyncio.Event()
         self.gate.set()
+        self.held_from = 0
         self.refusal: EngineError | None = None
         self.fault: EngineError | None = None
         self.ready = True
         self.dead: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.asked: list[Generation] = []
         self.open = 0
+        self.given = 0
         self.changed = asyncio.Condition()
 
     @property
@@ -117,14 +123,21 @@ class FakeStream:
             await self._engine.count(1)
             if self._engine.refusal is not None:
                 raise self._engine.refusal
-        await self._engine.gate.wait()
+        if len(self._engine.batches) - len(self._left) >= self._engine.held_from:
+            await self._engine.gate.wait()
         if self._left:
+            self._engine.given += 1
             return self._left.pop(0)
         if self._engine.fault is not None:
             raise self._engine.fault
         if not self._engine.ready:
             raise EngineBrokenError("the engine died")
         raise StopAsyncIteration
+
+    async def pump(self, sink: Sink) -> None:
+        async for batch in self:
+            if not sink.give(batch):
+                await sink.drained()
 
     async def aclose(self) -> None:
         if self._opened and not self._closed:

@@ -7,6 +7,7 @@ over. The bytes of a script must differ, because the last token is all that the 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import gguf
@@ -93,7 +94,7 @@ def _successors(steps: bytes, tokens: int, *, ends: bool) -> np.ndarray:
     """Row: next token; column: last token. Whatever is not of the script leads to its start."""
     output = np.zeros((tokens, _EMBEDDING), np.float32)
     follower = dict.fromkeys(range(tokens), steps[0])
-    follower |= dict(zip(steps, steps[1:], strict=False))
+    follower |= dict(pairwise(steps))
     follower[steps[-1]] = EOS if ends else steps[0]
     for token, following in follower.items():
         output[following, token] = 1.0

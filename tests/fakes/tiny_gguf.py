@@ -1,4 +1,4 @@
-"""GGUF files made on the spot: a tiny model that llama.cpp loads, and a large one that costs nothing.
+"""GGUF files made on the spot: a tiny model that llama.cpp loads, and large ones that cost nothing.
 
 The vocabulary is a byte-level BPE trained without word boundaries, so its merges run over them: a
 pre-tokenizer that cuts one character off the right place yields other tokens.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from tests.fakes import raw_gguf
 
 CHATML = (
     "{% for message in messages %}"
@@ -27,10 +28,13 @@ CHATML = (
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 NORMAL_TYPE, CONTROL_TYPE, USER_DEFINED_TYPE = 1, 3, 4
 
+WHOLE_WORDS = ("Ġjumps", "Ġlazy", "Größe")
+"""Tokens that no merge leads to: taken only where a word that is a token is taken whole."""
+
 CORPUS = (
     "Hello, how are you doing today? I'm fine, they've said we'll go; you'd better come.",
     "The quick brown fox jumps over 13 lazy dogs in 2024, 3.14159 or 1,000,000 times.",
-    "def main(argv):\n    for i in range(10):\n        print(f'{i}: {argv[i]!r}')\n\n    return 0\n",
+    "def main(argv):\n    for i in range(10):\n        print(f'{i}: {argv}')\n\n    return 0\n",
     "Größe und Maß: Straße, Fuß, schön, über. Œuvre, naïve, façade, garçon.",
     "Привет, мир! Как дела? Сегодня 15 июля.",
     "你好，世界！今天天气很好。東京は日本の首都です。안녕하세요 세계",
@@ -65,7 +69,8 @@ def train_vocabulary(
     )
     tokenizer.train_from_iterator([line for line in CORPUS for _ in range(3)], trainer)
     model = json.loads(tokenizer.to_str())["model"]
-    plain = sorted(model["vocab"], key=model["vocab"].get)
+    merged = sorted(model["vocab"], key=model["vocab"].get)
+    plain = [*merged, *(word for word in WHOLE_WORDS if word not in merged)]
     return Vocabulary(
         tokens=(*plain, *control, *user_defined),
         types=(
@@ -132,20 +137,13 @@ def write_sparse_gguf(path: Path, size_bytes: int, *, tensor_bytes: int = 64 * 2
 
 
 def _sparse_header(sizes: list[int]) -> bytes:
-    """Magic, version 3, counts, one key, a table of one-dimensional I8 tensors, padding."""
-    architecture = _string("general.architecture") + struct.pack("<I", 8) + _string("llama")
-    parts = [b"GGUF", struct.pack("<IQQ", 3, len(sizes), 1), architecture]
+    """One key and a table of one-dimensional I8 tensors, one after the other."""
+    tensors = []
     offset = 0
     for index, size in enumerate(sizes):
-        parts.append(_string(f"blk.{index:05d}.ffn_up.weight"))
-        parts.append(struct.pack("<IQIQ", 1, size, 24, offset))
+        tensors.append(raw_gguf.tensor(f"blk.{index:05d}.ffn_up.weight", (size,), 24, offset))
         offset += size
-    header = b"".join(parts)
-    return header + bytes(-len(header) % 32)
-
-
-def _string(text: str) -> bytes:
-    return struct.pack("<Q", len(text)) + text.encode()
+    return raw_gguf.header([raw_gguf.text_key("general.architecture", "llama")], tensors)
 
 
 def _add_tokenizer(

@@ -1,17 +1,34 @@
-"""Waits for a condition that nothing announces, to a deadline."""
+"""Waiting for what another process does, without sleeping to hope by."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import os
+from collections.abc import Awaitable, Callable
 
 
-async def eventually(condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
-    """Return as soon as ``condition()`` is true.
+async def until(condition: Callable[[], bool], *, deadline_s: float = 10.0) -> None:
+    """Return as soon as ``condition`` holds. Raises ``TimeoutError`` at the deadline."""
+    async with asyncio.timeout(deadline_s):
+        while not condition():  # noqa: ASYNC110 - other processes set no events
+            await asyncio.sleep(0.002)
 
-    Raises:
-        TimeoutError: it did not become true in time.
-    """
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - files and processes announce nothing
+
+async def until_async(
+    condition: Callable[[], Awaitable[bool]], *, deadline_s: float = 10.0
+) -> None:
+    """The same for a condition that has to be asked for."""
+    async with asyncio.timeout(deadline_s):
+        while not await condition():
             await asyncio.sleep(0.005)
+
+
+def alive(pid: int | None) -> bool:
+    """Whether a process of this id exists."""
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

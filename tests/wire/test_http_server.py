@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 from prometheus_client import CollectorRegistry, Counter
 
-from tests.fakes.waiting import eventually
+from tests.fakes.waiting import until
 from wire.errors import ConfigError, UnauthorizedError
 from wire.http_errors import error_middleware
 from wire.http_server import (
@@ -95,7 +95,7 @@ async def test_a_server_announces_itself_and_stops_on_a_signal(tmp_path: Path) -
     task = asyncio.create_task(
         serve(app, host="127.0.0.1", port=0, ready_file=ready, drain_s=1, on_bound=on_bound)
     )
-    await eventually(ready.exists)
+    await until(ready.exists)
     url = json.loads(ready.read_text())["url"]
     assert bound == [url]
     async with aiohttp.ClientSession() as session, session.get(url) as answer:

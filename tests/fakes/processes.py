@@ -1,0 +1,43 @@
+"""What the operating system knows of the processes under test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+from tests.fakes.waiting import alive
+
+__all__ = ["MIB", "alive", "engine_of", "peak_rss_bytes", "processes_in"]
+
+MIB = 2**20
+
+
+def engine_of(worker_pid: int) -> int:
+    """The process below a worker that holds llama.cpp."""
+    children = psutil.Process(worker_pid).children()
+    engines = [child.pid for child in children if "llamacpp_process" in " ".join(child.cmdline())]
+    assert len(engines) == 1, f"{len(engines)} engines run below {worker_pid}"
+    return engines[0]
+
+
+def processes_in(folder: Path) -> list[psutil.Process]:
+    """Processes that work in a folder: every tier and every engine works in its state directory."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            inside = Path(process.cwd()).is_relative_to(folder)
+            running = process.status() != psutil.STATUS_ZOMBIE
+        except (psutil.Error, OSError):
+            continue  # it ended meanwhile, or is none of ours
+        if inside and running:
+            found.append(process)
+    return found
+
+
+def peak_rss_bytes(pid: int) -> int:
+    """The most main memory that a process ever had (``VmHWM`` of Linux, proc(5))."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"process {pid} has no VmHWM")

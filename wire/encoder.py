@@ -1,0 +1,97 @@
+"""Text and special tokens to ids, exactly as llama.cpp's BPE tokenizer gives them.
+
+Text runs go to the ``tokenizers`` library, whose file lists no special token: only ids that are
+already pieces come out as control tokens. Runs of white space that are tokens of their own (type
+USER_DEFINED) are cut out of every text first, as llama.cpp does whatever ``parse_special`` says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from tokenizers import Tokenizer
+
+from wire.bundle import MAX_TOKENIZER_BYTES, TOKENIZER_PATH, BundleInvalidError, ModelCard
+from wire.errors import RequestInvalidError
+from wire.specials import Piece, Specials
+
+
+class Encoder:
+    """One model's tokenizer. Safe to share between threads; the GIL is free while it encodes.
+
+    Raises:
+        BundleInvalidError: the tokenizer file is too large, malformed, or contradicts the card.
+    """
+
+    def __init__(self, tokenizer: bytes, card: ModelCard) -> None:
+        if len(tokenizer) > MAX_TOKENIZER_BYTES:
+            raise BundleInvalidError(f"{TOKENIZER_PATH} of {len(tokenizer)} B is too large")
+        try:
+            self._tokenizer = Tokenizer.from_buffer(tokenizer)
+        except Exception as error:  # the library raises nothing more exact
+            raise BundleInvalidError(f"{TOKENIZER_PATH} is malformed: {error}") from error
+        for token in card.control_literals:
+            if self._tokenizer.id_to_token(token.id) is not None:
+                raise BundleInvalidError(f"{TOKENIZER_PATH} can give the control token {token.id}")
+        self._specials = Specials(card.control_literals)
+        self._plain = {token.text: token.id for token in card.plain_literals}
+        longest_first = sorted(self._plain, key=len, reverse=True)
+        pattern = "|".join(re.escape(text) for text in longest_first)
+        self._plain_pattern = re.compile(f"({pattern})") if pattern else None
+        self._head = [card.bos.id] if card.add_bos and card.bos else []
+        self._tail = [card.eos.id] if card.add_eos and card.eos else []
+        self._constants: dict[str, list[int]] = {}
+
+    def remember(self, texts: Iterable[str]) -> None:
+        """Encode texts now that will be asked for again and again. Only for a template's own
+        texts: what is remembered is never forgotten.
+        """
+        for text in texts:
+            self._constants[text] = self._encode_runs([text])[0]
+
+    def encode(self, pieces: Sequence[Piece]) -> list[int]:
+        """The ids of a prompt, with the BOS and EOS that the model asks for.
+
+        Raises:
+            RequestInvalidError: a text that is no Unicode (a lone surrogate).
+        """
+        pieces = self._split_plain(pieces)
+        known = self._constants
+        runs = [piece for piece in pieces if isinstance(piece, str) and piece not in known]
+        encoded = iter(self._encode_runs(runs)) if runs else iter(())
+        ids = list(self._head)
+        for piece in pieces:
+            if isinstance(piece, int):
+                ids.append(piece)
+            else:
+                ids.extend(known[piece] if piece in known else next(encoded))
+        ids.extend(self._tail)
+        return ids
+
+    def encode_parsed(self, text: str) -> list[int]:
+        """The ids of a text in which special tokens count, without BOS and EOS; never for content.
+
+        This is llama.cpp's ``/tokenize`` with ``parse_special`` and without ``add_special``.
+        """
+        ids = self.encode(self._specials.partition(text))
+        return ids[len(self._head) : len(ids) - len(self._tail)]
+
+    def _split_plain(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
+        if self._plain_pattern is None:
+            return pieces
+        split: list[Piece] = []
+        for piece in pieces:
+            if isinstance(piece, int):
+                split.append(piece)
+            else:
+                parts = self._plain_pattern.split(piece)
+                split.extend(self._plain.get(part, part) for part in parts if part)
+        return split
+
+    def _encode_runs(self, runs: list[str]) -> list[list[int]]:
+        try:
+            encodings = self._tokenizer.encode_batch_fast(runs, add_special_tokens=False)
+        except TypeError as error:
+            raise RequestInvalidError("the prompt holds a lone surrogate; send Unicode") from error
+        return [encoding.ids for encoding in encodings]

@@ -1,0 +1,1 @@
+"""Behaviours as wrappers around a ``Source``, one small file each."""

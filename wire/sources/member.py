@@ -1,0 +1,186 @@
+"""One source among several: what it gave is counted, timed and told to whoever keeps score."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, TypeVar
+
+from wire.chunk import Chunk, ChunkId
+from wire.errors import (
+    ChunkMismatchError,
+    ConfigError,
+    GoneError,
+    HeadwaterError,
+    ManifestInvalidError,
+    NotFoundError,
+    SourceUnavailableError,
+)
+from wire.source import Source
+
+OutcomeKind = Literal["delivered", "missing", "mismatch", "unavailable", "abandoned"]
+"""``missing``: does not have it, which is no fault. ``abandoned``: the caller stopped waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One request to one source: how it ended, after how long, with how many bytes."""
+
+    kind: OutcomeKind
+    seconds: float
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStats:
+    """What one source gave so far; for metrics and the boot waterfall."""
+
+    name: str
+    chunks: int = 0
+    bytes: int = 0
+    """Of chunks and documents."""
+    mismatches: int = 0
+    failures: int = 0
+    """Times it was unavailable or broke the protocol."""
+    missing: int = 0
+    busy_s: float = 0.0
+    """Summed over all requests, so it exceeds the wall clock where they run in parallel."""
+
+
+Observer = Callable[[str, Outcome], None]
+"""Told the name of a source and the outcome of a request to it."""
+
+
+class _Sized(Protocol):
+    def __len__(self) -> int: ...
+
+
+S = TypeVar("S", bound=_Sized)
+T = TypeVar("T")
+
+
+class Member:
+    """A Source with counters and a second chance.
+
+    Args:
+        clock: seconds, monotonic.
+        observe: told the source's name and every outcome; a scoreboard, for example.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        clock: Callable[[], float],
+        observe: Observer | None = None,
+    ) -> None:
+        self.source = source
+        self._clock = clock
+        self._observe = observe
+        self._stats = SourceStats(source.name)
+
+    @property
+    def stats(self) -> SourceStats:
+        return self._stats
+
+    async def trust_bundle(self, root_version: int) -> bytes:
+        return await self._measured(self.source.trust_bundle(root_version))
+
+    async def channel(self, model: str, channel: str) -> bytes:
+        return await self._measured(self.source.channel(model, channel))
+
+    async def manifest(self, revision: str) -> bytes:
+        return await self._measured(self.source.manifest(revision))
+
+    async def chunk(self, id: ChunkId, *, revalidate: bool) -> Chunk:  # noqa: A002
+        """The chunk. After a mismatch the source is asked once more, to check what it stores: bytes
+        that rotted in its cache heal that way, for everybody."""
+        try:
+            return await self._measured(self.source.chunk(id, revalidate=revalidate))
+        except ChunkMismatchError:
+            if revalidate:
+                raise
+            return await self._measured(self.source.chunk(id, revalidate=True))
+
+    async def _measured(self, answer: Awaitable[S]) -> S:
+        started = self._clock()
+        try:
+            value = await answer
+        except asyncio.CancelledError:
+            self._note("abandoned", started)
+            raise
+        except (NotFoundError, GoneError):
+            self._note("missing", started)
+            raise
+        except (ChunkMismatchError, ManifestInvalidError):
+            self._note("mismatch", started)
+            raise
+        except HeadwaterError:
+            self._note("unavailable", started)
+            raise
+        self._note("delivered", started, len(value), chunk=isinstance(value, Chunk))
+        return value
+
+    def _note(
+        self, kind: OutcomeKind, started: float, size_bytes: int = 0, *, chunk: bool = False
+    ) -> None:
+        outcome = Outcome(kind, max(0.0, self._clock() - started), size_bytes)
+        stats = self._stats
+        self._stats = replace(
+            stats,
+            chunks=stats.chunks + chunk,
+            bytes=stats.bytes + size_bytes,
+            mismatches=stats.mismatches + (kind == "mismatch"),
+            failures=stats.failures + (kind == "unavailable"),
+            missing=stats.missing + (kind == "missing"),
+            busy_s=stats.busy_s + outcome.seconds,
+        )
+        if self._observe is not None:
+            self._observe(self.source.name, outcome)
+
+
+async def first_of(
+    members: Iterable[Member], ask: Callable[[Member], Awaitable[T]], what: str
+) -> T:
+    """The first answer, asking one member after the other.
+
+    Raises:
+        GoneError: one of them says that the content was taken down; that is final.
+        NotFoundError: none of them has it.
+        ChunkMismatchError, ManifestInvalidError: all who have it gave bad bytes.
+        SourceUnavailableError: anything else. The message names every source and its reason.
+    """
+    failures: list[tuple[str, HeadwaterError]] = []
+    for member in members:
+        try:
+            return await ask(member)
+        except GoneError:
+            raise
+        except HeadwaterError as error:
+            failures.append((member.source.name, error))
+    raise _exhausted(what, failures) from failures[-1][1]
+
+
+def distinct(sources: Iterable[Source]) -> tuple[Source, ...]:
+    """Check that there is a source at all, and that names tell them apart."""
+    found = tuple(sources)
+    names = [source.name for source in found]
+    if not found:
+        raise ConfigError("at least one source is needed")
+    if len(set(names)) != len(names):
+        raise ConfigError(f"sources need different names: {', '.join(names)}")
+    return found
+
+
+def _exhausted(what: str, failures: list[tuple[str, HeadwaterError]]) -> HeadwaterError:
+    reasons = "; ".join(f"{name}: {error.message}" for name, error in failures)
+    message = f"{what} is not to be had: {reasons}"
+    kinds = {type(error) for _, error in failures if not isinstance(error, NotFoundError)}
+    if not kinds:
+        return NotFoundError(message)
+    if kinds == {ChunkMismatchError}:
+        return ChunkMismatchError(message)
+    if kinds == {ManifestInvalidError}:
+        return ManifestInvalidError(message)
+    return SourceUnavailableError(message)
