@@ -47,7 +47,7 @@ class TokenizeConfig:
     """Bounds of the stage."""
 
     max_prompt_bytes: int = 4 * 1024 * 1024
-    inline_bytes: int = 16 * 1024
+    inline_bytes: int = 8 * 1024
     """Longer prompts are encoded in a thread, so that the event loop does not wait."""
 
 

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from edge_tier.cache.eviction import MAX_SWEEP, Eviction
+
+
+class PlainLRU:
+    """What S3-FIFO is measured against: least recently used, entries of one size."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._entries: OrderedDict[str, None] = OrderedDict()
+
+    def use(self, key: str) -> bool:
+        hit = key in self._entries
+        self._entries[key] = None
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._capacity:
+            self._entries.popitem(last=False)
+        return hit
+
+
+def _use(cache: Eviction, key: str) -> bool:
+    if key in cache:
+        cache.touch(key)
+        return True
+    cache.admit(key, 1)
+    return False
+
+
+def _popular(rng: random.Random, count: int, universe: int) -> list[str]:
+    """Zipf-like: a few chunks are asked for often, many hardly ever."""
+    weights = [1 / (rank + 1) for rank in range(universe)]
+    return [f"hot-{n}" for n in rng.choices(range(universe), weights, k=count)]
+
+
+def _ratio(hits: Iterable[bool]) -> float:
+    results = list(hits)
+    return sum(results) / len(results)
+
+
+def test_a_scan_costs_less_than_under_plain_lru() -> None:
+    """Popular chunks, interrupted by one cold model after the other that is read just once."""
+    rng = random.Random(20240917)
+    trace: list[str] = []
+    for model in range(20):
+        trace += _popular(rng, 2_000, 2_000)
+        trace += [f"cold-{model}-{chunk}" for chunk in range(1_000)]
+    lru, ours = PlainLRU(400), Eviction(400)
+    lru_ratio, our_ratio = _ratio(map(lru.use, trace)), _ratio(_use(ours, key) for key in trace)
+    assert our_ratio > lru_ratio + 0.05
+
+
+def test_without_a_scan_it_is_no_worse_than_plain_lru() -> None:
+    rng = random.Random(7)
+    trace = _popular(rng, 30_000, 3_000)
+    lru, ours = PlainLRU(300), Eviction(300)
+    assert _ratio(_use(ours, key) for key in trace) >= _ratio(map(lru.use, trace))
+
+
+def test_what_was_used_often_survives_a_scan() -> None:
+    cache = Eviction(100)
+    for key in ("a", "b", "c"):
+        cache.admit(key, 1)
+        cache.touch(key)
+        cache.touch(key)
+    for number in range(1_000):
+        cache.admit(f"scan-{number}", 1)
+    assert all(key in cache for key in ("a", "b", "c"))
+
+
+def test_who_comes_back_soon_after_eviction_enters_the_main_queue() -> None:
+    cache = Eviction(10)
+    cache.admit("back", 1)
+    for number in range(10):
+        cache.admit(f"first-{number}", 1)
+    assert "back" not in cache
+    cache.admit("back", 1)
+    for number in range(100):
+        cache.admit(f"second-{number}", 1)
+    assert "back" in cache
+
+
+def test_pins_stay_and_unpinned_leave_again() -> None:
+    cache = Eviction(10)
+    cache.pin("chat@stable", ["a", "later"])
+    cache.admit("a", 1)
+    for number in range(50):
+        cache.admit(f"x-{number}", 1)
+    cache.admit("later", 1)
+    for number in range(50, 100):
+        cache.admit(f"x-{number}", 1)
+    assert "a" in cache
+    assert "later" in cache
+    assert cache.pinned_bytes == 2
+    cache.unpin("chat@stable")
+    assert cache.pinned_bytes == 0
+    cache.reclaim(10)
+    assert len(cache) == 0
+
+
+def test_a_key_is_pinned_while_any_owner_wants_it() -> None:
+    cache = Eviction(10)
+    cache.admit("shared", 1)
+    cache.pin("one", ["shared"])
+    cache.pin("two", ["shared"])
+    cache.unpin("one")
+    assert cache.pinned_bytes == 1
+    cache.pin("two", ["other"])
+    assert cache.pinned_bytes == 0
+
+
+def test_when_pins_fill_the_cache_nothing_else_is_admitted() -> None:
+    cache = Eviction(10)
+    cache.pin("all", [f"pin-{n}" for n in range(9)])
+    for number in range(9):
+        assert cache.admit(f"pin-{number}", 1) == []
+    assert cache.admit("large", 2) is None
+    assert cache.admit("small", 1) == []
+
+
+def test_what_exceeds_the_whole_cache_is_not_admitted() -> None:
+    cache = Eviction(10)
+    assert cache.admit("giant", 11) is None
+    assert cache.used_bytes == 0
+
+
+def test_one_eviction_never_walks_the_whole_cache() -> None:
+    cache = Eviction(100_000)
+    for number in range(100_000):
+        cache.restore(f"x-{number}", 1)
+        for _ in range(3):
+            cache.touch(f"x-{number}")
+    assert cache.admit("new", 1) == [f"x-{MAX_SWEEP}"]
+
+
+def test_reclaim_frees_what_was_asked_for() -> None:
+    cache = Eviction(100)
+    for number in range(100):
+        cache.admit(f"x-{number}", 1)
+    assert len(cache.reclaim(30)) == 30
+    assert cache.used_bytes == 70
+    assert cache.reclaim(1_000) != []
+    assert cache.used_bytes == 0
+
+
+def test_admitting_again_replaces_the_size() -> None:
+    cache = Eviction(100)
+    cache.admit("a", 10)
+    cache.admit("a", 30)
+    assert (cache.used_bytes, len(cache)) == (30, 1)
+
+
+keys = st.sampled_from([f"k{number}" for number in range(30)])
+sizes = st.integers(1, 40)
+
+
+class EvictionMachine(RuleBasedStateMachine):
+    """Against a model: a plain dictionary of what must be there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache = Eviction(100)
+        self.sizes: dict[str, int] = {}
+        self.pins: dict[str, set[str]] = {"one": set(), "two": set()}
+
+    @property
+    def pinned(self) -> set[str]:
+        return self.pins["one"] | self.pins["two"]
+
+    @rule(key=keys, size=sizes, again=st.booleans())
+    def take(self, key: str, size: int, again: bool) -> None:
+        victims = (self.cache.restore if again else self.cache.admit)(key, size)
+        self.sizes.pop(key, None)
+        if victims is None:
+            pinned_bytes = sum(self.sizes[one] for one in self.pinned & self.sizes.keys())
+            assert size + pinned_bytes > 100
+            return
+        assert not set(victims) & self.pinned
+        for victim in victims:
+            del self.sizes[victim]
+        self.sizes[key] = size
+
+    @rule(key=keys)
+    def touch(self, key: str) -> None:
+        self.cache.touch(key)
+
+    @rule(key=keys)
+    def remove(self, key: str) -> None:
+        assert self.cache.remove(key) == (self.sizes.pop(key, None) is not None)
+
+    @rule(owner=st.sampled_from(["one", "two"]), wanted=st.sets(keys, max_size=5))
+    def pin(self, owner: str, wanted: set[str]) -> None:
+        self.cache.pin(owner, wanted)
+        self.pins[owner] = wanted
+
+    @rule(size=sizes)
+    def reclaim(self, size: int) -> None:
+        for victim in self.cache.reclaim(size):
+            assert victim not in self.pinned
+            del self.sizes[victim]
+
+    @invariant()
+    def it_holds_what_the_model_holds(self) -> None:
+        assert len(self.cache) == len(self.sizes)
+        assert all(key in self.cache for key in self.sizes)
+        assert self.cache.used_bytes == sum(self.sizes.values()) <= 100
+
+    @invariant()
+    def pinned_bytes_are_those_of_the_pins(self) -> None:
+        here = self.pinned & self.sizes.keys()
+        assert self.cache.pinned_bytes == sum(self.sizes[key] for key in here)
+
+
+EvictionMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestEvictionMachine = EvictionMachine.TestCase
