@@ -1,0 +1,213 @@
+"""``headwater publish | roll | purge | pull``: models on their way down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.commands.options import (
+    DEFAULT_STATE_DIR,
+    JsonOption,
+    OriginOption,
+    StateDirOption,
+    TokenFileOption,
+    place,
+)
+from infra.commands.output import command
+from wire.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL[@CHANNEL]", help="The channel is stable if none is given.")
+]
+
+
+def publish(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A GGUF file.")],
+    model: Annotated[str, typer.Option("--model", metavar="NAME", help="Name of the model.")],
+    channel: Annotated[str, typer.Option("--channel", help="Channel to point at it.")] = "stable",
+    publisher_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--publisher-key",
+            metavar="FILE",
+            help="Key that signs the revision; the state directory's if none is given.",
+        ),
+    ] = None,
+    parity: Annotated[
+        bool | None,
+        typer.Option(
+            "--parity/--no-parity",
+            help="Load the file in llama.cpp and compare tokenizers; done if it is installed.",
+            show_default=False,
+        ),
+    ] = None,
+    state_dir: StateDirOption = DEFAULT_STATE_DIR,
+    origin: OriginOption = None,
+    token_file: TokenFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check, cut, sign and upload a model file, and point a channel at it.
+
+    Only chunks that the origin lacks are sent; a publish that broke off is simply repeated.
+
+    Example:
+
+      $ headwater publish chat-q5.gguf --model chat-small
+      $ headwater publish chat-q5.gguf --model chat-small --channel candidate
+    """
+    with command(as_json=as_json) as output:
+        where = place(state_dir, origin=origin, token_file=token_file)
+        access = where.origin_admin()
+        from infra.parity import engine_is_installed
+        from infra.publishing import open_publisher
+
+        parity = engine_is_installed() if parity is None else parity
+        key = where.publisher_key(publisher_key)
+        with (
+            open_publisher(access.url, access.secret, key) as desk,
+            output.progress(model) as progress,
+        ):
+            published = desk.publish(file, model, channel, parity=parity, progress=progress)
+        result = {**asdict(published), "channel": channel, "parity": parity}
+        output.result(result, lambda console: _show(console, result, {"size", "sent_bytes"}))
+
+
+def roll(
+    model: ModelArgument,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="REVISION", help="The revision, or at least 8 digits of its beginning."
+        ),
+    ],
+    state_dir: StateDirOption = DEFAULT_STATE_DIR,
+    origin: OriginOption = None,
+    token_file: TokenFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Move a channel to a published revision; workers load it beside the old one and switch.
+
+    Example:
+
+      $ headwater roll chat-small --to 0fa83c11
+      $ headwater roll chat-small@candidate --to 0fa83c11
+    """
+    with command(as_json=as_json) as output:
+        from infra.publishing import find_revision, open_origin
+        from wire.paths import model_at_channel
+
+        name, channel = model_at_channel(model)
+        access = place(state_dir, origin=origin, token_file=token_file).origin_admin()
+        with open_origin(access.url, access.secret) as admin:
+            before = admin.status()
+            revision = find_revision(before, name, to)
+            admin.roll(name, channel, revision)
+        result = {
+            "model": name,
+            "channel": channel,
+            "revision": revision,
+            "previous": _pointed_at(before, name, channel),
+        }
+        output.result(result, lambda console: _show(console, result))
+
+
+def purge(
+    key: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY",
+            help="A surrogate key: channel:MODEL@CHANNEL, revision:ID, chunk:ID or trust.",
+        ),
+    ],
+    hard: Annotated[
+        bool, typer.Option("--hard", help="Take it down for good: 410 everywhere, no way back.")
+    ] = False,
+    state_dir: StateDirOption = DEFAULT_STATE_DIR,
+    origin: OriginOption = None,
+    token_file: TokenFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell every cache to ask again for what is filed under a key, or never to serve it again.
+
+    Example:
+
+      $ headwater purge channel:chat-small@stable
+      $ headwater purge revision:0fa83c11... --hard
+    """
+    with command(as_json=as_json) as output:
+        access = place(state_dir, origin=origin, token_file=token_file).origin_admin()
+        from infra.publishing import open_origin
+
+        with open_origin(access.url, access.secret) as admin:
+            result = admin.purge(key, hard=hard)
+        output.result(result, lambda console: _show(console, result))
+
+
+def pull(
+    model: ModelArgument,
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Folder for models.")],
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="URL[,URL...]", help="Edges or origins; the nearest gives most."
+        ),
+    ],
+    trust_root: Annotated[
+        Path | None,
+        typer.Option(
+            "--trust-root",
+            metavar="FILE",
+            help="The publisher's root.json; the state directory's if none is given.",
+        ),
+    ] = None,
+    state_dir: StateDirOption = DEFAULT_STATE_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring a model to this disk: verified, resumed where it broke off, from several sources.
+
+    What an older revision in DIR has already is copied, not fetched.
+
+    Example:
+
+      $ headwater pull chat-small --from http://edge-1:7401,http://edge-2:7401 --to /models
+    """
+    import asyncio
+
+    with command(as_json=as_json) as output:
+        from infra.pulling import pull_model
+        from wire.paths import model_at_channel
+
+        name, channel = model_at_channel(model)
+        urls = [url.strip().rstrip("/") for url in source.split(",") if url.strip()]
+        if not urls:
+            raise ConfigError("--from names no URL")
+        root = place(state_dir).trust_root(trust_root)
+        with output.progress(name) as progress:
+            pulled = asyncio.run(pull_model(name, channel, urls, to, root, progress=progress))
+        result = pulled.as_dict()
+        output.result(result, lambda console: pulled.show(console))
+
+
+def _pointed_at(status: dict[str, object], model: str, channel: str) -> str:
+    pointers = status.get("channels")
+    for pointer in pointers if isinstance(pointers, list) else ():
+        if pointer["model"] == model and pointer["channel"] == channel:
+            return str(pointer["revision"])
+    return ""
+
+
+def _show(console: Console, result: Mapping[str, object], sizes: Set[str] = frozenset()) -> None:
+    from infra.render import pairs, size
+
+    shown = {
+        name.replace("_", " "): size(float(str(value))) if name in sizes else value
+        for name, value in result.items()
+    }
+    console.print(pairs(shown))
