@@ -64,6 +64,7 @@ class Client(asyncio.Protocol):
 
 async def main(mode: str, url: str, key: str, connections: int, seconds: float) -> None:
     where = urlsplit(url)
+    host, port = where.hostname or "", where.port or 80
     body = json.dumps(BODY | {"stream": mode == "streams"}, separators=(",", ":")).encode()
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\n"
@@ -75,7 +76,7 @@ async def main(mode: str, url: str, key: str, connections: int, seconds: float) 
     clients = []
     for _ in range(connections):
         _, client = await loop.create_connection(
-            lambda: Client(request, start + seconds), where.hostname, where.port
+            lambda: Client(request, start + seconds), host, port
         )
         clients.append(client)
     await asyncio.gather(*(client.done for client in clients))

@@ -1,4 +1,4 @@
-"""``bench pull``: a verified pull of 2 GiB from an edge's cache, against curl, which verifies nothing.
+"""``bench pull``: a verified pull of 2 GiB from an edge's cache, against curl without any check.
 
 Whole processes, from start to exit, to memory (``/dev/shm``) so that the disk is not what is
 measured; curl gets the same file from the same edge. Runs are interleaved. CPU is the puller's own.
@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.local import Local
-from infra.publishing import publish_file
+from origin.publish import OriginAdmin
 from tests.benchmarks.results import Machine, Row, report
+from tests.fakes.publishing import publish_unseen
 from tests.fakes.tiny_gguf import write_sparse_gguf
 
 SIZE = 2 * 1024**3
@@ -63,10 +64,18 @@ async def measure(rounds: int, size: int) -> list[Row]:
 
 
 def _publish(local: Local, file: Path) -> str:
-    published = publish_file(
-        file, MODEL, "stable", local.urls.origin, local.admin_token, local.state.publisher_key
-    )
-    return published.revision
+    """A model of this size has no tokenizer, so it is published without an edge bundle."""
+    origin = OriginAdmin(local.urls.origin, local.admin_token)
+    try:
+        return publish_unseen(
+            file,
+            MODEL,
+            origin,
+            key_file=local.state.publisher_key,
+            store=local.state.origin_store,
+        )
+    finally:
+        origin.close()
 
 
 def _interleaved(

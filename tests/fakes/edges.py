@@ -36,7 +36,7 @@ class Origin:
         """Publish a tiny revision and roll ``stable`` to it."""
         source = MemorySource()
         revision = await asyncio.to_thread(publish_tiny, source, seed=seed)
-        publisher = self.server.app[PUBLISHER]  # type: ignore[index]
+        publisher = self.server.app[PUBLISHER]
         for data in source.chunks.values():
             await publisher.store.put_chunk(Chunk.of(data))
         manifest = source.manifests[revision]

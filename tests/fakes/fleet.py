@@ -26,7 +26,6 @@ from infra.ask import Asker
 from infra.child import Child, Program
 from infra.demo_models import path as demo_file
 from infra.edge_admin import EdgeAdmin, TierAdmin, total
-from infra.errors import RefusedError
 from infra.local import Local, child_environment
 from infra.local_config import LOCAL_MODEL, Urls
 from infra.publishing import open_origin, open_publisher
@@ -110,6 +109,11 @@ class Fleet:
         pid = self.pid(tier)
         os.kill(pid, signal.SIGKILL)
         return pid
+
+    def is_back(self, tier: Tier, killed: int) -> bool:
+        """Whether another process took the killed one's place, and is ready."""
+        child = self.child(tier)
+        return child.pid not in {killed, None} and self._ready(child)
 
     def engine_pid(self) -> int:
         """The process that holds the worker's llama.cpp."""
@@ -219,7 +223,7 @@ class Fleet:
                 and workers[0]["revision"] == edge["models"][LOCAL_MODEL] == revision
                 and self.status("worker")["report"]["busy"] == 0
             )
-        except (HeadwaterError, RefusedError):
+        except HeadwaterError:
             return False
 
     def settle(self) -> None:
@@ -227,8 +231,11 @@ class Fleet:
         eventually(self.settled, HEAL_S)
 
     def _ready(self, child: Child) -> bool:
-        with TierAdmin(child.url) as admin:
-            return child.pid is not None and not admin.why_not_ready()
+        try:
+            with TierAdmin(child.url) as admin:
+                return child.pid is not None and not admin.why_not_ready()
+        except HeadwaterError:
+            return False
 
     @contextmanager
     def extra(self, tier: Literal["edge", "worker"], name: str, **settings: Any) -> Iterator[Child]:

@@ -19,7 +19,7 @@ async def until_async(
 ) -> None:
     """The same for a condition that has to be asked for."""
     async with asyncio.timeout(deadline_s):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.005)
 
 

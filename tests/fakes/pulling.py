@@ -1,0 +1,33 @@
+"""A pull in a process of its own, to be killed and measured: ``python -m tests.fakes.pulling``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from gpu_worker.disk import ModelFolder
+from gpu_worker.pull import pull
+from wire.http_source import HttpSource
+
+
+async def main(url: str, model: str, revision: str, folder: str) -> None:
+    """Pull a revision and print what it took, as JSON."""
+    with ThreadPoolExecutor(4) as receivers, ThreadPoolExecutor(4) as disk:
+        source = HttpSource(url, receivers)
+        report = await pull(model, revision, source, ModelFolder(Path(folder)), disk)
+        await source.aclose()
+    figures = {
+        "resumed_bytes": report.resumed_bytes,
+        "fetched_bytes": report.fetched_bytes,
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "steps_ms": report.steps_ms,
+    }
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
