@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import uvloop
 
 from edge_tier.app import build_app
@@ -25,6 +27,8 @@ async def run(config: EdgeConfig) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0 after a clean stop, 2 for a configuration that cannot be used."""
+    # Prompts are encoded one at a time; the library's threads only cost time at their barriers.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     return run_tier("edge", EdgeConfig, run, argv, uvloop.new_event_loop)
 
 

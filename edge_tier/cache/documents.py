@@ -228,8 +228,9 @@ class DocumentStore:
 
     def _fail(self, verb: str, key: str, error: OSError) -> None:
         reason = error.strerror or type(error).__name__
-        self._degraded = f"cannot {verb} documents: {reason}"
-        _log.warning("disk failed", verb=verb, key=key, reason=reason)
+        before, self._degraded = self._degraded, f"cannot {verb} documents: {reason}"
+        if self._degraded != before:
+            _log.warning("disk failed", verb=verb, key=key, reason=reason)
 
     def _run(self, function: Callable[..., T], *args: object) -> Awaitable[T]:
         return asyncio.get_running_loop().run_in_executor(self._thread, function, *args)

@@ -23,6 +23,7 @@ from wire.channel import decode_pointer
 from wire.chunk import MAX_CHUNK_BYTES, Chunk, ChunkId
 from wire.errors import (
     ChunkMismatchError,
+    ConfigError,
     GoneError,
     ManifestInvalidError,
     NotFoundError,
@@ -45,6 +46,10 @@ class FillConfig:
     attempts: int = 3
     """Fetches for one crowd of waiters before all of them get the failure."""
     freshness: FreshnessConfig = field(default_factory=FreshnessConfig)
+
+    def __post_init__(self) -> None:
+        if min(self.fill_bytes_in_flight, self.attempts) < 1:
+            raise ConfigError("fill_bytes_in_flight and attempts must be at least 1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,13 +188,13 @@ class Pointers:
 
     async def _load(self, key: str) -> _Held | None:
         """What an earlier life left on disk. A clock that ran backwards makes it stale."""
-        generation = self._purges.generation
         document = await self._documents.get(key)
         if document is None or key not in self._documents:
             return None
         age_s = self._wall_clock() - document.stored_at_s
         now_s = self._clock()
-        marked = age_s < 0 or self._purges.purged_since(key, generation)
+        # A purge found nothing to mark while the pointer was not in memory.
+        marked = age_s < 0 or self._purges.purged_since(key, 0)
         loaded = _Held(document.body, now_s - max(0.0, age_s), now_s, marked, checked=False)
         return self._held.setdefault(key, loaded)
 

@@ -26,7 +26,7 @@ from blake3 import blake3
 from edge_tier.cache.disk import Folder, Writer, write_file
 from edge_tier.cache.eviction import Eviction
 from wire.chunk import MAX_CHUNK_BYTES, Chunk, ChunkId, is_digest
-from wire.errors import ChunkMismatchError
+from wire.errors import ChunkMismatchError, ConfigError
 from wire.source import StoredChunk
 
 _log = structlog.get_logger("chunk-store")
@@ -51,6 +51,12 @@ class StoreConfig:
     """Flush each chunk: only a power cut needs it, and every chunk is verified again anyway."""
     read_threads: int = 4
     write_threads: int = 4
+
+    def __post_init__(self) -> None:
+        if min(self.cache_bytes, self.read_threads, self.write_threads) < 1:
+            raise ConfigError("cache_bytes, read_threads and write_threads must be at least 1")
+        if not 0 < self.small_share < 1:
+            raise ConfigError(f"small_share must be between 0 and 1, not {self.small_share}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +279,9 @@ class ChunkStore:
 
     def _fail(self, verb: str, id: ChunkId, error: OSError) -> None:  # noqa: A002
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
-        self._degraded = f"cannot {verb} chunks: {reason}"
-        _log.warning("disk failed", verb=verb, chunk=id, reason=reason)
+        before, self._degraded = self._degraded, f"cannot {verb} chunks: {reason}"
+        if self._degraded != before:  # a full disk fails every miss; say so once
+            _log.warning("disk failed", verb=verb, chunk=id, reason=reason)
 
     def _count(self, **increments: int) -> None:
         counts = self._counts

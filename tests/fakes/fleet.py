@@ -42,7 +42,7 @@ from wire.paths import DEFAULT_CHANNEL, FILES, manifest_path
 T = TypeVar("T")
 Tier = Literal["origin", "cloud", "edge", "worker"]
 MODULES = {"edge": "edge_tier", "worker": "gpu_worker"}
-HEAL_S = 30.0
+HEAL_S = 60.0
 
 
 class Fleet:
@@ -82,7 +82,7 @@ class Fleet:
             os.close(self._lifeline_end)
             os.close(self._lifeline)
 
-    def call(self, work: Coroutine[Any, Any, T], timeout_s: float = 60.0) -> T:
+    def call(self, work: Coroutine[Any, Any, T], timeout_s: float = 150.0) -> T:
         """Run a coroutine where the launcher lives."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
 
@@ -270,6 +270,15 @@ class Fleet:
         """``/admin/status`` of a worker from :meth:`extra`."""
         return tier_status(worker.url, read_secret(self.state.worker_token))
 
+    def reason(self, worker: Child) -> str:
+        """Why the last boot or roll of such a worker failed."""
+        return str(self.extra_status(worker)["report"]["reason"])
+
+    def extra_metric(self, child: Child, name: str, **labels: str) -> float:
+        """A metric of a tier from :meth:`extra`."""
+        with TierAdmin(child.url) as admin:
+            return total(admin.metrics(), name, **labels)
+
     def is_ready(self, worker: Child) -> bool:
         """Whether a worker from :meth:`extra` serves; one that is just starting again does not."""
         try:
@@ -277,7 +286,7 @@ class Fleet:
         except HeadwaterError:
             return False
 
-    def logs(self, lines: int = 15) -> str:
+    def logs(self, lines: int = 8) -> str:
         """The end of every log."""
         found = sorted(self.state.log("edge").parent.glob("*.log"))
         tails = {log.stem: log.read_text(errors="replace").splitlines()[-lines:] for log in found}

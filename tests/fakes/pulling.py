@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gpu_worker.disk import ModelFolder
 from gpu_worker.pull import pull
+from tests.fakes.processes import peak_rss_bytes
 from wire.http_source import HttpSource
 
 
@@ -23,7 +24,7 @@ async def main(url: str, model: str, revision: str, folder: str) -> None:
     figures = {
         "resumed_bytes": report.resumed_bytes,
         "fetched_bytes": report.fetched_bytes,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_rss_bytes": peak_rss_bytes(os.getpid()),
         "steps_ms": report.steps_ms,
     }
     print(json.dumps(figures))

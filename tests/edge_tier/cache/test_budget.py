@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_tier.cache.budget import ByteBudget
@@ -66,6 +66,7 @@ async def test_bytes_served_in_the_moment_of_leaving_come_back() -> None:
     assert budget.lent_bytes == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 30), st.booleans()), max_size=30))
 def test_no_more_than_the_total_is_ever_lent(wishes: list[tuple[int, bool]]) -> None:
     async def scenario() -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_tier.cache.documents import (
@@ -212,12 +212,14 @@ async def test_two_document_stores_never_share_a_folder(
         await _open(root, disk, wall_clock)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.floats(0, 1e12))
 def test_documents_round_trip(body: bytes, stored_at_s: float) -> None:
     document = Document(body, stored_at_s)
     assert decode_document("trust", encode_document("trust", document)) == document
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.data())
 def test_any_change_of_a_document_is_noticed(body: bytes, data: st.DataObject) -> None:
     encoded = bytearray(encode_document("trust", Document(body, 1.0)))
@@ -226,6 +228,7 @@ def test_any_change_of_a_document_is_noticed(body: bytes, data: st.DataObject) -
     assert decode_document("trust", bytes(encoded)) is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_garbage_is_no_document(data: bytes) -> None:
     assert decode_document("trust", data) is None

@@ -13,6 +13,7 @@ from wire.channel import encode_pointer, pointer_to
 from wire.chunk import MAX_CHUNK_BYTES, Chunk, ChunkId
 from wire.errors import (
     ChunkMismatchError,
+    ConfigError,
     GoneError,
     ManifestInvalidError,
     NotFoundError,
@@ -213,6 +214,13 @@ async def test_memory_for_fills_is_bounded(open_edge: EdgeFactory, upstream: Mem
         assert upstream.call_count == 3
         upstream.gate.set()
         assert len(await asyncio.gather(*tasks)) == 20
+
+
+def test_a_fill_needs_some_memory_and_an_attempt() -> None:
+    with pytest.raises(ConfigError):
+        FillConfig(fill_bytes_in_flight=0)
+    with pytest.raises(ConfigError):
+        FillConfig(attempts=0)
 
 
 async def test_an_unknown_chunk_is_not_found(edge: CachingSource) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_tier.cache.freshness import (
@@ -62,6 +62,7 @@ def test_the_status_tells_the_remaining_life(age: PointerAge, status: str) -> No
 ages = st.builds(PointerAge, st.floats(0, 2e5), st.booleans(), st.none() | st.floats(0, 1e5))
 
 
+@settings(deadline=None)
 @given(ages)
 def test_nothing_too_old_is_ever_served_without_asking(age: PointerAge) -> None:
     verdict = judge(age, CONFIG)

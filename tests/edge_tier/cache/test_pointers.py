@@ -282,6 +282,17 @@ async def test_a_restart_serves_from_disk_and_knows_the_age(
     await again.pointers.aclose()
 
 
+async def test_a_purge_reaches_a_pointer_that_is_only_on_disk(
+    pointer_edge: Edge, wall_clock: ManualClock
+) -> None:
+    await pointer_edge.channel()
+    again = _restart(pointer_edge, wall_clock)
+    again.purge(RESET_KEY)
+    again.upstream.channels["chat", "stable"] = b"v2"
+    assert await again.channel() == b"v2"
+    await again.pointers.aclose()
+
+
 async def test_after_a_restart_the_first_refresh_is_checked_even_if_unchanged(
     pointer_edge: Edge, wall_clock: ManualClock
 ) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_tier.cache.purge import Purges
@@ -98,6 +98,7 @@ def test_takedowns_survive_being_written_down() -> None:
     assert again.gone() == purges.gone()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_loading_garbage_takes_nothing_down(data: bytes) -> None:
     assert not Purges().load(data).takes_down
@@ -106,6 +107,7 @@ def test_loading_garbage_takes_nothing_down(data: bytes) -> None:
 pointer_keys = st.sampled_from([channel_key("m", f"c{number}") for number in range(5)])
 
 
+@settings(deadline=None)
 @given(st.lists(st.sets(pointer_keys, max_size=3), max_size=30), pointer_keys, st.integers(0, 30))
 def test_no_purge_is_ever_missed(events: list[set[str]], key: str, began: int) -> None:
     """However little is remembered, a key purged since a fill began counts as purged."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -301,6 +302,14 @@ async def test_two_stores_never_share_a_folder(store: ChunkStore, root: Path) ->
     with pytest.raises(ConfigError, match="another process"):
         await other.start()
     await other.aclose()
+
+
+@pytest.mark.parametrize(
+    "values", [{"cache_bytes": 0}, {"read_threads": 0}, {"write_threads": -1}, {"small_share": 1.0}]
+)
+def test_bounds_that_make_no_sense_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        StoreConfig(**values)
 
 
 async def test_the_event_loop_goes_on_while_a_disk_is_slow(tmp_path: Path) -> None:

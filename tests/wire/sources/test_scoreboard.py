@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wire.sources.member import Outcome, OutcomeKind
@@ -155,6 +155,7 @@ outcomes = st.builds(
 histories = st.lists(st.tuples(st.sampled_from(NAMES), outcomes, st.floats(0, 50)), max_size=40)
 
 
+@settings(deadline=None)
 @given(histories)
 def test_any_history_gives_a_whole_order_with_finite_costs(
     history: list[tuple[str, Outcome, float]],
@@ -168,6 +169,7 @@ def test_any_history_gives_a_whole_order_with_finite_costs(
         assert 0 <= board.expected_s(name, now_s, 4 * MIB) < float("inf")
 
 
+@settings(deadline=None)
 @given(histories)
 def test_penalties_never_grow_by_themselves_and_vanish(
     history: list[tuple[str, Outcome, float]],
@@ -181,6 +183,7 @@ def test_penalties_never_grow_by_themselves_and_vanish(
     assert max(series[2]) < 0.001
 
 
+@settings(deadline=None)
 @given(histories)
 def test_a_fault_never_improves_a_place(history: list[tuple[str, Outcome, float]]) -> None:
     board, now_s = _board(), 0.0
