@@ -10,7 +10,7 @@ from typing import Any
 
 from securesystemslib.signer import Signer
 
-from infra.parity import engine_oracle
+from infra.parity import EngineOracle
 from origin.keys import load_key
 from origin.publish import OriginAdmin, Published, publish
 from wire.errors import NameInvalidError, NotFoundError
@@ -41,10 +41,10 @@ class PublisherDesk:
         """As ``origin.publish.publish``.
 
         Args:
-            parity: load the file in llama.cpp first, and compare tokenizers with it.
+            parity: load the checked file in llama.cpp too, and compare tokenizers with it.
         """
         with ExitStack() as stack:
-            oracle = stack.enter_context(engine_oracle(file, model)) if parity else None
+            oracle = stack.enter_context(EngineOracle(file, model)) if parity else None
             return publish(
                 file, model, channel, self.origin, self.key, oracle=oracle, progress=progress
             )

@@ -62,7 +62,7 @@ class ProbeConfig:
     """What the rendering of the canned conversations may cost."""
 
     cpu_s: int = 2
-    wall_s: float = 10.0
+    wall_s: float = 30.0
     memory_bytes: int = 512 * 1024 * 1024
     template_bytes: int = 256 * 1024
     rendered_bytes: int = 4 * 1024 * 1024

@@ -231,8 +231,12 @@ class ArtifactRoutes:
             return
         body = delivery.body
         if isinstance(body, StoredChunk):
-            await send_file(request, response, body.path, start, end - start, self.executor)
-        else:
+            try:
+                await send_file(request, response, body.path, start, end - start, self.executor)
+            except FileNotFoundError:
+                # Evicted since it was delivered, and nothing of it was sent: take the long way.
+                body = await self.server.chunk(body.id)
+        if isinstance(body, Chunk):
             await response.write(memoryview(body.data)[start:end])
 
     def _pointer(

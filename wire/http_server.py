@@ -164,7 +164,7 @@ async def serve(
             body = json.dumps({"url": url, "pid": os.getpid()}).encode()
             await asyncio.to_thread(write_atomically, ready_file, body)
         _log.info("listening", url=url)
-        await _until_signal()
+        await told.wait()
         _log.info("stopping", drain_s=drain_s)
     finally:
         await runner.cleanup()
@@ -186,9 +186,10 @@ def _listen(host: str, port: int, *, reuse_port: bool) -> socket.socket:
     return listener
 
 
-async def _until_signal() -> None:
-    stop = asyncio.Event()
+def _told_to_stop() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT."""
+    told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+        loop.add_signal_handler(number, told.set)
+    return told

@@ -166,10 +166,15 @@ class Pointers:
             if held is not None:
                 held.failed_at_s = self._clock()
             raise
-        if self._purges.purged_since(key, generation):
+        purged = self._purges.purged_since(key, generation)
+        if purged and held is not None:
             return _Fetched(body, stored=False)
         await self._keep(key, body, started_s)
-        return _Fetched(body, stored=True)
+        if purged:
+            # Possibly what the purge was about, but better than nothing where the upstream goes
+            # away now; marked, it is never served without asking first.
+            self.mark([key])
+        return _Fetched(body, stored=not purged)
 
     async def _keep(self, key: str, body: bytes, fetched_at_s: float) -> None:
         before = self._held.pop(key, None)

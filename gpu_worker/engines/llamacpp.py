@@ -79,6 +79,7 @@ class LlamaCppConfig:
     verbosity: int = 2
     """llama.cpp's: 1 errors, 2 warnings, 3 all it does. From 4 on it logs prompts."""
     probe_tokens: int = 8
+    probe_timeout_s: float = 60.0
     exchange: ExchangeConfig = field(default_factory=ExchangeConfig)
 
 
@@ -156,6 +157,18 @@ class LlamaCpp:
         return decode_answer(answer, Tokenized).tokens
 
     async def probe(self) -> Probe:
+        try:
+            async with asyncio.timeout(self._config.probe_timeout_s):
+                return await self._probe()
+        except TimeoutError as error:
+            raise ProbeFailedError(f"{self.process.name}: probe: no answer in time") from error
+        except EngineError as error:
+            raise ProbeFailedError(f"{self.process.name}: probe: {error.message}") from error
+
+    def stream(self, request: Generation) -> EventStream:
+        return EventStream(partial(self._open, request), refusal)
+
+    async def _probe(self) -> Probe:
         """Greedy, with log-probabilities: broken weights give NaN, which is null in JSON."""
         sampling = Sampling(temperature=0.0, logprobs=True)
         count = self._config.probe_tokens
@@ -172,14 +185,9 @@ class LlamaCpp:
                     elif event.completion_tokens:
                         total_s = self._clock() - began
                         return Probe(text, event.completion_tokens, first_s, total_s)
-        except EngineError as error:
-            raise ProbeFailedError(f"{self.process.name}: probe: {error.message}") from error
         finally:
             await stream.aclose()
-        raise ProbeFailedError(f"{self.process.name} answered the probe with no tokens")
-
-    def stream(self, request: Generation) -> EventStream:
-        return EventStream(partial(self._open, request), refusal)
+        raise ProbeFailedError("it answered with no tokens")
 
     async def _open(self, request: Generation, receiver: Receiver) -> tuple[Exchange, Decode]:
         if isinstance(request.prompt, str):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import tempfile
 import threading
 from pathlib import Path
@@ -139,19 +140,25 @@ def _run(tier: str, config: Path | None, port: int | None, as_json: bool) -> Non
 
 def _announce(tier: str, ready_file: Path | None) -> None:
     """Print what the tier writes into its ready file, once it does."""
+    folder = None
     if ready_file is None:
-        ready_file = Path(tempfile.mkdtemp(prefix="headwater-")) / "ready.json"
+        folder = Path(tempfile.mkdtemp(prefix="headwater-"))
+        ready_file = folder / "ready.json"
         os.environ[f"HEADWATER_{tier.upper()}__READY_FILE"] = str(ready_file)
     ready_file.unlink(missing_ok=True)
-    threading.Thread(target=_print_ready, args=(ready_file,), name="announce", daemon=True).start()
+    arguments = (ready_file, folder)
+    threading.Thread(target=_print_ready, args=arguments, name="announce", daemon=True).start()
 
 
-def _print_ready(ready_file: Path) -> None:
+def _print_ready(ready_file: Path, folder: Path | None) -> None:
+    """Wait for the file and print it; ``folder`` is removed with what is in it."""
     import msgspec
 
     while not ready_file.exists():
         threading.Event().wait(_READY_LOOK_S)
     print_json(msgspec.json.decode(ready_file.read_bytes()))
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _passphrase(file: Path | None) -> str:

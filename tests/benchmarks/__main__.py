@@ -1,11 +1,11 @@
-"""``python -m tests.benchmarks [gateway] [pull] [cold_start] [--quick]``; all by default."""
+"""``python -m tests.benchmarks NAMES [--quick]``; all of them by default."""
 
 from __future__ import annotations
 
 import argparse
 from importlib import import_module
 
-BENCHMARKS = ("gateway", "pull", "cold_start")
+BENCHMARKS = ("gateway", "pull", "cold_start", "chunk_store")
 
 
 def main() -> None:

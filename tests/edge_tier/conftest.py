@@ -34,7 +34,7 @@ async def origin(tmp_path: Path) -> AsyncIterator[Origin]:
     await initialize(config, "passphrase")
     server = TestServer(await build_origin(config), handler_cancellation=True)
     await server.start_server()
-    made = Origin(folder, server)
+    made = Origin(folder, server, str(server.make_url("")).rstrip("/"))
     await made.publish()
     yield made
     await server.close()

@@ -95,7 +95,8 @@ async def test_without_the_origin_the_edge_serves_what_it_has(
     assert (await edge.get(f"/artifacts/chunks/{ref.id}")).status == 200
     assert await pointer(edge) == revision
     assert await (await edge.get("/artifacts/trust/bundle?root=1")).read() == bundle
-    restarted = await start_edge()  # the same folders, a new process's life
+    await edge.close()
+    restarted = await start_edge()  # on the same folders
     assert (await restarted.get("/readyz")).status == 200
     assert await pointer(restarted) == revision
 

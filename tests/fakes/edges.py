@@ -26,11 +26,8 @@ class Origin:
 
     folder: Path
     server: TestServer
+    url: str
     revisions: list[str] = field(default_factory=list)
-
-    @property
-    def url(self) -> str:
-        return str(self.server.make_url("")).rstrip("/")
 
     async def publish(self, seed: int = 0) -> str:
         """Publish a tiny revision and roll ``stable`` to it."""

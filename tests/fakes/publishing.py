@@ -34,7 +34,10 @@ def publish_unseen(
     revision = revision_of(data)
     origin.put_manifest(revision, data)
     signed = sign_revisions(
-        origin.signed_revisions(), load_key(key_file), [(model, revision, len(data))], now=time.time()
+        origin.signed_revisions(),
+        load_key(key_file),
+        [(model, revision, len(data))],
+        now=time.time(),
     )
     origin.publish(signed)
     origin.roll(model, DEFAULT_CHANNEL, revision)
@@ -50,9 +53,7 @@ def _place(file: Path, entry: FileEntry, store: Path) -> None:
             with target.open("wb") as stream:
                 stream.truncate(ref.size)
                 for start, end in _data(source, offset, offset + ref.size):
-                    os.pwrite(
-                        stream.fileno(), os.pread(source, end - start, start), start - offset
-                    )
+                    os.pwrite(stream.fileno(), os.pread(source, end - start, start), start - offset)
     finally:
         os.close(source)
 

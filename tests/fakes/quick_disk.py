@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_MEMORY = Path("/dev/shm")  # noqa: S108 - that it is shared memory is the point
+_MEMORY = Path("/dev/shm")
 
 
 @contextmanager

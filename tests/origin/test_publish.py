@@ -289,13 +289,14 @@ def write_large_gguf(path: Path, size_bytes: int, unique_bytes: int) -> Path:
 
 
 _PUBLISH = """
-import resource, sys
+import os, sys
 from pathlib import Path
 from origin.keys import load_key
 from origin.publish import OriginAdmin, publish
+from tests.fakes.processes import peak_rss_bytes
 file, url, token, key = sys.argv[1:]
 publish(Path(file), "chat", "stable", OriginAdmin(url, token), load_key(Path(key)))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(peak_rss_bytes(os.getpid()))
 """
 
 

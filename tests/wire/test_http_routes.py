@@ -127,6 +127,24 @@ async def test_a_file_carries_its_digest_over_ranges(client: Client, revision: s
         assert answer.headers["ETag"] == f'"{hashlib.sha256(DATA).hexdigest()}"'
 
 
+async def test_a_chunk_evicted_on_its_way_out_is_sent_all_the_same(
+    tmp_path: Path, executor: ThreadPoolExecutor
+) -> None:
+    class Evicting(FileServer):
+        async def deliver(self, id: ChunkId, *, revalidate: bool = False) -> Delivery:  # noqa: A002
+            delivery = await super().deliver(id, revalidate=revalidate)
+            (tmp_path / id).unlink()
+            return delivery
+
+    server = Evicting(tmp_path)
+    name = server.add_chunk(b"abc" * 1000)
+    app = web.Application()
+    ArtifactRoutes(server=server, executor=executor).add_to(app)
+    async with TestClient(TestServer(app)) as client:
+        answer = await client.get(f"/artifacts/chunks/{name}", headers={"Range": "bytes=3-8"})
+        assert await answer.read() == b"abcabc"
+
+
 async def test_doubt_reaches_the_server(client: Client, server: MemorySource) -> None:
     name = server.add_chunk(b"x")
     await client.get(f"/artifacts/chunks/{name}", headers={"Cache-Control": "no-cache"})

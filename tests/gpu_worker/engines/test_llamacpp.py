@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+import uvloop
 
 from gpu_worker.engine import (
     ContextLengthError,
@@ -25,13 +26,12 @@ from gpu_worker.engine import (
     Message,
     ProbeFailedError,
     Sampling,
-    Slots,
     Token,
     TokenEvent,
     collect,
 )
 from gpu_worker.engines.exchange import ExchangeConfig, call, encode_request
-from gpu_worker.engines.llamacpp import LlamaCpp, default_threads
+from gpu_worker.engines.llamacpp import LlamaCpp, LlamaCppConfig, default_threads
 from tests.fakes.scripted_gguf import ASSISTANT, EOS, SCRIPT, USER, write_scripted_gguf
 from tests.fakes.tiny_gguf import write_tiny_gguf
 from tests.fakes.waiting import alive, until
@@ -272,6 +272,39 @@ async def test_weights_that_give_no_numbers_fail_the_probe(
     engine = await start_llama(write_scripted_gguf(tmp_path / "nan.gguf", weight=float("nan")))
     with pytest.raises(ProbeFailedError, match="probe"):
         await engine.probe()
+
+
+async def test_an_engine_that_hangs_fails_the_probe_in_time(scripted_model: Path) -> None:
+    config = LlamaCppConfig(threads=1, context_tokens=256, warmup=False, probe_timeout_s=0.2)
+    engine = LlamaCpp(scripted_model, model="m", revision="a" * 64, config=config)
+    await engine.start()
+    try:
+        assert engine.process.pid is not None
+        os.kill(engine.process.pid, signal.SIGSTOP)
+        with pytest.raises(ProbeFailedError, match="in time"):
+            await engine.probe()
+        os.kill(engine.process.pid, signal.SIGCONT)
+    finally:
+        await engine.aclose()
+
+
+def test_the_whole_life_of_an_engine_runs_on_uvloop(scripted_model: Path) -> None:
+    async def live() -> None:
+        config = LlamaCppConfig(threads=1, context_tokens=4_096, warmup=False)
+        engine = LlamaCpp(scripted_model, model="m", revision="a" * 64, config=config)
+        await engine.start()
+        stream = engine.stream(endless())
+        await anext(stream)
+        kill(engine)
+        with pytest.raises(EngineBrokenError):
+            await collect(stream)
+        await until(lambda: engine.process.restarts == 1 and engine.ready)
+        assert (await collect(engine.stream(ask())))[0] == SCRIPT
+        pid = engine.process.pid
+        await engine.aclose()
+        assert not alive(pid)
+
+    uvloop.run(live())
 
 
 async def test_the_engine_listens_on_loopback_only_and_wants_its_key(
