@@ -144,7 +144,8 @@ class Serving:
         state = self.state
         if state == "ready":
             return None
-        return f"{state}: {self._paused or self.reason or 'the engine is not up'}"
+        why = self.reason if state == "failed" else self._paused or self.reason
+        return f"{state}: {why or 'the engine is not up'}"
 
     def load(self) -> Load:
         current = self._current

@@ -67,7 +67,9 @@ def require_token(request: web.Request, token: str) -> None:
         UnauthorizedError: no token, or another one.
     """
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
+    if scheme.lower() != "bearer" or not hmac.compare_digest(
+        given.encode("utf-8", "surrogateescape"), token.encode()
+    ):
         raise UnauthorizedError(
             "a valid bearer token is needed", headers={"WWW-Authenticate": "Bearer"}
         )
@@ -148,6 +150,8 @@ async def serve(
         ready_file: gets ``{"url", "pid"}`` once the socket listens.
         on_bound: told the URL before the file is written.
     """
+    # Before anybody can learn that we listen: a signal that comes at once must not kill us.
+    told = _told_to_stop()
     # A client that leaves cancels its handler, which stops what it had set going.
     runner = web.AppRunner(
         app, access_log=None, shutdown_timeout=drain_s, handler_cancellation=True

@@ -33,7 +33,9 @@ sys.exit(run_tier("edge", Config, run, None, asyncio.new_event_loop))
 """
 
 
-def start(*arguments: str, pass_fds: tuple[int, ...] = (), **environ: str) -> subprocess.Popen[str]:
+def start(
+    *arguments: str, environ: dict[str, str], pass_fds: tuple[int, ...] = ()
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *arguments],
         stdout=subprocess.PIPE,
@@ -52,7 +54,7 @@ def test_file_environment_and_arguments_in_this_order(tmp_path: Path) -> None:
         ((), {"HEADWATER_EDGE__PORT": "3"}, 3),
         (("--port", "4"), {"HEADWATER_EDGE__PORT": "3"}, 4),
     ):
-        process = start("--config", str(file), *arguments, **environ)
+        process = start("--config", str(file), *arguments, environ=environ)
         _, log = process.communicate(timeout=20)
         assert process.returncode == 0
         line = json.loads(log)
@@ -68,7 +70,7 @@ def test_file_environment_and_arguments_in_this_order(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_configuration_is_status_2_and_one_line(environ: dict[str, str], named: str) -> None:
-    process = start(**environ)
+    process = start(environ=environ)
     _, log = process.communicate(timeout=20)
     assert process.returncode == 2
     assert named in log
@@ -77,7 +79,8 @@ def test_a_bad_configuration_is_status_2_and_one_line(environ: dict[str, str], n
 
 def test_a_program_ends_when_its_launcher_is_gone() -> None:
     reading, writing = os.pipe()
-    process = start(pass_fds=(reading,), HEADWATER_EDGE__MODE="stay", **{LIFELINE: str(reading)})
+    environ = {"HEADWATER_EDGE__MODE": "stay", LIFELINE: str(reading)}
+    process = start(environ=environ, pass_fds=(reading,))
     os.close(reading)
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"

@@ -151,7 +151,7 @@ def test_what_was_encoded_is_decoded(
 ) -> None:
     stream = b"".join(encode(data, event=kind, id=name) for data, kind, name in sent)
     stream = stream.replace(b"\n", ending)
-    expected = [Event(data, kind or "message", id) for data, kind, id in sent]
+    expected = [Event(data, kind or "message", name) for data, kind, name in sent]
     assert in_pieces(stream, *(min(cut, len(stream)) for cut in cuts)) == expected
 
 

@@ -21,7 +21,8 @@ async def test_what_a_source_gives_counts_once_it_is_verified(keys: KeySet, tmp_
     source.bundle = keys.repository.bundle(1)
     store = open_trust(tmp_path / "trust", tmp_path / "keys" / ROOT_FILE)
     client = TrustClient(source, store)
-    assert client.view is None
+    before = client.view
+    assert before is None
     view = await client.refresh()
     assert client.view == view
     assert source.root_versions == [client.root_version] == [1]
