@@ -1,0 +1,1 @@
+"""Fits the small models that the project ships. Nothing here runs when serving."""

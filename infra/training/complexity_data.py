@@ -1,0 +1,84 @@
+"""The data of the complexity model as arrays: examination questions and our own seed prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tier.gateway.complexity_model import CLIP
+from edge_tier.gateway.features import BUCKETS, DENSE, extract
+from infra.training.logistic import Floats
+from infra.training.seed_prompts import SeedPrompt
+
+Rows = NDArray[np.intp]
+
+
+class Question(msgspec.Struct, frozen=True):
+    """A row of the data: whether a weak and a strong model answered it right."""
+
+    subject: str
+    prompt: str
+    weak_correct: bool
+    strong_correct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Features and labels. Shapes: ``dense`` (rows, dense), ``hashed`` (rows, buckets)."""
+
+    dense: Floats
+    hashed: Floats
+    label: Floats
+
+    def rows(self, chosen: Rows) -> Examples:
+        return Examples(self.dense[chosen], self.hashed[chosen], self.label[chosen])
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Means and scales of the dense features, taken from the examination questions."""
+
+    mean: Floats
+    scale: Floats
+
+    @classmethod
+    def of(cls, examples: Examples) -> Scaling:
+        return cls(examples.dense.mean(axis=0), examples.dense.std(axis=0) + 1e-6)
+
+    def columns(self, examples: Examples, names: Sequence[str]) -> Floats:
+        """The named dense features, scaled and clipped as when serving."""
+        chosen = [DENSE.index(name) for name in names]
+        scaled = (examples.dense[:, chosen] - self.mean[chosen]) / self.scale[chosen]
+        return np.clip(scaled, *CLIP)
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Read JSON lines. Raises ``OSError`` and ``msgspec.ValidationError``."""
+    decode = msgspec.json.Decoder(Question).decode
+    return [decode(line) for line in path.read_bytes().splitlines() if line]
+
+
+def of_questions(questions: Sequence[Question]) -> Examples:
+    """Positive: worth the strong model, because it was right where the weak one was wrong."""
+    worth = [q.strong_correct and not q.weak_correct for q in questions]
+    return _examples([q.prompt for q in questions], worth)
+
+
+def of_seeds(prompts: Sequence[SeedPrompt]) -> Examples:
+    """Positive: complex."""
+    return _examples([p.text for p in prompts], [p.is_complex for p in prompts])
+
+
+def _examples(texts: Sequence[str], labels: Sequence[bool]) -> Examples:
+    dense = np.zeros((len(texts), len(DENSE)))
+    hashed = np.zeros((len(texts), BUCKETS))
+    for row, text in enumerate(texts):
+        features = extract(text)
+        dense[row] = features.dense
+        hashed[row, features.hashed] = features.hashed_value
+    return Examples(dense, hashed, np.array(labels, dtype=np.float64))

@@ -1,0 +1,110 @@
+"""How well a complexity model does on what it was not fitted on.
+
+Examination questions are split by subject, never within one; seed prompts by template. The figure
+that matters for routing is the share of the gap: with the 20 % highest scores sent to the strong
+model, how much of the accuracy between weak and strong is recovered (20 % is what chance gives).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from infra.training.complexity_data import Examples, Question, Rows
+from infra.training.logistic import Floats
+from infra.training.seed_prompts import SeedPrompt
+
+Fit = Callable[[Examples, Examples], Callable[[Examples], Floats]]
+"""Fits on questions and seeds; returns what scores other examples."""
+
+STRONG_SHARE = 0.2
+SPLITS = 20
+FOLDS = 5
+
+
+def report(
+    questions: Sequence[Question],
+    examples: Examples,
+    prompts: Sequence[SeedPrompt],
+    seeds: Examples,
+    fit: Fit,
+    seed: int,
+) -> dict[str, float]:
+    """Means over random halves of the subjects, and over folds of the templates."""
+    subjects = np.array([question.subject for question in questions])
+    gap = np.array([q.strong_correct - q.weak_correct for q in questions], dtype=np.float64)
+    length = np.array([len(question.prompt) for question in questions], dtype=np.float64)
+    rows: list[tuple[float, ...]] = []
+    for train, test in halves(subjects, seed):
+        scores = fit(examples.rows(train), seeds)(examples.rows(test))
+        rows.append(
+            (
+                auc(scores, examples.label[test]),
+                recovered(scores, gap[test]),
+                recovered(length[test], gap[test]),
+                recovered(_subject_gap(subjects[test], gap[test]), gap[test]),
+            )
+        )
+    means = np.mean(rows, axis=0)
+    held_out = _seed_scores(examples, prompts, seeds, fit, seed)
+    names = ("auc", "recovered", "recovered_by_length", "recovered_by_true_subject")
+    return {
+        **{
+            f"questions_other_subjects_{n}": round(float(v), 4)
+            for n, v in zip(names, means, strict=True)
+        },
+        "questions_recovered_by_chance": STRONG_SHARE,
+        "seeds_other_templates_auc": round(auc(held_out, seeds.label), 4),
+        "seeds_other_templates_accuracy": round(float(np.mean((held_out > 0) == seeds.label)), 4),
+    }
+
+
+def halves(subjects: np.ndarray, seed: int) -> Iterator[tuple[Rows, Rows]]:
+    """Random halves of the subjects, as rows to fit on and rows to test on."""
+    rng = np.random.default_rng(seed)
+    names = np.unique(subjects)
+    for _ in range(SPLITS):
+        test = np.isin(subjects, rng.permutation(names)[: len(names) // 2])
+        yield np.flatnonzero(~test), np.flatnonzero(test)
+
+
+def auc(scores: Floats, labels: Floats) -> float:
+    """The chance that a positive scores above a negative; ties count half."""
+    values, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    positive = labels == 1
+    count = int(positive.sum())
+    rest = len(values[inverse]) - count
+    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * rest))
+
+
+def recovered(scores: Floats, gap: Floats) -> float:
+    """The share of the gap between weak and strong that the highest scores recover.
+
+    ``gap`` is +1 where only the strong model was right, -1 where only the weak one was, else 0.
+    """
+    count = round(STRONG_SHARE * len(scores))
+    chosen = np.argsort(-scores, kind="stable")[:count]
+    return float(gap[chosen].sum() / gap.sum())
+
+
+def _subject_gap(subjects: np.ndarray, gap: Floats) -> Floats:
+    """What somebody who knew each subject's gap would score: the most that subjects can tell."""
+    names, inverse = np.unique(subjects, return_inverse=True)
+    means = np.array([gap[inverse == i].mean() for i in range(len(names))])
+    return means[inverse]
+
+
+def _seed_scores(
+    examples: Examples, prompts: Sequence[SeedPrompt], seeds: Examples, fit: Fit, seed: int
+) -> Floats:
+    """Scores of seed prompts by models that have not seen their template."""
+    templates = np.array([prompt.template for prompt in prompts])
+    names = np.random.default_rng(seed).permutation(np.unique(templates))
+    scores = np.zeros(len(prompts))
+    for fold in range(FOLDS):
+        test = np.isin(templates, names[fold::FOLDS])
+        model = fit(examples, seeds.rows(np.flatnonzero(~test)))
+        scores[test] = model(seeds.rows(np.flatnonzero(test)))
+    return scores
