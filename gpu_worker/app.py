@@ -83,6 +83,7 @@ class Worker:
         self._news = asyncio.Event()
         self._bound = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
+        self._stopping = False
 
     def add_to(self, app: web.Application, registry: CollectorRegistry) -> None:
         """Register routes and background work; everything is released with the application."""
@@ -113,7 +114,8 @@ class Worker:
             model=self._config.model,
             channel=self._config.channel,
             revision=self.roller.revision,
-            state=self.serving.state,
+            # To the end, also once the engine is closed: that is no failure.
+            state="draining" if self._stopping else self.serving.state,
             slots=load.slots,
             busy=load.busy,
             queue=load.queue,
@@ -169,6 +171,7 @@ class Worker:
     async def _say_goodbye(self, _app: web.Application) -> None:
         """Not ready first: edges must route around before streams are made to end. A roll that is
         under way is given up, lest it make the worker ready again."""
+        self._stopping = True
         self.serving.pause("stopping")
         await self._stop_looking()
         if self._bound.is_set():

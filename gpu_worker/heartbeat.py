@@ -16,6 +16,8 @@ from wire.paths import HEARTBEAT
 from wire.workers import WorkerReport
 
 _log = structlog.get_logger("heartbeat")
+_MIN_PATIENCE_S = 1.0
+"""An edge gets so long to accept a connection, and twice that to answer, however often we beat."""
 
 
 class Heartbeat:
@@ -34,7 +36,8 @@ class Heartbeat:
         *,
         interval_s: float,
     ) -> None:
-        config = ClientConfig(connect_timeout_s=interval_s, stall_timeout_s=2 * interval_s)
+        patience_s = max(interval_s, _MIN_PATIENCE_S)
+        config = ClientConfig(connect_timeout_s=patience_s, stall_timeout_s=2 * patience_s)
         self._edges = [_Edge(BlockingClient(url, token=token, config=config)) for url in edges]
         # Two threads for each edge: the goodbye need not wait for a beat that is stuck.
         self._executor = ThreadPoolExecutor(2 * len(edges) or 1, thread_name_prefix="heartbeat")

@@ -10,14 +10,7 @@ from infra.commands import artifacts, chat, demo, operate, tiers, up
 from infra.commands.options import JsonOption
 from infra.commands.output import command
 
-_HELP = """Carries model weights down to GPU machines and prompts up to them.
-
-Everything on this machine:  headwater up · headwater demo
-A model on its way down:     headwater publish · roll · purge · pull
-A prompt on its way up:      headwater chat
-One tier, as in an image:    headwater origin · edge · worker
-Operating:                   headwater status · keys · config
-"""
+_HELP = "Carries model weights down to GPU machines and prompts up to them."
 _EPILOG = "Exit status: 0 done, 1 failed, 2 usage or configuration, 130 interrupted."
 
 _LOCAL, _DOWN, _UP, _TIERS, _OPERATE = (

@@ -5,6 +5,7 @@ Precedence is ``wire.settings``'s: the environment over the file over the defaul
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import tomllib
@@ -17,11 +18,15 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from infra.commands.tiers import config_class
 from infra.render import table
 from wire.settings import PREFIX, load
 
 Origin = Literal["default", "file", "environment"]
+_KINDS = {
+    "origin": ("origin.config", "OriginConfig"),
+    "edge": ("edge_tier.config", "EdgeConfig"),
+    "worker": ("gpu_worker.config", "WorkerConfig"),
+}
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
 
 
@@ -79,7 +84,7 @@ def show_in_force(
     environment = os.environ if environ is None else environ
     found: dict[str, dict[str, Setting]] = {}
     for tier in tiers:
-        config = load(tier, config_class(tier), file=file, environ=environment)
+        config = load_config(tier, file, environment)
         in_file = set(flatten(_table(tier, file)))
         in_environment = _names(tier, environment)
         found[tier] = {
@@ -90,6 +95,13 @@ def show_in_force(
             settings = found[tier].items()
             found[tier] = {n: setting for n, setting in settings if setting.origin != "default"}
     return InForce(file, found)
+
+
+def load_config(tier: str, file: Path | None, environ: Mapping[str, str] = os.environ) -> Any:
+    """A tier's configuration from file and environment. Raises ``ConfigError``."""
+    module, name = _KINDS[tier]
+    kind: type[Any] = getattr(importlib.import_module(module), name)
+    return load(tier, kind, file=file, environ=environ)
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -55,7 +55,7 @@ def publish(
 ) -> None:
     """Check, cut, sign and upload a model file, and point a channel at it.
 
-    Only chunks that the origin lacks are sent; a publish that broke off is simply repeated.
+    Only chunks that the origin lacks are sent; one that broke off is repeated.
 
     Example:
 

@@ -25,7 +25,7 @@ def demo(
 ) -> None:
     """Start all tiers here, publish, warm-start, ask, roll under load; says which step failed.
 
-    Takes well under two minutes. With --json the story goes to stderr and the figures to stdout.
+    Takes well under two minutes. With --json the story goes to stderr.
 
     Example:
 

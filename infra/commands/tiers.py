@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,11 +24,7 @@ if TYPE_CHECKING:
 PortOption = Annotated[
     int | None, typer.Option("--port", help="Port to listen on; 0 is any free one.")
 ]
-_KINDS = {
-    "origin": ("origin", "OriginConfig"),
-    "edge": ("edge_tier", "EdgeConfig"),
-    "worker": ("gpu_worker", "WorkerConfig"),
-}
+_PACKAGES = {"origin": "origin", "edge": "edge_tier", "worker": "gpu_worker"}
 _READY_LOOK_S = 0.05
 
 origin_app = typer.Typer(invoke_without_command=True)
@@ -68,7 +64,7 @@ def origin_init(
 ) -> None:
     """Make an origin's keys, its first root and an empty signed repository.
 
-    The root key is encrypted by the passphrase; take it and publisher.key offline afterwards.
+    The passphrase encrypts the root key; take it and publisher.key offline.
     root.json is no secret: every edge and worker is installed with it.
 
     Example:
@@ -78,6 +74,7 @@ def origin_init(
     import asyncio
 
     with command(as_json=as_json) as output:
+        from infra.config_view import load_config
         from origin.init import initialize
 
         settings = load_config("origin", config)
@@ -114,27 +111,15 @@ def worker(
     _run("worker", config, port, as_json)
 
 
-def load_config(tier: str, file: Path | None) -> Any:
-    """A tier's configuration from file and environment. Raises ``ConfigError``."""
-    from wire.settings import load
-
-    return load(tier, config_class(tier), file=file, environ=os.environ)
-
-
-def config_class(tier: str) -> type[Any]:
-    """The class of a tier's configuration."""
-    package, name = _KINDS[tier]
-    found: type[Any] = getattr(importlib.import_module(f"{package}.config"), name)
-    return found
-
-
 def _run(tier: str, config: Path | None, port: int | None, as_json: bool) -> None:
     with command(as_json=as_json):
         if as_json:
+            from infra.config_view import load_config
+
             _announce(tier, load_config(tier, config).ready_file)
         arguments = ["--config", str(config)] if config is not None else []
         arguments += ["--port", str(port)] if port is not None else []
-        status = importlib.import_module(f"{_KINDS[tier][0]}.__main__").main(arguments)
+        status = importlib.import_module(f"{_PACKAGES[tier]}.__main__").main(arguments)
     raise typer.Exit(status)
 
 

@@ -39,8 +39,8 @@ def up(
 ) -> None:
     """Run origin, edge, worker and a cloud server here, with the demo models, until Ctrl-C.
 
-    The first start makes keys, tokens and an API key; later ones find them again. Only one at a
-    time can run on a state directory.
+    The first start makes keys, tokens and an API key; later ones find them.
+    One at a time can run on a state directory.
 
     Example:
 

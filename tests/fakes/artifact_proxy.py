@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from wire.paths import CHUNKS, EVENTS
 
 _PASSED_ON = ("Cache-Control", "If-None-Match")
 _GIVEN_BACK = ("Content-Type", "ETag", "Cache-Status")
+_Answer: TypeAlias = tuple[int, dict[str, str], bytes]
 
 
 @dataclass(slots=True)
@@ -59,9 +60,10 @@ def artifact_proxy(target: str) -> Iterator[ArtifactProxy]:
             self.close_connection = True
 
         def _answer(self) -> None:
-            status, headers, body = 503, {}, b""
+            answer: _Answer = (503, {}, b"")
             if not self.path.startswith(EVENTS):
-                status, headers, body = self._asked_upstream()
+                answer = self._asked_upstream()
+            status, headers, body = answer
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
@@ -84,7 +86,7 @@ def artifact_proxy(target: str) -> Iterator[ArtifactProxy]:
             self.wfile.write(body)
             proxy.given.append(chunk)
 
-        def _asked_upstream(self) -> tuple[int, dict[str, str], bytes]:
+        def _asked_upstream(self) -> _Answer:
             link = http.client.HTTPConnection(netloc, timeout=30)
             try:
                 sent = {n: v for n in _PASSED_ON if (v := self.headers.get(n)) is not None}

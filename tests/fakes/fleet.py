@@ -1,8 +1,8 @@
-"""The whole system on loopback, for system tests: the launcher's own processes, steered from a test.
+"""The whole system on loopback, for system tests: the launcher's own processes, in a test's hands.
 
-The launcher lives on an event loop in a thread of its own, so that one running fleet serves blocking
-tests and asynchronous ones alike. Nothing here stands in for anything: files, processes, engine and
-clients are real.
+The launcher lives on an event loop in a thread of its own, so that one running fleet serves
+blocking tests and asynchronous ones alike. Nothing here stands in for anything: files, processes,
+engine and clients are real.
 """
 
 from __future__ import annotations
@@ -216,11 +216,11 @@ class Fleet:
         """Whether every tier is well and the edge knows the worker at the signed revision."""
         try:
             edge, revision = self.status("edge"), self.revision()
-            workers = edge["workers"]
+            known = [w for w in edge["workers"] if w["url"] == self.urls.worker]
             return (
                 all(self._ready(child) for child in self.local.children())
-                and [(w["url"], w["state"]) for w in workers] == [(self.urls.worker, "ready")]
-                and workers[0]["revision"] == edge["models"][LOCAL_MODEL] == revision
+                and [(w["state"], w["revision"]) for w in known] == [("ready", revision)]
+                and edge["models"][LOCAL_MODEL] == revision
                 and self.status("worker")["report"]["busy"] == 0
             )
         except HeadwaterError:

@@ -13,20 +13,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import infra
 from tests.fakes.fleet import eventually
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(infra.__file__).parent.parent
 COMMAND = (sys.executable, "-m", "infra.cli")
 START_S = 90.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Up:
     """A running ``headwater up``."""
 
     process: subprocess.Popen[bytes]
     ready_file: Path
     state_dir: Path
+    seen_broken: int = 0
+    """Looks at the ready file that found a part of it."""
+
+    def is_ready(self) -> bool:
+        """Whether the ready file is there; whoever finds it must find it whole."""
+        try:
+            return bool(self.ready)
+        except FileNotFoundError:
+            return False
+        except ValueError:
+            self.seen_broken += 1
+            return False
 
     @property
     def ready(self) -> dict[str, str]:
@@ -61,7 +74,7 @@ def running_up(state_dir: Path) -> Iterator[Up]:
         )
     up = Up(process, ready_file, state_dir)
     try:
-        eventually(lambda: ready_file.exists() or process.poll() is not None, START_S)
+        eventually(lambda: up.is_ready() or process.poll() is not None, START_S)
         assert process.poll() is None, log.read_text()
         yield up
     finally:

@@ -10,9 +10,17 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner
 
+from origin.documents import (
+    expiry,
+    pointer_target,
+    sign_channels,
+    sign_snapshot,
+    sign_timestamp,
+)
 from origin.offline import sign_revisions
 from origin.signing import Repository
 from tests.fakes.source import MemorySource
+from wire.channel import pointer_to
 from wire.chunk import Chunk, ChunkId
 from wire.manifest import (
     ChunkRef,
@@ -24,6 +32,7 @@ from wire.manifest import (
     encode,
     revision_of,
 )
+from wire.trust_bundle import CHANNELS, SNAPSHOT, TIMESTAMP, TrustBundle, encode_bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +102,7 @@ class SignedSource(MemorySource):
     def __init__(self, name: str = "memory", *, clock: Callable[[], float] = time.time) -> None:
         super().__init__(name)
         self.clock = clock
+        self.forged: bytes | None = None
         self.repository = Repository.create(ROOT_KEY, PUBLISHER_KEY, ONLINE_KEY, now=clock())
 
     @property
@@ -123,8 +133,19 @@ class SignedSource(MemorySource):
             revision.model, channel, revision.id, now=self.clock()
         ).repository
 
+    def betray(self, revision: Revision) -> None:
+        """Point ``stable`` at what the publisher never signed, as a thief of the online key can."""
+        pointer = pointer_to(revision.model, "stable", revision.id, sequence=9_000)
+        target = pointer_target(pointer)
+        expires = expiry(self.clock(), 86_400)
+        roles = dict(self.repository.trusted.bundle.roles)
+        roles[CHANNELS] = sign_channels({target.path: target}, 9_000, ONLINE_KEY, expires)
+        roles[SNAPSHOT] = sign_snapshot(roles, 9_000, ONLINE_KEY, expires)
+        roles[TIMESTAMP] = sign_timestamp(roles[SNAPSHOT], 9_000, 9_000, ONLINE_KEY, expires)
+        self.forged = encode_bundle(TrustBundle(roles))
+
     async def trust_bundle(self, root_version: int) -> bytes:
-        self.bundle = self.repository.bundle(root_version)
+        self.bundle = self.forged or self.repository.bundle(root_version)
         return await super().trust_bundle(root_version)
 
     async def channel(self, model: str, channel: str) -> bytes:

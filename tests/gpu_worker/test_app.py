@@ -1,0 +1,374 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from gpu_worker.app import WORKER, Worker, build_app, llama_cpp
+from gpu_worker.config import WorkerConfig
+from gpu_worker.engine import Engine, EngineStartError
+from gpu_worker.engines.llamacpp import LlamaCpp
+from tests.fakes.quick_disk import quick_folder
+from tests.fakes.revisions import Revision, SignedSource
+from tests.fakes.rolling import Faults, RollingEngine, model
+from tests.fakes.waiting import until
+from tests.fakes.worker_api import CHAT
+from wire.errors import ConfigError
+from wire.events import EventLog
+from wire.http_errors import error_middleware
+from wire.http_events import EventHub
+from wire.http_routes import ArtifactRoutes
+from wire.http_server import serve, write_atomically
+from wire.paths import HEARTBEAT
+from wire.workers import WorkerReport, decode_report
+
+ONE, TWO = model(1), model(2)
+TOKEN = {"Authorization": "Bearer t0ken"}
+STREAM = {"model": "chat", "prompt_token_ids": [1], "stream": True}
+
+
+class Edge:
+    """What a worker sees of an edge: artifacts, events, and somebody who takes heartbeats."""
+
+    def __init__(self, executor: ThreadPoolExecutor) -> None:
+        self.source = SignedSource()
+        self.hub = EventHub(EventLog("edge"))
+        self.reports: list[WorkerReport] = []
+        self.app = web.Application(middlewares=[error_middleware()])
+        ArtifactRoutes(server=self.source, executor=executor).add_to(self.app)
+        self.hub.add_to(self.app)
+        self.app.router.add_post(HEARTBEAT, self._take)
+
+    async def _take(self, request: web.Request) -> web.Response:
+        self.reports.append(decode_report(await request.read()))
+        return web.json_response({})
+
+    def states(self) -> list[str]:
+        """The states that were reported, each once where it repeats."""
+        seen = [report.state for report in self.reports]
+        return [state for i, state in enumerate(seen) if i == 0 or seen[i - 1] != state]
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as pool:
+        yield pool
+
+
+class Yard:
+    """An edge, and workers of it that load fake engines."""
+
+    def __init__(self, edge: Edge, config: WorkerConfig) -> None:
+        self.edge = edge
+        self.config = config
+        self.engines: list[RollingEngine] = []
+        self.faults: dict[str, Faults] = {}
+
+    def make_engine(self, path: Path, name: str, revision: str) -> RollingEngine:
+        faults = self.faults.get(revision, Faults())
+        self.engines.append(RollingEngine(path, name, revision, faults))
+        return self.engines[-1]
+
+    @asynccontextmanager
+    async def worker(
+        self, make_engine: Callable[[Path, str, str], Engine] | None = None, **changes: Any
+    ) -> AsyncIterator[tuple[Worker, TestServer]]:
+        """A running worker that is told where it listens."""
+        config = replace(self.config, **changes)
+        app = await build_app(config, make_engine=make_engine or self.make_engine)
+        async with AsyncExitStack() as stack:
+            server = TestServer(app)
+            await stack.enter_async_context(server)
+            app[WORKER].bound(str(server.make_url("")))
+            yield app[WORKER], server
+
+    async def until_ready(self, worker: Worker, revision: Revision) -> None:
+        await until(lambda: worker.roller.revision == revision.id)
+        assert worker.serving.state == "ready"
+
+
+@pytest.fixture
+async def yard(executor: ThreadPoolExecutor) -> AsyncIterator[Yard]:
+    edge = Edge(executor)
+    async with TestServer(edge.app) as server:
+        url = str(server.make_url("")).rstrip("/")
+        with quick_folder() as folder:
+            write_atomically(folder / "token", b"t0ken")
+            write_atomically(folder / "root.json", edge.source.root)
+            config = WorkerConfig(
+                model="chat",
+                port=0,
+                sources=(url,),
+                heartbeat_to=(url,),
+                trust_root=folder / "root.json",
+                trust_dir=folder / "trust",
+                models_dir=folder / "models",
+                token_file=folder / "token",
+                ready_file=folder / "ready.json",
+                revalidate_s=1_000,
+                drain_s=5,
+            )
+            yield Yard(edge, config)
+
+
+async def get(server: TestServer, path: str, headers: dict[str, str] | None = None) -> Any:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(server.make_url(path), headers=headers) as answer,
+    ):
+        return answer.status, await answer.text()
+
+
+# Boot
+
+
+async def test_a_worker_boots_and_tells_its_edge(yard: Yard) -> None:
+    yard.edge.source.publish(ONE)
+    async with yard.worker(name="gpu-1") as (worker, server):
+        assert (await get(server, "/readyz"))[0] == 503 or worker.serving.state == "ready"
+        await yard.until_ready(worker, ONE)
+        assert (await get(server, "/readyz"))[0] == 200
+        await until(lambda: yard.edge.states()[-1:] == ["ready"])
+    last = [report for report in yard.edge.reports if report.state == "ready"][-1]
+    assert (last.worker, last.model, last.channel) == ("gpu-1", "chat", "stable")
+    assert (last.revision, last.slots, last.reason) == (ONE.id, 4, "")
+    assert {"trust", "pull", "check", "load", "probe"} <= last.boot.keys()
+    assert all(report.url for report in yard.edge.reports)
+
+
+async def test_nobody_is_told_of_a_worker_before_it_listens(yard: Yard) -> None:
+    yard.edge.source.publish(ONE)
+    app = await build_app(replace(yard.config, heartbeat_s=0.01), make_engine=yard.make_engine)
+    async with TestServer(app):
+        await yard.until_ready(app[WORKER], ONE)
+        assert not yard.edge.reports
+        app[WORKER].bound("http://127.0.0.1:1")
+        await until(lambda: bool(yard.edge.reports))
+    assert yard.edge.reports[0].url == "http://127.0.0.1:1"
+
+
+async def test_the_address_to_advertise_wins(yard: Yard) -> None:
+    async with yard.worker(advertise_url="https://gpu.example:443") as (worker, _server):
+        assert worker.report().url == "https://gpu.example:443"
+
+
+async def test_a_worker_without_a_name_has_one_of_its_own(yard: Yard) -> None:
+    async with yard.worker() as (worker, _server):
+        assert worker.report().worker.endswith(f"-{os.getpid()}")
+    async with yard.worker(port=7402) as (worker, _server):
+        assert worker.report().worker.endswith("-7402")
+
+
+async def test_a_load_that_fails_is_reported(yard: Yard) -> None:
+    yard.faults[yard.edge.source.publish(ONE)] = Faults(start=EngineStartError("out of memory"))
+    async with yard.worker() as (_worker, server):
+        await until(lambda: yard.edge.states()[-1:] == ["failed"])
+        assert "out of memory" in yard.edge.reports[-1].reason
+        status, text = await get(server, "/readyz")
+        assert (status, "out of memory" in text) == (503, True)
+
+
+async def test_status_shows_the_waterfall_and_the_sources_to_those_who_may(yard: Yard) -> None:
+    yard.edge.source.publish(ONE)
+    async with yard.worker() as (worker, server):
+        await yard.until_ready(worker, ONE)
+        assert (await get(server, "/admin/status"))[0] == 401
+        _, text = await get(server, "/admin/status", TOKEN)
+        _, metrics = await get(server, "/metrics")
+    status = json.loads(text)
+    assert status["report"]["revision"] == ONE.id
+    assert status["waterfalls"][0]["from_network"] == ONE.unique_bytes
+    (source,) = status["sources"]
+    assert source["chunks"] == 3
+    name = source["name"]
+    assert f'headwater_worker_source_chunks_total{{source="{name}"}} 3.0' in metrics
+
+
+# Following the channel
+
+
+async def test_an_event_makes_it_look(yard: Yard) -> None:
+    yard.edge.source.publish(ONE)
+    async with yard.worker() as (worker, _server):
+        await yard.until_ready(worker, ONE)
+        # The event stream begins with a reset, so a second look follows the first.
+        await until(lambda: yard.edge.source.calls["trust"] >= 2)
+        yard.edge.source.publish(TWO)
+        yard.edge.hub.publish("channel", ["trust", "channel:chat@stable"])
+        await yard.until_ready(worker, TWO)
+        await until(lambda: yard.edge.reports[-1].revision == TWO.id)
+
+
+async def test_without_events_it_looks_now_and_then(yard: Yard) -> None:
+    yard.edge.source.publish(ONE)
+    async with yard.worker(revalidate_s=0.02) as (worker, _server):
+        await yard.until_ready(worker, ONE)
+        yard.edge.source.publish(TWO)
+        await yard.until_ready(worker, TWO)
+
+
+async def test_a_look_that_breaks_is_not_the_last(yard: Yard) -> None:
+    broken = [RuntimeError("a bug")]
+
+    def make_engine(path: Path, name: str, revision: str) -> RollingEngine:
+        if broken:
+            raise broken.pop()
+        return yard.make_engine(path, name, revision)
+
+    yard.edge.source.publish(ONE)
+    async with yard.worker(make_engine, revalidate_s=0.02) as (worker, _server):
+        await yard.until_ready(worker, ONE)
+
+
+async def test_a_restart_without_its_edge_serves_from_disk(yard: Yard) -> None:
+    yard.edge.source.publish(ONE)
+    async with yard.worker() as (worker, _server):
+        await yard.until_ready(worker, ONE)
+    away = ("http://127.0.0.1:9",)
+    async with yard.worker(sources=away, heartbeat_to=away) as (worker, server):
+        await yard.until_ready(worker, ONE)
+        assert (await get(server, "/readyz"))[0] == 200
+
+
+# The end
+
+
+class Process:
+    """A worker served as its program serves it, until a signal."""
+
+    def __init__(self, app: web.Application, config: WorkerConfig) -> None:
+        self.worker = app[WORKER]
+        self.url = ""
+        self.task = asyncio.create_task(
+            serve(
+                app,
+                host="127.0.0.1",
+                port=0,
+                ready_file=None,
+                drain_s=config.drain_s,
+                on_bound=self._bound,
+            )
+        )
+
+    async def _bound(self, url: str) -> None:
+        self.url = url
+        self.worker.bound(url)
+
+
+async def start(yard: Yard, revision: Revision) -> Process:
+    yard.edge.source.publish(revision)
+    app = await build_app(yard.config, make_engine=yard.make_engine)
+    process = Process(app, yard.config)
+    await until(lambda: bool(process.url))
+    await yard.until_ready(process.worker, revision)
+    await until(lambda: yard.edge.states()[-1:] == ["ready"])
+    return process
+
+
+async def test_on_sigterm_it_says_so_first_and_lets_streams_finish(yard: Yard) -> None:
+    process = await start(yard, ONE)
+    engine = yard.engines[0]
+    engine.capacity, engine.held_from = 50, 1
+    engine.gate.clear()
+    async with aiohttp.ClientSession() as session:
+        posts = [session.post(process.url + CHAT, json=STREAM, headers=TOKEN) for _ in range(50)]
+        answers = await asyncio.gather(*posts)
+        await engine.until_open(50)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await until(lambda: yard.edge.states()[-1:] == ["draining"])
+        assert not process.task.done()
+        assert engine.open == 50
+        engine.gate.set()
+        texts = await asyncio.gather(*(answer.text() for answer in answers))
+    assert all(text.rstrip().endswith("data: [DONE]") for text in texts)
+    await asyncio.wait_for(process.task, 10)
+    assert engine.closed
+    assert yard.edge.states() == ["booting", "ready", "draining"][-len(yard.edge.states()) :]
+
+
+async def test_streams_that_outlive_the_deadline_end_with_an_error_event(yard: Yard) -> None:
+    yard.config = replace(yard.config, drain_s=0.1)
+    process = await start(yard, ONE)
+    engine = yard.engines[0]
+    engine.held_from = 1
+    engine.gate.clear()
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(process.url + CHAT, json=STREAM, headers=TOKEN) as answer,
+    ):
+        await engine.until_open(1)
+        engine.batches = []
+        os.kill(os.getpid(), signal.SIGTERM)
+        await until(lambda: engine.closed)
+        engine.gate.set()
+        text = await answer.text()
+    assert "[DONE]" not in text
+    await asyncio.wait_for(process.task, 10)
+
+
+async def test_a_roll_under_way_does_not_make_a_stopping_worker_ready_again(yard: Yard) -> None:
+    process = await start(yard, ONE)
+    yard.faults[yard.edge.source.publish(TWO)] = Faults(hang=True)
+    yard.edge.hub.publish("channel", ["trust"])
+    await until(lambda: len(yard.engines) == 2)
+    await yard.engines[1].starting.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(process.task, 10)
+    assert [engine.closed for engine in yard.engines] == [True, True]
+    assert "ready" not in yard.edge.states()[yard.edge.states().index("draining") :]
+
+
+# What it is built from
+
+
+async def test_llama_cpp_is_the_engine_by_default(tmp_path: Path) -> None:
+    engine = llama_cpp(WorkerConfig(), tmp_path / "m.gguf", "chat", ONE.id)
+    assert isinstance(engine, LlamaCpp)
+    assert (engine.model, engine.revision) == ("chat", ONE.id)
+
+
+async def lose_token(config: WorkerConfig) -> WorkerConfig:
+    config.token_file.unlink()
+    return config
+
+
+async def lose_root(config: WorkerConfig) -> WorkerConfig:
+    config.trust_root.unlink()
+    return config
+
+
+async def spoil_root(config: WorkerConfig) -> WorkerConfig:
+    config.trust_root.write_bytes(b"{}")
+    return config
+
+
+async def name_no_source(config: WorkerConfig) -> WorkerConfig:
+    return replace(config, sources=())
+
+
+async def name_a_source_twice(config: WorkerConfig) -> WorkerConfig:
+    return replace(config, sources=config.sources * 2)
+
+
+async def name_a_file(config: WorkerConfig) -> WorkerConfig:
+    return replace(config, sources=("file:///etc/passwd",))
+
+
+@pytest.mark.parametrize(
+    "spoil", [lose_token, lose_root, spoil_root, name_no_source, name_a_source_twice, name_a_file]
+)
+async def test_what_cannot_be_used_is_a_configuration_error(yard: Yard, spoil: Any) -> None:
+    with pytest.raises(ConfigError):
+        await build_app(await spoil(yard.config), make_engine=yard.make_engine)

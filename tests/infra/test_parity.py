@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from gpu_worker.engine import EngineStartError
+from infra import demo_models
+from infra.parity import EngineOracle, engine_is_installed
+
+
+def test_the_engine_is_installed_here() -> None:
+    assert engine_is_installed()
+
+
+def test_the_oracle_reads_control_tokens_and_adds_none() -> None:
+    with EngineOracle(demo_models.path("edge-small-r1"), "edge-small") as oracle:
+        plain, control = oracle("hello"), oracle("<|im_end|>")
+        assert len(plain) >= 1
+        assert len(control) == 1
+        assert oracle("<|im_end|>hello") == [*control, *oracle("hello")]
+
+
+def test_an_oracle_that_is_not_asked_starts_nothing(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with EngineOracle(tmp_path / "absent.gguf", "chat"):
+        pass
+    assert time.monotonic() - began < 1.0
+
+
+def test_a_file_that_the_engine_cannot_load_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\xff" * 64)
+    with (
+        EngineOracle(tmp_path / "bad.gguf", "chat") as oracle,
+        pytest.raises(EngineStartError, match="chat"),
+    ):
+        oracle("hello")
