@@ -35,11 +35,12 @@ Report = Callable[[str], None]
 class ChildConfig:
     """Deadlines of a child."""
 
-    start_timeout_s: float = 60.0
-    """Until it listens, and again until it is ready."""
+    listen_timeout_s: float = 60.0
+    ready_timeout_s: float = 60.0
+    """After it listens."""
     stop_timeout_s: float = 45.0
     """After SIGTERM, for running streams to end; then SIGKILL."""
-    poll_s: float = 0.02
+    poll_s: float = 0.04
     backoff_initial_s: float = 0.2
     backoff_max_s: float = 10.0
     stable_s: float = 30.0
@@ -145,7 +146,7 @@ class Child:
         Raises:
             ChildError: not in time; with its reason, and the tail of its log.
         """
-        deadline = time.monotonic() + self._config.start_timeout_s
+        deadline = time.monotonic() + self._config.ready_timeout_s
         reason = "no answer"
         client = BlockingClient(self.url, config=ClientConfig(stall_timeout_s=2.0))
         try:
@@ -165,7 +166,7 @@ class Child:
                 await asyncio.sleep(self._config.poll_s)
         finally:
             client.close()
-        raise self._failure(f"is not ready after {self._config.start_timeout_s:g} s: {reason}")
+        raise self._failure(f"is not ready after {self._config.ready_timeout_s:g} s: {reason}")
 
     async def stop(self) -> None:
         """Stop it for good; may be called twice."""
@@ -206,12 +207,12 @@ class Child:
                 start_new_session=True,
             )
         self._process = process
-        deadline = time.monotonic() + self._config.start_timeout_s
+        deadline = time.monotonic() + self._config.listen_timeout_s
         while (found := self._listening(process.pid)) is None:
             if process.returncode is not None:
                 raise self._failure(f"ended with status {process.returncode} before it listened")
             if time.monotonic() > deadline:
-                raise self._failure(f"did not listen within {self._config.start_timeout_s:g} s")
+                raise self._failure(f"did not listen within {self._config.listen_timeout_s:g} s")
             await asyncio.sleep(self._config.poll_s)
         self.url = found.url
         self._port = int(found.url.rpartition(":")[2])

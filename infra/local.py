@@ -42,7 +42,9 @@ Tier = Literal["origin", "cloud", "edge", "worker"]
 PublishProgress = Callable[[str, str, int, int], None]
 """Told of the model, the step, and what is done and the total in bytes."""
 DEMO_FILES = {LOCAL_MODEL: "edge-small-r1", CLOUD_MODEL: "cloud-large"}
-SECRET_NAMES = frozenset({"HEADWATER_API_KEY", "HEADWATER_ADMIN_TOKEN"})
+SECRET_NAMES = frozenset(
+    {"HEADWATER_API_KEY", "HEADWATER_ADMIN_TOKEN", "HEADWATER_ROOT_PASSPHRASE"}
+)
 """Environment variables of the command that no tier has any business with."""
 _REST: tuple[Tier, ...] = ("cloud", "edge", "worker")
 _MODULES: dict[Tier, str] = {
@@ -165,7 +167,7 @@ class Local:
         Raises:
             ChildError: not in time.
         """
-        deadline = time.monotonic() + self._config.start_timeout_s
+        deadline = time.monotonic() + self._config.ready_timeout_s
         while not await asyncio.to_thread(self._knows_worker):
             if time.monotonic() > deadline:
                 raise ChildError("the edge hears nothing from the worker; see both logs")

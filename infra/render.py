@@ -61,7 +61,7 @@ def bar(start: float, length: float, width: int) -> str:
     Args:
         start, length: fractions of the width, 0 to 1; what sticks out is cut off.
     """
-    first = round(min(max(start, 0.0), 1.0) * width)
+    first = min(round(min(max(start, 0.0), 1.0) * width), width - 1)
     eighths = round(min(max(length, 0.0), 1.0) * width * 8)
     eighths = min(max(eighths, 1), (width - first) * 8)
     whole, rest = divmod(max(eighths, 0), 8)

@@ -99,10 +99,12 @@ class GatewayRoutes:
         watch, started = Stopwatch(), time.perf_counter()
         request_id = f"req-{secrets.token_hex(8)}"
         try:
+            body = await request.read()
+            watch.lap("read")
             inbound = Inbound(
                 kind=kind,
                 authorization=request.headers.get("Authorization"),
-                body=await request.read(),
+                body=body,
                 hints=_hints(request),
             )
             admitted = await self.pipeline.admit(inbound, watch)

@@ -30,8 +30,8 @@ NEXT_FILE, NEXT_CHANNEL = "edge-small-r2", "next"
 STREAMS = 3
 """Streams that run all the time, each followed by the next."""
 TIMEOUT_S, POLL_S = 60.0, 0.01
-GLIMPSE = 70
-"""Characters that are shown of the first of them."""
+GLIMPSE = 60
+"""Characters that are shown of the first of them, and the rest of a token."""
 AFTER_FLIP = 2
 """Recitals that each stream still makes after the flip."""
 
@@ -76,9 +76,8 @@ class Glimpse:
     def __call__(self, text: str) -> None:
         if self._left <= 0:
             return
-        shown = text[: self._left]
-        self._left -= len(shown)
-        self._show(shown if self._left > 0 else f"{shown} …")
+        self._left -= len(text)
+        self._show(text if self._left > 0 else f"{text} …")
 
 
 def _silent(_text: str) -> None:

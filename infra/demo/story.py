@@ -20,6 +20,8 @@ from infra.render import plain
 from wire.errors import HeadwaterError
 
 INDENT = 3
+STREAM_WIDTH = 74
+"""Columns of a streamed line; the rest of a word may go a little beyond."""
 
 
 class Story:
@@ -33,7 +35,7 @@ class Story:
         self.console = console
         self.steps: list[dict[str, Any]] = []
         self._began = time.monotonic()
-        self._open_line = False
+        self._column = 0
 
     @contextmanager
     def step(self, title: str) -> Iterator[dict[str, Any]]:
@@ -77,11 +79,16 @@ class Story:
         self.show(Text(plain(text), style=style))
 
     def stream(self, text: str) -> None:
-        """A piece of an answer, as it comes."""
-        if not self._open_line:
-            self.console.print(" " * INDENT, end="")
-            self._open_line = True
-        self.console.print(Text(plain(text), style="bright_white"), end="", soft_wrap=True)
+        """A piece of an answer, as it comes; broken between words where the line is full."""
+        for line, piece in enumerate(plain(text).split("\n")):
+            if line or (piece.startswith(" ") and self._column + len(piece) > STREAM_WIDTH):
+                self._end_line()
+                piece = piece.lstrip(" ")
+            if not self._column:
+                self.console.print(" " * INDENT, end="")
+                self._column = INDENT
+            self.console.print(Text(piece, style="bright_white"), end="", soft_wrap=True)
+            self._column += len(piece)
 
     def aside(self, text: str) -> None:
         """Something that nobody asked for, such as a tier that died and was started again."""
@@ -97,8 +104,8 @@ class Story:
         }
 
     def _end_line(self) -> None:
-        if self._open_line:
-            self._open_line = False
+        if self._column:
+            self._column = 0
             self.console.print()
 
 

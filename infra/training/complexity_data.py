@@ -57,21 +57,32 @@ class Scaling:
         return np.clip(scaled, *CLIP)
 
 
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """All that a model is fitted on, as read and as arrays of the same order."""
+
+    questions: Sequence[Question]
+    prompts: Sequence[SeedPrompt]
+    examples: Examples
+    seeds: Examples
+
+    @classmethod
+    def of(cls, questions: Sequence[Question], prompts: Sequence[SeedPrompt]) -> Corpus:
+        """Extract the features.
+
+        A question is positive where it is worth the strong model, because that was right and the
+        weak one wrong; a seed prompt where it is complex.
+        """
+        worth = [q.strong_correct and not q.weak_correct for q in questions]
+        examples = _examples([q.prompt for q in questions], worth)
+        seeds = _examples([p.text for p in prompts], [p.is_complex for p in prompts])
+        return cls(questions, prompts, examples, seeds)
+
+
 def read_questions(path: Path) -> list[Question]:
     """Read JSON lines. Raises ``OSError`` and ``msgspec.ValidationError``."""
     decode = msgspec.json.Decoder(Question).decode
     return [decode(line) for line in path.read_bytes().splitlines() if line]
-
-
-def of_questions(questions: Sequence[Question]) -> Examples:
-    """Positive: worth the strong model, because it was right where the weak one was wrong."""
-    worth = [q.strong_correct and not q.weak_correct for q in questions]
-    return _examples([q.prompt for q in questions], worth)
-
-
-def of_seeds(prompts: Sequence[SeedPrompt]) -> Examples:
-    """Positive: complex."""
-    return _examples([p.text for p in prompts], [p.is_complex for p in prompts])
 
 
 def _examples(texts: Sequence[str], labels: Sequence[bool]) -> Examples:

@@ -7,36 +7,30 @@ model, how much of the accuracy between weak and strong is recovered (20 % is wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
-from infra.training.complexity_data import Examples, Question, Rows
+from infra.training.complexity_data import Corpus, Examples, Rows
 from infra.training.logistic import Floats
-from infra.training.seed_prompts import SeedPrompt
 
+Names = NDArray[np.str_]
 Fit = Callable[[Examples, Examples], Callable[[Examples], Floats]]
 """Fits on questions and seeds; returns what scores other examples."""
 
 STRONG_SHARE = 0.2
-SPLITS = 20
 FOLDS = 5
 
 
-def report(
-    questions: Sequence[Question],
-    examples: Examples,
-    prompts: Sequence[SeedPrompt],
-    seeds: Examples,
-    fit: Fit,
-    seed: int,
-) -> dict[str, float]:
+def report(corpus: Corpus, fit: Fit, seed: int, splits: int) -> dict[str, float]:
     """Means over random halves of the subjects, and over folds of the templates."""
-    subjects = np.array([question.subject for question in questions])
-    gap = np.array([q.strong_correct - q.weak_correct for q in questions], dtype=np.float64)
-    length = np.array([len(question.prompt) for question in questions], dtype=np.float64)
+    examples, seeds = corpus.examples, corpus.seeds
+    subjects = np.array([question.subject for question in corpus.questions])
+    gap = np.array([int(q.strong_correct) - int(q.weak_correct) for q in corpus.questions], float)
+    length = np.array([len(question.prompt) for question in corpus.questions], float)
     rows: list[tuple[float, ...]] = []
-    for train, test in halves(subjects, seed):
+    for train, test in halves(subjects, seed, splits):
         scores = fit(examples.rows(train), seeds)(examples.rows(test))
         rows.append(
             (
@@ -47,7 +41,7 @@ def report(
             )
         )
     means = np.mean(rows, axis=0)
-    held_out = _seed_scores(examples, prompts, seeds, fit, seed)
+    held_out = _seed_scores(corpus, fit, seed)
     names = ("auc", "recovered", "recovered_by_length", "recovered_by_true_subject")
     return {
         **{
@@ -60,11 +54,11 @@ def report(
     }
 
 
-def halves(subjects: np.ndarray, seed: int) -> Iterator[tuple[Rows, Rows]]:
+def halves(subjects: Names, seed: int, splits: int) -> Iterator[tuple[Rows, Rows]]:
     """Random halves of the subjects, as rows to fit on and rows to test on."""
     rng = np.random.default_rng(seed)
     names = np.unique(subjects)
-    for _ in range(SPLITS):
+    for _ in range(splits):
         test = np.isin(subjects, rng.permutation(names)[: len(names) // 2])
         yield np.flatnonzero(~test), np.flatnonzero(test)
 
@@ -89,22 +83,20 @@ def recovered(scores: Floats, gap: Floats) -> float:
     return float(gap[chosen].sum() / gap.sum())
 
 
-def _subject_gap(subjects: np.ndarray, gap: Floats) -> Floats:
+def _subject_gap(subjects: Names, gap: Floats) -> Floats:
     """What somebody who knew each subject's gap would score: the most that subjects can tell."""
     names, inverse = np.unique(subjects, return_inverse=True)
     means = np.array([gap[inverse == i].mean() for i in range(len(names))])
     return means[inverse]
 
 
-def _seed_scores(
-    examples: Examples, prompts: Sequence[SeedPrompt], seeds: Examples, fit: Fit, seed: int
-) -> Floats:
+def _seed_scores(corpus: Corpus, fit: Fit, seed: int) -> Floats:
     """Scores of seed prompts by models that have not seen their template."""
-    templates = np.array([prompt.template for prompt in prompts])
+    templates = np.array([prompt.template for prompt in corpus.prompts])
     names = np.random.default_rng(seed).permutation(np.unique(templates))
-    scores = np.zeros(len(prompts))
+    scores = np.zeros(len(templates))
     for fold in range(FOLDS):
         test = np.isin(templates, names[fold::FOLDS])
-        model = fit(examples, seeds.rows(np.flatnonzero(~test)))
-        scores[test] = model(seeds.rows(np.flatnonzero(test)))
+        model = fit(corpus.examples, corpus.seeds.rows(np.flatnonzero(~test)))
+        scores[test] = model(corpus.seeds.rows(np.flatnonzero(test)))
     return scores

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +26,7 @@ import numpy as np
 
 from edge_tier.gateway.complexity_model import ComplexityModel, DenseWeight
 from edge_tier.gateway.features import BUCKETS, DENSE
-from infra.training.complexity_data import (
-    Examples,
-    Scaling,
-    of_questions,
-    of_seeds,
-    read_questions,
-)
+from infra.training.complexity_data import Corpus, Examples, Scaling, read_questions
 from infra.training.complexity_report import report
 from infra.training.logistic import Floats, Problem, fit
 from infra.training.seed_prompts import seed_prompts
@@ -188,19 +183,18 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="where the model is written")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--splits", type=int, default=20, help="halvings of the subjects to test")
+    parser.add_argument("--per-template", type=int, default=6, help="seed prompts of a template")
     chosen = parser.parse_args(arguments)
-    questions, prompts = read_questions(chosen.data), seed_prompts(chosen.seed)
-    examples, seeds = of_questions(questions), of_seeds(prompts)
+    prompts = seed_prompts(chosen.seed, chosen.per_template)
+    corpus = Corpus.of(read_questions(chosen.data), prompts)
     config = FitConfig()
-    figures = report(
-        questions,
-        examples,
-        prompts,
-        seeds,
-        lambda q, s: fit_complexity(q, s, config).logits,
-        chosen.seed,
-    )
-    model = stored(fit_complexity(examples, seeds, config), figures)
+
+    def fit_and_score(questions: Examples, seeds: Examples) -> Callable[[Examples], Floats]:
+        return fit_complexity(questions, seeds, config).logits
+
+    figures = report(corpus, fit_and_score, chosen.seed, chosen.splits)
+    model = stored(fit_complexity(corpus.examples, corpus.seeds, config), figures)
     chosen.out.write_bytes(msgspec.json.format(msgspec.json.encode(model), indent=1) + b"\n")
     for name, value in figures.items():
         print(f"{name:44} {value:.3f}")

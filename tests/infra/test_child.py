@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,7 @@ from infra.errors import ChildError
 from tests.fakes import tier_program
 from tests.fakes.waiting import alive, until
 
-QUICK = ChildConfig(start_timeout_s=10.0, stop_timeout_s=10.0, poll_s=0.005, backoff_initial_s=0.01)
-IMPATIENT = ChildConfig(start_timeout_s=0.6, stop_timeout_s=0.3, poll_s=0.005)
+QUICK = ChildConfig(poll_s=0.005, backoff_initial_s=0.01)
 StartChild = Callable[..., Child]
 
 
@@ -104,7 +104,7 @@ async def test_a_child_that_dies_at_once_is_an_error_with_its_last_words(
 
 
 async def test_a_child_that_says_nothing_is_given_up_and_stopped(child_of: StartChild) -> None:
-    child = child_of("mute", config=IMPATIENT)
+    child = child_of("mute", config=replace(QUICK, listen_timeout_s=0.5))
     with pytest.raises(ChildError, match="did not listen"):
         await child.start()
     assert child.pid is None
@@ -113,7 +113,7 @@ async def test_a_child_that_says_nothing_is_given_up_and_stopped(child_of: Start
 async def test_a_child_that_never_gets_ready_is_an_error_with_its_reason(
     child_of: StartChild,
 ) -> None:
-    child = child_of("unready", config=IMPATIENT)
+    child = child_of("unready", config=replace(QUICK, ready_timeout_s=0.5))
     await child.start()
     with pytest.raises(ChildError, match="no model yet"):
         await child.ready()
@@ -121,7 +121,7 @@ async def test_a_child_that_never_gets_ready_is_an_error_with_its_reason(
 
 async def test_a_child_that_does_not_stop_is_killed(child_of: StartChild) -> None:
     told: list[str] = []
-    child = child_of("stubborn", config=IMPATIENT, report=told.append)
+    child = child_of("stubborn", config=replace(QUICK, stop_timeout_s=0.3), report=told.append)
     await child.start()
     pid = child.pid
     await child.stop()

@@ -47,7 +47,7 @@ def test_a_bar_never_leaves_its_width(start: float, length: float, width: int) -
     assert len(bar(start, length, width)) <= width
 
 
-@given(st.floats(0, 0.9), st.integers(10, 60))
+@given(st.floats(0, 1), st.integers(1, 60))
 def test_even_the_shortest_bar_is_seen(start: float, width: int) -> None:
     assert bar(start, 0.0, width).strip()
 

@@ -49,7 +49,8 @@ async def test_a_whole_answer_with_all_its_headers(gateway: Gateway) -> None:
     assert "x-ratelimit-remaining-tokens" in answer.headers
     stages = [part.split(";")[0] for part in answer.headers["Server-Timing"].split(", ")]
     assert stages == [
-        *("auth", "parse", "sanitize", "tokenize", "classify", "reserve", "route", "backend"),
+        *("read", "auth", "parse", "sanitize", "tokenize", "classify", "reserve", "route"),
+        "backend",
     ]
 
 

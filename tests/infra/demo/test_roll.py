@@ -65,4 +65,4 @@ def test_a_glimpse_shows_the_beginning_of_a_stream() -> None:
         glimpse("one, ")
     text = "".join(shown)
     assert text.endswith(" …")
-    assert len(text) == GLIMPSE + 2
+    assert GLIMPSE <= len(text) <= GLIMPSE + len("one,  …")

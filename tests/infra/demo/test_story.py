@@ -59,6 +59,20 @@ def test_streamed_pieces_stand_on_one_line_of_their_own(told: tuple[Story, io.St
     )
 
 
+def test_a_long_answer_is_broken_between_words(told: tuple[Story, io.StringIO]) -> None:
+    story, out = told
+    with story.step("Ask"):
+        story.stream("First.\nSecond:")
+        for _ in range(60):
+            story.stream(" sca")
+            story.stream("ttered")
+    lines = [line for line in out.getvalue().splitlines() if line.startswith("   ")]
+    assert lines[0] == "   First."
+    assert lines[1].startswith("   Second: scattered")
+    assert max(map(len, lines)) <= 80
+    assert sum(line.count("scattered") for line in lines) == 60
+
+
 def test_a_fault_of_ours_names_its_step_too(told: tuple[Story, io.StringIO]) -> None:
     story, out = told
     with (
