@@ -92,7 +92,9 @@ class EventHub:
 
     async def _next(self, queue: asyncio.Queue[Event | None]) -> bytes | None:
         try:
-            event = await asyncio.wait_for(queue.get(), self._config.ping_s)
+            # Not wait_for: on Python 3.11 it can swallow a cancellation.
+            async with asyncio.timeout(self._config.ping_s):
+                event = await queue.get()
         except TimeoutError:
             return comment("ping")
         return None if event is None else _as_sse(event)

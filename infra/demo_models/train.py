@@ -26,9 +26,8 @@ from infra.demo_models.vocabulary import Vocabulary
 VOCABULARY_SIZE = 1280
 VOCABULARY_TURNS = 40_000
 THREADS = 2
-# What r2 practises more than r1 did: its further group, and the smallest talk, which has only one
-# phrasing per answer.
-R2_WEIGHTS = {R2_GROUP: 12.0, "small_talk": 4.0}
+# What r2 practises more than r1 did: its further group, and what r1 knows least well.
+R2_WEIGHTS = {R2_GROUP: 12.0, "small_talk": 3.0, "identity_edge": 4.0, "counting": 4.0}
 EDGE_DESCRIPTION = (
     "A toy model that answers a few everyday questions. Trained from scratch by the Headwater "
     "project on text generated from plain facts; made for demonstrations and tests."

@@ -154,10 +154,17 @@ class Fleet:
     # What one does with it.
 
     def publish(self, file: Path, model: str, channel: str = DEFAULT_CHANNEL) -> Published:
-        """As ``headwater publish`` does."""
+        """As ``headwater publish`` does; where it is the stable channel, the edge knows it then."""
         admin, key = self.local.admin_token, self.state.publisher_key
         with open_publisher(self.urls.origin, admin, key) as desk:
-            return desk.publish(file, model, channel)
+            published = desk.publish(file, model, channel)
+        if channel == DEFAULT_CHANNEL:
+            eventually(lambda: self.offers(model, published.revision))
+        return published
+
+    def offers(self, model: str, revision: str) -> bool:
+        """Whether the edge has heard that a stable channel points to a revision."""
+        return bool(self.status("edge")["models"].get(model) == revision)
 
     def publish_demo(self, name: str, channel: str) -> Published:
         """Publish one of the shipped files as a revision of the local model."""

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestServer
@@ -17,23 +16,25 @@ from origin.app import build_app
 from origin.config import OriginConfig
 from origin.init import initialize
 from tests.fakes.origin_home import REPOSITORY_ROOT, Home, OriginProcess, StartOrigin, StartProcess
+from tests.fakes.quick_disk import quick_folder
 from tests.fakes.waiting import until
 
 PASSPHRASE = "correct horse"
 
 
 @pytest.fixture
-async def home(tmp_path: Path) -> Home:
+async def home() -> AsyncIterator[Home]:
     """A new origin's folder."""
-    config = OriginConfig(
-        port=0,
-        store=str(tmp_path / "store"),
-        keys_dir=tmp_path / "keys",
-        admin_token_file=tmp_path / "token",
-        ready_file=tmp_path / "ready.json",
-    )
-    await initialize(config, PASSPHRASE)
-    return Home(tmp_path, config)
+    with quick_folder() as folder:
+        config = OriginConfig(
+            port=0,
+            store=str(folder / "store"),
+            keys_dir=folder / "keys",
+            admin_token_file=folder / "token",
+            ready_file=folder / "ready.json",
+        )
+        await initialize(config, PASSPHRASE)
+        yield Home(folder, config)
 
 
 @pytest.fixture

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from origin.__main__ import main
 from origin.publish import OriginAdmin, Published, publish
@@ -80,6 +81,14 @@ async def test_an_origin_stops_cleanly_on_sigterm(home: Home, start_process: Sta
     admin.close()
 
 
+@pytest.fixture
+def default_logging() -> Iterator[None]:
+    """What a program sets for its whole process is undone."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("default_logging")
 def test_a_configuration_that_cannot_be_used_is_exit_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

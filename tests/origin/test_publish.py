@@ -18,11 +18,13 @@ from origin.keys import PUBLISHER_KEY
 from origin.publish import OriginAdmin, Published, publish
 from tests.fakes import raw_gguf
 from tests.fakes.origin_home import REPOSITORY_ROOT, Home, StartOrigin
+from tests.fakes.publishing import flip_bit
 from tests.fakes.tier import Canned, stub_tier
 from tests.fakes.tiny_gguf import write_tiny_gguf
 from wire.bundle import CARD_PATH, TOKENIZER_PATH, decode_card
 from wire.chunk import MAX_CHUNK_BYTES, hash_chunk
 from wire.errors import (
+    ChunkMismatchError,
     ConflictError,
     ForbiddenError,
     GGUFInvalidError,
@@ -168,6 +170,21 @@ async def test_a_publish_that_was_cut_off_goes_on_where_it_was(
     assert not server.app[PUBLISHER].repository.view.revisions
     done = await desk.publish(model)
     assert 0 < done.sent_chunks < done.chunks
+
+
+async def test_publishing_again_heals_a_chunk_that_rotted_in_the_store(
+    desk: Desk, server: TestServer, model: Path
+) -> None:
+    done = await desk.publish(model)
+    store = server.app[PUBLISHER].store
+    manifest = decode(await store.manifest(done.revision), done.revision)
+    chunk = manifest.file("tiny.gguf").chunks[-1]
+    flip_bit(desk.home.chunk_file(chunk.id))
+    with pytest.raises(ChunkMismatchError):
+        await store.chunk(chunk.id)
+    again = await desk.publish(model)
+    assert (again.revision, again.sent_chunks, again.sent_bytes) == (done.revision, 1, chunk.size)
+    assert await store.chunk(chunk.id)
 
 
 async def test_a_connection_that_idled_away_while_the_file_was_read_is_no_failure(
@@ -317,4 +334,5 @@ async def test_a_file_of_two_gib_is_published_in_bounded_memory(
         await server.app[PUBLISHER].store.manifest(pointer.revision), pointer.revision
     )
     assert manifest.file("large.gguf").size > 2 * GIB
+    print(f"peak RSS {int(output) / MIB:.0f} MiB")
     assert int(output) < 150 * MIB
