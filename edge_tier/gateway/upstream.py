@@ -37,6 +37,10 @@ class UpstreamConfig:
     """Body held while nobody takes it, before the backend is told to wait."""
 
 
+class _SilentError(UpstreamError):
+    """The backend took the request and said nothing; it may be working on it."""
+
+
 class UpstreamPool:
     """Kept-alive connections to ``http[s]://host[:port]``.
 
@@ -87,18 +91,12 @@ class UpstreamPool:
             response = UpstreamResponse(self, connection, self._config.max_buffered_bytes)
             try:
                 connection.send(request, response)
-                async with asyncio.timeout(self._config.head_timeout_s):
-                    await response.headed
-            except UpstreamError:
+                await self._headed(response)
+            except UpstreamError as error:
                 response.close()
                 # The backend had closed an idle connection; the request never reached it.
-                if fresh or connection.heard:
+                if fresh or connection.heard or isinstance(error, _SilentError):
                     raise
-            except TimeoutError:
-                response.close()
-                raise UpstreamError(
-                    f"{self.base_url} sent no answer within {self._config.head_timeout_s} s"
-                ) from None
             except BaseException:
                 response.close()
                 raise
@@ -117,6 +115,16 @@ class UpstreamPool:
         self._closed = True
         while self._idle:
             self._idle.pop().abort()
+
+    async def _headed(self, response: UpstreamResponse) -> None:
+        """Wait for the answer's headers. One timer: this runs for every request."""
+        limit_s = self._config.head_timeout_s
+        silent = _SilentError(f"{self.base_url} sent no answer within {limit_s} s")
+        timer = asyncio.get_running_loop().call_later(limit_s, response.fail, silent)
+        try:
+            await response.headed
+        finally:
+            timer.cancel()
 
     async def _acquire(self) -> tuple[_Connection, bool]:
         while self._idle:
