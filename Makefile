@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed-dev
 CODE   := wire origin edge_tier gpu_worker infra tests
 PYTEST := $(BIN)/python -m pytest
+# System tests share running fleets of processes, so they stay in one process of their own.
+TESTS   = $(PYTEST) -n auto tests --ignore=tests/system && $(PYTEST) tests/system
 
 .PHONY: help venv demo test check format lint types contracts bench clean
 
@@ -23,10 +25,10 @@ demo: $(STAMP)  ## The whole system on this machine, end to end
 	$(BIN)/headwater demo
 
 test: $(STAMP)  ## All tests
-	$(PYTEST) tests
+	$(TESTS)
 
 check: format lint types contracts  ## Format, lint, strict types, import contracts, tests with warnings as errors
-	$(PYTEST) tests
+	$(TESTS)
 
 format: $(STAMP)
 	$(BIN)/ruff format --check $(CODE)
