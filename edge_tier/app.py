@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from edge_tier.artifacts import ArtifactPlane
 from edge_tier.config import EdgeConfig
 from edge_tier.gateway.routes import openai_error
+from edge_tier.middlewares import require_length, timed
 from edge_tier.prompts import PromptPlane
 from wire.http_errors import error_middleware
 from wire.http_server import NO_STORE, add_operations, read_token, require_token
@@ -28,7 +29,7 @@ async def build_app(config: EdgeConfig) -> web.Application:
     registry = CollectorRegistry()
     artifacts = await ArtifactPlane.open(config, receivers)
     app = web.Application(
-        middlewares=[error_middleware({"/v1": openai_error})],
+        middlewares=[timed, error_middleware({"/v1": openai_error}), require_length(openai_error)],
         client_max_size=config.gateway.pipeline.parse.max_body_bytes + 1,
     )
     add_operations(app, ready=artifacts.not_ready, registry=registry)

@@ -164,7 +164,8 @@ class Roller:
             retry_at_s = self._clock() + self._config.retry_failed_s
             self._refused = _Refused(pointer, retry_at_s, _told(error))
             raise
-        self._refused = None
+        # Before the flip: who sees the new revision must not read of an old failure.
+        self._refused, self.reason = None, ""
         self._put_in_service(engine, waterfall)
         await self._prepare.tidy(engine.revision, previous)
 

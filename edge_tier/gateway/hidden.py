@@ -165,10 +165,12 @@ def _runs_of_one_kind(run: str) -> Iterable[str]:
 
 def _kept(name: str, run: str, before: str, after: str) -> int:
     """How many characters at the start of a run of candidates are legitimate."""
+    if _KIND.get(before) == name:
+        return 0  # what stood between two runs was cut, so this run continues the one before
     if name == "unicode_tag" and before == _BLACK_FLAG:
         return next((len(tags) for tags in _FLAG_TAGS if run.startswith(tags)), 0)
     if name == "bidi_mark":
-        return 0 if _KIND.get(before) == name else _MAX_MARKS
+        return _MAX_MARKS
     if name == "joiner":
         return int(_joins(run[0], before, after))
     if name == "variation_selector":
@@ -211,20 +213,16 @@ def _closed_controls(text: str) -> set[int]:
     if not 0 < sum(1 for _ in _IS_BIDI_CONTROL.finditer(text)) <= _MAX_BIDI_CONTROLS:
         return closed
     line: list[int] = []
+    start = 0
     for match in _BIDI_OR_LINE_END.finditer(text):
         if match["end"] is None:
             line.append(match.start())
-        elif line:
-            closed |= _closed_in_line(text, line, match.start())
-            line = []
+            continue
+        if line and _IS_RIGHT_TO_LEFT.search(text, start, match.start()):
+            closed |= _pairs(text, line)
+        line = []
+        start = match.end()
     return closed
-
-
-def _closed_in_line(text: str, controls: list[int], end: int) -> set[int]:
-    # Looking from the first control is enough: what stands before it is not inside any of them.
-    if not _IS_RIGHT_TO_LEFT.search(text, controls[0], end):
-        return set()
-    return _pairs(text, controls)
 
 
 def _pairs(text: str, controls: list[int]) -> set[int]:

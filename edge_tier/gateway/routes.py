@@ -87,11 +87,15 @@ class GatewayRoutes:
 
     async def get_model(self, request: web.Request) -> web.Response:
         """One of them."""
+        watch = Stopwatch()
         name = request.match_info["model"]
-        if name not in self._offered(request):
+        offered = self._offered(request)
+        watch.lap("auth")
+        if name not in offered:
             raise UnknownModelError(f"the model {name!r} does not exist")
         body = msgspec.json.encode(self._card(name))
-        return web.Response(body=body, content_type="application/json")
+        headers = {"Server-Timing": watch.header()}
+        return web.Response(body=body, content_type="application/json", headers=headers)
 
     async def _answer(
         self, request: web.Request, kind: Literal["chat", "completion"]

@@ -16,6 +16,7 @@ from infra.training.logistic import Floats
 from infra.training.seed_prompts import SeedPrompt
 
 Rows = NDArray[np.intp]
+_LEAST_SCALE = 1e-3
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -48,7 +49,9 @@ class Scaling:
 
     @classmethod
     def of(cls, examples: Examples) -> Scaling:
-        return cls(examples.dense.mean(axis=0), examples.dense.std(axis=0) + 1e-6)
+        scale = examples.dense.std(axis=0)
+        # A feature that never varies says nothing; any scale will do.
+        return cls(examples.dense.mean(axis=0), np.where(scale < _LEAST_SCALE, 1.0, scale))
 
     def columns(self, examples: Examples, names: Sequence[str]) -> Floats:
         """The named dense features, scaled and clipped as when serving."""

@@ -64,12 +64,17 @@ def halves(subjects: Names, seed: int, splits: int) -> Iterator[tuple[Rows, Rows
 
 
 def auc(scores: Floats, labels: Floats) -> float:
-    """The chance that a positive scores above a negative; ties count half."""
-    values, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    """The chance that a positive scores above a negative; ties count half.
+
+    0.5 where one of the two is missing.
+    """
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
     positive = labels == 1
     count = int(positive.sum())
-    rest = len(values[inverse]) - count
+    rest = len(labels) - count
+    if not count * rest:
+        return 0.5
     return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * rest))
 
 

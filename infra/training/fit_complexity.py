@@ -10,8 +10,9 @@ The data are examination questions with the answers' correctness for a weak and 
 2. *Seeds*: with the first stage as a fixed offset, wording and verbs learn what is a short question
    for a fact and what asks for reasoning.
 
-Signs, prior and penalties were chosen with sight of these data, so figures on them are hopeful even
-where the subjects are split. Last, multiple choice gets a constant such that the hardest fifth of the questions scores above 0.5.
+Last, multiple choice gets a constant such that the hardest fifth of the questions scores above 0.5.
+Signs, prior and penalties were chosen with sight of these data, so the figures on them are hopeful
+even though subjects are split.
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ class Fleet:
         self.environ = {**os.environ, **environ}
         self.local = Local(folder, environ=self.environ)
         self._lifeline, self._lifeline_end = os.pipe()
+        self._client: OpenAI | None = None
 
     def start(self) -> None:
         """Start everything; returns when it serves prompts."""
@@ -73,6 +74,8 @@ class Fleet:
     def stop(self) -> None:
         """Stop everything in order."""
         try:
+            if self._client is not None:
+                self._client.close()
             self.call(self.local.__aexit__(None, None, None))
             self.call(self._loop.shutdown_default_executor())
         finally:
@@ -194,11 +197,14 @@ class Fleet:
         with EdgeAdmin(self.urls.edge, self.local.admin_token) as admin:
             return admin.create_key({"tenant": "system-test", **request})
 
-    def openai(self, key: str = "") -> OpenAI:
-        """The official client, which tries once."""
-        return OpenAI(
-            api_key=key or self.local.api_key, base_url=f"{self.urls.edge}/v1", max_retries=0
-        )
+    @contextmanager
+    def openai(self, key: str = "") -> Iterator[OpenAI]:
+        """The official client, which tries once. All share one pool: it is slow to make."""
+        if self._client is None:
+            self._client = OpenAI(
+                api_key=self.local.api_key, base_url=f"{self.urls.edge}/v1", max_retries=0
+            )
+        yield self._client.with_options(api_key=key) if key else self._client
 
     def async_openai(self) -> AsyncOpenAI:
         """The same for asynchronous tests."""
@@ -220,18 +226,20 @@ class Fleet:
         }
 
     def settled(self) -> bool:
-        """Whether every tier is well and the edge knows the worker at the signed revision."""
+        """Whether everything runs, and the edge knows the worker as idle at the signed revision."""
+        if any(child.pid is None for child in self.local.children()):
+            return False
         try:
-            edge, revision = self.status("edge"), self.revision()
-            known = [w for w in edge["workers"] if w["url"] == self.urls.worker]
-            return (
-                all(self._ready(child) for child in self.local.children())
-                and [(w["state"], w["revision"]) for w in known] == [("ready", revision)]
-                and edge["models"][LOCAL_MODEL] == revision
-                and self.status("worker")["report"]["busy"] == 0
-            )
+            revision, edge = self.revision(), self.status("edge")
+            report = self.status("worker")["report"]
         except HeadwaterError:
             return False
+        known = [w for w in edge["workers"] if w["url"] == self.urls.worker]
+        return (
+            [(w["state"], w["revision"]) for w in [*known, report]] == [("ready", revision)] * 2
+            and edge["models"][LOCAL_MODEL] == revision
+            and report["busy"] == 0
+        )
 
     def settle(self) -> None:
         """Wait until the fleet is as it was after its start."""

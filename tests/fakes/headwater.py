@@ -93,7 +93,6 @@ def headwater(
         capture_output=True,
         timeout=60,
     )
-    import time; print(arguments, time.monotonic())
     document = json.loads(done.stdout) if done.stdout.strip() else None
     return done.returncode, document, done.stderr.decode()
 

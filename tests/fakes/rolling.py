@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -96,6 +97,7 @@ class Rig:
         self.engines: list[RollingEngine] = []
         self.faults: dict[str, Faults] = {}
         self.changes = 0
+        self.on_change: Callable[[], None] = lambda: None
         self.config = replace(
             self.config,
             model="chat",
@@ -126,6 +128,7 @@ class Rig:
 
     def _count_change(self) -> None:
         self.changes += 1
+        self.on_change()
 
     @property
     def on_disk(self) -> set[str]:

@@ -240,6 +240,17 @@ async def test_a_failed_revision_waits_before_it_is_tried_again(rig: Rig) -> Non
     assert (rig.roller.revision, rig.roller.reason) == (TWO.id, "")
 
 
+async def test_an_old_failure_is_forgotten_before_the_new_revision_is_seen(rig: Rig) -> None:
+    rig.source.publish(ONE)
+    rig.source.down = SourceUnavailableError("away")
+    await rig.roller.look()
+    rig.source.down = None
+    told: list[tuple[str, str]] = []
+    rig.on_change = lambda: told.append((rig.serving.state, rig.roller.reason))
+    await rig.roller.look()
+    assert set(told) == {("ready", "")}
+
+
 async def test_a_pointer_that_moves_on_is_followed_at_once(rig: Rig) -> None:
     await rig.serve(ONE)
     rig.faults[rig.source.publish(TWO)] = BAD_START

@@ -404,11 +404,11 @@ def test_hostile_megabyte_fails_quickly(name: str) -> None:
     assert len(body) <= MEBIBYTE
     seconds = []
     for _ in range(3):
-        begun = time.perf_counter()
+        begun = time.process_time()
         with pytest.raises(RequestInvalidError):
             parse_chat(body, CONFIG)
-        seconds.append(time.perf_counter() - begun)
-    # The event loop must never stand still for 50 ms; the best of three shuts out a busy machine.
+        seconds.append(time.process_time() - begun)
+    # The event loop must never stand still for 50 ms; CPU time, so a busy machine does not count.
     assert min(seconds) < 0.05
 
 
