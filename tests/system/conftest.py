@@ -1,0 +1,67 @@
+"""One running fleet for all system tests; each of them finds it well, and leaves it so."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.fleet import Fleet
+from tests.fakes.processes import processes_in
+
+SETTINGS = {
+    # As many streams at once as the tests have running.
+    "HEADWATER_WORKER__ENGINE__SLOTS": "10",
+    # A signed change is heard by event; these only bound how long a lost event may matter.
+    "HEADWATER_EDGE__REFRESH_S": "1",
+    "HEADWATER_WORKER__REVALIDATE_S": "2",
+}
+
+
+TIMEOUT_S = 180.0
+_FLEET = pytest.StashKey[Fleet]()
+
+
+@pytest.fixture(scope="session")
+def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    pytest.importorskip("xllamacpp")
+    fleet = Fleet(tmp_path_factory.mktemp("fleet"), SETTINGS)
+    fleet.start()
+    yield fleet
+    fleet.stop()
+    assert processes_in(fleet.state.root) == []
+
+
+@pytest.fixture
+def fleet(_running: Fleet, request: pytest.FixtureRequest) -> Fleet:
+    """The fleet, every tier ready and the worker idle at the signed revision."""
+    request.node.stash[_FLEET] = _running
+    _running.settle()
+    return _running
+
+
+@pytest.fixture(scope="session")
+def up_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state directory of ``headwater up``; a later start finds what an earlier one made."""
+    return tmp_path_factory.mktemp("up")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder is a system test, and may wait for processes on a busy machine."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.system)
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the tiers logged, below a test that failed."""
+    report = yield
+    if report.failed and (fleet := item.stash.get(_FLEET, None)) is not None:
+        report.sections.append(("logs of the fleet", fleet.logs()))
+    return report
