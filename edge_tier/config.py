@@ -31,7 +31,7 @@ class CacheConfig:
     store: StoreConfig = field(default_factory=StoreConfig)
     documents: DocumentConfig = field(default_factory=DocumentConfig)
     freshness: FreshnessConfig = field(default_factory=FreshnessConfig)
-    fill_bytes_in_flight: int = 64 * 1024 * 1024
+    fill_bytes_in_flight: int = 48 * 1024 * 1024
     """Bytes of chunks on their way from the origin at the same time, in memory."""
 
 
@@ -47,6 +47,8 @@ class GatewayConfig:
     redis: RedisLimits = field(default_factory=RedisLimits)
     max_answer_bytes: int = 16 * 1024 * 1024
     """The largest answer that is not streamed."""
+    body_timeout_s: float = 30.0
+    """How long a client may take to send a request's body."""
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     cloud: CloudConfig = field(default_factory=CloudConfig)
     models: ModelsConfig = field(default_factory=ModelsConfig)

@@ -70,6 +70,7 @@ class PromptPlane:
             relay=gateway.relay,
             aliases=gateway.pipeline.route.aliases,
             max_answer_bytes=gateway.max_answer_bytes,
+            body_timeout_s=gateway.body_timeout_s,
         )
         self._admin = GatewayAdmin(
             fleet=self.fleet,

@@ -31,3 +31,10 @@ class ModelsNotReadyError(HeadwaterError):
 
     status = 503
     code = "models_not_ready"
+
+
+class BodyTimeoutError(HeadwaterError):
+    """A client that sends its body too slowly (RFC 9110 section 15.5.9)."""
+
+    status = 408
+    code = "body_timeout"

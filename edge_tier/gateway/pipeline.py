@@ -6,6 +6,7 @@ returns new ones.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ class Inbound:
     """A request as it came in."""
 
     kind: Literal["chat", "completion"]
-    authorization: str | None
+    caller: Caller
     body: bytes
     hints: Hints
 
@@ -112,20 +113,24 @@ class Pipeline:
         self._cloud_models = cloud_models
 
     async def admit(self, inbound: Inbound, watch: Stopwatch) -> Admitted:
-        """Authenticate → parse → sanitize → tokenize → classify → reserve → route.
+        """Parse → sanitize → tokenize → classify → reserve → route; the first stage is
+        :meth:`authenticate`, which comes before the body is even read.
 
         Raises:
             HeadwaterError: the request is refused; says by which rule. Nothing stays reserved.
         """
-        caller = self.caller(inbound.authorization)
-        require_scope(caller, "chat")
-        watch.lap("auth")
+        caller = inbound.caller
         parse = parse_chat if inbound.kind == "chat" else parse_completion
         parsed = parse(inbound.body, self._config.parse)
         watch.lap("parse")
         require_model(caller, parsed.model)
         model = await self._model(parsed.model)
-        clean = sanitize(parsed, caller.policy, literals=model.literals)
+        if model.tokenizer.is_long(parsed):
+            clean = await asyncio.to_thread(
+                sanitize, parsed, caller.policy, literals=model.literals
+            )
+        else:
+            clean = sanitize(parsed, caller.policy, literals=model.literals)
         watch.lap("sanitize")
         tokens = await model.tokenize(clean.prompt)
         context = model.tokenizer.context_length
@@ -161,9 +166,15 @@ class Pipeline:
             plan=plan,
         )
 
-    def caller(self, authorization: str | None) -> Caller:
-        """The first stage alone, for routes that carry no prompt."""
-        return self._auth.authenticate(authorization)
+    def authenticate(self, authorization: str | None) -> Caller:
+        """Who asks, and whether they may ask for answers at all.
+
+        Raises:
+            UnauthorizedError, ForbiddenError: no valid key, or one without the scope.
+        """
+        caller = self._auth.authenticate(authorization)
+        require_scope(caller, "chat")
+        return caller
 
     def fleet_view(self) -> FleetView:
         """What can serve now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from edge_tier.gateway.backends import Backends, Opened, Wanted
-from edge_tier.gateway.errors import UpstreamError
+from edge_tier.gateway.errors import BodyTimeoutError, UpstreamError
 from edge_tier.gateway.limits import Limiter, rate_headers
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.models import ModelDirectory
@@ -58,6 +59,7 @@ class GatewayRoutes:
     relay: RelayConfig
     aliases: tuple[str, ...]
     max_answer_bytes: int = 16 * 1024 * 1024
+    body_timeout_s: float = 30.0
     started: int = field(default_factory=lambda: int(time.time()))
     """Unix seconds; what models are listed with, since a channel has no other date."""
 
@@ -103,14 +105,11 @@ class GatewayRoutes:
         watch, started = Stopwatch(), time.perf_counter()
         request_id = f"req-{secrets.token_hex(8)}"
         try:
-            body = await request.read()
+            caller = self.pipeline.authenticate(request.headers.get("Authorization"))
+            watch.lap("auth")
+            body = await self._read(request)
             watch.lap("read")
-            inbound = Inbound(
-                kind=kind,
-                authorization=request.headers.get("Authorization"),
-                body=body,
-                hints=_hints(request),
-            )
+            inbound = Inbound(kind=kind, caller=caller, body=body, hints=_hints(request))
             admitted = await self.pipeline.admit(inbound, watch)
             exchange = _Exchange(self, request, admitted, watch, request_id, started)
             return await exchange.run()
@@ -121,8 +120,19 @@ class GatewayRoutes:
             _log.info("refused", request=request_id, code=error.code, status=error.status)
             raise
 
+    async def _read(self, request: web.Request) -> bytes:
+        """The body, within its deadline. Raises ``BodyTimeoutError``."""
+        try:
+            async with asyncio.timeout(self.body_timeout_s):
+                return await request.read()
+        except TimeoutError:
+            raise BodyTimeoutError(
+                f"the body did not arrive within {self.body_timeout_s:g} s",
+                headers={"Connection": "close"},
+            ) from None
+
     def _offered(self, request: web.Request) -> list[str]:
-        caller = self.pipeline.caller(request.headers.get("Authorization"))
+        caller = self.pipeline.authenticate(request.headers.get("Authorization"))
         names = {*self.aliases, *self.pipeline.fleet_view().offered}
         return sorted(n for n in names if not caller.policy.models or n in caller.policy.models)
 

@@ -29,7 +29,7 @@ import json, sys, time, urllib.request
 import xllamacpp
 params = xllamacpp.CommonParams()
 params.model.path = sys.argv[1]
-params.hostname = "127.0.0.1"
+params.hostnames = ["127.0.0.1"]
 params.port = 0
 params.n_ctx = 4096
 server = xllamacpp.Server(params)

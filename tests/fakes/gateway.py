@@ -219,6 +219,7 @@ async def gateway_in(folder: Path, config: PipelineConfig | None = None) -> Asyn
             limiter=limiter,
             metrics=GatewayMetrics(CollectorRegistry()),
             relay=RelayConfig(),
+            body_timeout_s=0.2,
             aliases=settings.route.aliases,
         ).add_to(app)
         client = TestClient(TestServer(app, handler_cancellation=True))

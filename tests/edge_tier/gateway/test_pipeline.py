@@ -24,7 +24,7 @@ def inbound(gateway: Gateway, key: str | None = None, **fields: object) -> Inbou
     body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]} | fields
     return Inbound(
         kind="chat",
-        authorization=f"Bearer {key or gateway.key}",
+        caller=gateway.pipeline.authenticate(f"Bearer {key or gateway.key}"),
         body=json.dumps(body).encode(),
         hints=Hints(),
     )
@@ -49,7 +49,7 @@ async def test_an_admitted_request_has_everything(gateway: Gateway) -> None:
     assert admitted.plan.steps[0].target == "worker"
     assert admitted.reservation.tokens == len(admitted.tokens) + 50
     assert [name for name, _ in watch.stages] == [
-        *("auth", "parse", "sanitize", "tokenize", "classify", "reserve", "route"),
+        *("parse", "sanitize", "tokenize", "classify", "reserve", "route"),
     ]
 
 

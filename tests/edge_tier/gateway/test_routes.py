@@ -49,7 +49,7 @@ async def test_a_whole_answer_with_all_its_headers(gateway: Gateway) -> None:
     assert "x-ratelimit-remaining-tokens" in answer.headers
     stages = [part.split(";")[0] for part in answer.headers["Server-Timing"].split(", ")]
     assert stages == [
-        *("read", "auth", "parse", "sanitize", "tokenize", "classify", "reserve", "route"),
+        *("auth", "read", "parse", "sanitize", "tokenize", "classify", "reserve", "route"),
         "backend",
     ]
 
@@ -277,6 +277,17 @@ async def test_plain_completions(gateway: Gateway) -> None:
     assert answer.status == 200
     (body,) = gateway.worker.bodies
     assert all(isinstance(token, int) for token in body["prompt"])
+
+
+async def test_a_body_that_does_not_come_is_given_up(gateway: Gateway) -> None:
+    host, port = gateway.client.host, gateway.client.port
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
+    for authorization, status in ((gateway.key, b"408"), ("wrong", b"401")):
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(f"{head}Authorization: Bearer {authorization}\r\n\r\n{{".encode())
+        async with asyncio.timeout(10):
+            assert (await reader.readline()).split()[1] == status
+        writer.close()
 
 
 async def test_a_bad_hint_is_named(gateway: Gateway) -> None:
