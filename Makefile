@@ -42,8 +42,8 @@ types: $(STAMP)
 contracts: $(STAMP)
 	$(BIN)/lint-imports
 
-bench: $(STAMP)  ## The figures of the README; results in build/bench
-	$(BIN)/python -m tests.benchmarks
+bench: $(STAMP)  ## The figures of the README (NAMES="gateway pull" for some); results in build/bench
+	$(BIN)/python -m tests.benchmarks $(NAMES)
 
 clean:  ## Remove the environment and all build output
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
