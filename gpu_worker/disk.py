@@ -30,6 +30,10 @@ BITMAP = ".chunks"
 _PARTIAL = ".partial-"
 
 
+_LOCK_TRIES = 100
+"""A folder moves away once per finished pull; more often than this something else is wrong."""
+
+
 class ModelFolder:
     """All revisions of all models below one folder."""
 
@@ -257,9 +261,17 @@ def _places(manifest: Manifest) -> dict[ChunkId, list[tuple[str, int, int]]]:
 def _lock(path: Path) -> int:
     """Open and lock a bitmap, which is made where it is missing. The one that was locked may have
     moved away with its folder, because whoever had it before was done; then it is made anew."""
+    tries = 0
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        tries += 1
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except (FileExistsError, FileNotFoundError):
+            # The folder moved away between one call and the next.
+            if tries == _LOCK_TRIES:
+                raise
+            continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
