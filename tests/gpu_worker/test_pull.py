@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpu_worker.disk import ModelFolder, PartialRevision
+from gpu_worker.disk import BITMAP, ModelFolder, PartialRevision
 from gpu_worker.errors import DiskError, DiskFullError
 from gpu_worker.pull import PullConfig, PullReport, pull
 from tests.fakes.publishing import flip_bit
@@ -190,11 +190,12 @@ def faucet(*revisions: Revision, allowed: int) -> Faucet:
 
 
 async def interrupted(kit: Kit, chunks: int) -> asyncio.Task[PullReport]:
-    """A pull that hangs after so many chunks; each fetcher has written what it got before."""
+    """A pull that hangs after so many chunks, all of them written and claimed."""
+    claims = kit.folder.partial("chat", REVISION.id) / BITMAP
     source = faucet(REVISION, allowed=chunks)
     pulling = asyncio.create_task(kit.pull(REVISION, source))
     waiters = min(QUICK.parallel_chunks, len(REVISION.chunks) - chunks)
-    await until(lambda: source.waiting == waiters)
+    await until(lambda: source.waiting == waiters and claims.read_bytes().count(b"\x01") == chunks)
     return pulling
 
 
@@ -447,9 +448,11 @@ async def test_a_killed_pull_fetches_only_what_was_missing(
     source.opened.set()
     figures = await figures_of(await start_pull(url, LARGE.id, kit.folder.root))
     kit.assert_whole(LARGE)
-    assert figures["resumed_bytes"] == allowed * 100_000
+    resumed = figures["resumed_bytes"] // 100_000
+    # What was served but not yet written when the kill came: one chunk for each connection at most.
+    assert allowed - 4 <= resumed <= allowed
     again = source.calls - first
-    assert sum(n for key, n in again.items() if key.startswith("chunk:")) == 120 - allowed
+    assert sum(n for key, n in again.items() if key.startswith("chunk:")) == 120 - resumed
     twice = [key for key, n in source.calls.items() if key.startswith("chunk:") and n > 1]
     assert len(twice) <= 4  # those that were under way, one for each connection
 
