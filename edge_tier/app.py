@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
@@ -14,7 +13,7 @@ from edge_tier.gateway.routes import openai_error
 from edge_tier.middlewares import require_length, timed
 from edge_tier.prompts import PromptPlane
 from wire.http_errors import error_middleware
-from wire.http_server import NO_STORE, add_operations, read_token, require_token
+from wire.http_server import add_operations, json_answer, read_token, require_token
 from wire.paths import ADMIN
 
 
@@ -71,8 +70,6 @@ def _add_status(
             "models": prompts.models.channels() if prompts else {},
             "workers": prompts.fleet.workers() if prompts else [],
         }
-        return web.Response(
-            body=msgspec.json.encode(body), content_type="application/json", headers=NO_STORE
-        )
+        return json_answer(body)
 
     app.router.add_get(f"{ADMIN}/status", status)

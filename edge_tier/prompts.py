@@ -64,7 +64,6 @@ class PromptPlane:
         self._routes = GatewayRoutes(
             pipeline=pipeline,
             backends=self._backends,
-            models=self.models,
             limiter=self._limiter,
             metrics=GatewayMetrics(registry),
             relay=gateway.relay,

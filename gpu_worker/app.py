@@ -11,7 +11,6 @@ from functools import partial
 from os import getpid
 from pathlib import Path
 
-import msgspec
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -29,7 +28,7 @@ from gpu_worker.source_metrics import SourceMetrics
 from wire.events import Event
 from wire.http_errors import error_middleware
 from wire.http_events import follow
-from wire.http_server import NO_STORE, background, guard, read_token, require_token
+from wire.http_server import background, guard, json_answer, read_token, require_token
 from wire.http_source import HttpSource
 from wire.paths import ADMIN
 from wire.sources.nearest import Nearest
@@ -164,9 +163,7 @@ class Worker:
             "waterfalls": self.roller.waterfalls,
             "sources": self._source.stats(),
         }
-        return web.Response(
-            body=msgspec.json.encode(body), content_type="application/json", headers=NO_STORE
-        )
+        return json_answer(body)
 
     async def _say_goodbye(self, _app: web.Application) -> None:
         """Not ready first: edges must route around before streams are made to end. A roll that is

@@ -12,7 +12,7 @@ from aiohttp import web
 from origin.announce import Publisher, describe
 from wire.chunk import MAX_CHUNK_BYTES, Chunk, chunk_id
 from wire.errors import ChunkMismatchError, RequestInvalidError, TooLargeError
-from wire.http_server import require_token
+from wire.http_server import json_answer, require_token
 from wire.paths import ADMIN, channel_name, model_name, revision_id
 
 T = TypeVar("T")
@@ -67,13 +67,13 @@ class AdminRoutes:
     async def status(self, request: web.Request) -> web.Response:
         """Channels, revisions and the state of the trust metadata."""
         require_token(request, self.token)
-        return _json(describe(self.publisher.repository))
+        return json_answer(describe(self.publisher.repository))
 
     async def missing(self, request: web.Request) -> web.Response:
         """Which of these chunks the store lacks."""
         query = await self._read(request, MissingQuery)
         ids = [chunk_id(text) for text in query.ids]
-        return _json({"missing": await self.publisher.store.missing_chunks(ids)})
+        return json_answer({"missing": await self.publisher.store.missing_chunks(ids)})
 
     async def put_chunk(self, request: web.Request) -> web.Response:
         """Store one chunk; its name must be true."""
@@ -99,20 +99,20 @@ class AdminRoutes:
         """Accept the publisher's signed revisions."""
         wanted = await self._read(request, PublishRequest)
         await self.publisher.publish(wanted.revisions.encode())
-        return _json(describe(self.publisher.repository))
+        return json_answer(describe(self.publisher.repository))
 
     async def roll(self, request: web.Request) -> web.Response:
         """Move a channel."""
         wanted = await self._read(request, RollRequest)
         model, channel = model_name(wanted.model), channel_name(wanted.channel)
         await self.publisher.roll(model, channel, revision_id(wanted.revision))
-        return _json(describe(self.publisher.repository))
+        return json_answer(describe(self.publisher.repository))
 
     async def purge(self, request: web.Request) -> web.Response:
         """Invalidate a surrogate key."""
         wanted = await self._read(request, PurgeRequest)
         await self.publisher.purge(wanted.key, hard=wanted.hard)
-        return _json({"purged": wanted.key, "hard": wanted.hard})
+        return json_answer({"purged": wanted.key, "hard": wanted.hard})
 
     async def _read(self, request: web.Request, kind: type[T]) -> T:
         require_token(request, self.token)
@@ -133,10 +133,3 @@ async def _body(request: web.Request, limit_bytes: int) -> bytes:
             raise TooLargeError(f"body is over {limit_bytes} B")
         parts.append(part)
     return b"".join(parts)
-
-
-def _json(value: object) -> web.Response:
-    headers = {"Cache-Control": "no-store"}
-    return web.Response(
-        body=msgspec.json.encode(value), content_type="application/json", headers=headers
-    )

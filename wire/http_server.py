@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
@@ -58,6 +59,13 @@ def add_operations(
     app.router.add_get(HEALTHZ, healthz)
     app.router.add_get(READYZ, readyz)
     app.router.add_get(METRICS, metrics)
+
+
+def json_answer(value: object) -> web.Response:
+    """A value as JSON that no cache keeps; structs and dataclasses too."""
+    return web.Response(
+        body=msgspec.json.encode(value), content_type="application/json", headers=NO_STORE
+    )
 
 
 def require_token(request: web.Request, token: str) -> None:

@@ -14,7 +14,7 @@ from edge_tier.gateway.key_records import KeyRecord
 from edge_tier.gateway.models import ModelDirectory
 from edge_tier.gateway.request import Limits, Policy, Scope
 from wire.errors import RequestInvalidError, TooLargeError
-from wire.http_server import NO_STORE, require_token
+from wire.http_server import json_answer, require_token
 from wire.paths import ADMIN, HEARTBEAT
 from wire.workers import decode_report
 
@@ -64,7 +64,7 @@ class GatewayAdmin:
     async def list_keys(self, request: web.Request) -> web.Response:
         """All keys, without what would let anybody use them."""
         require_token(request, self.admin_token)
-        return _json({"keys": [_shown(record) for record in self.keys.list()]})
+        return json_answer({"keys": [_shown(record) for record in self.keys.list()]})
 
     async def create_key(self, request: web.Request) -> web.Response:
         """Make a key; this answer is the only place where it ever stands."""
@@ -81,13 +81,13 @@ class GatewayAdmin:
             policy=wanted.policy,
             note=wanted.note,
         )
-        return _json({"key_id": record.key_id, "key": key})
+        return json_answer({"key_id": record.key_id, "key": key})
 
     async def revoke_key(self, request: web.Request) -> web.Response:
         """End a key."""
         require_token(request, self.admin_token)
         record = await asyncio.to_thread(self.keys.revoke, request.match_info["key_id"])
-        return _json(_shown(record))
+        return json_answer(_shown(record))
 
 
 def _shown(record: KeyRecord) -> dict[str, object]:
@@ -100,9 +100,3 @@ async def _body(request: web.Request) -> bytes:
     if (request.content_length or 0) > _MAX_BODY_BYTES:
         raise TooLargeError(f"body is over {_MAX_BODY_BYTES} B")
     return await request.read()
-
-
-def _json(value: object) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(value), content_type="application/json", headers=NO_STORE
-    )

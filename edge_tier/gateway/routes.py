@@ -16,7 +16,6 @@ from edge_tier.gateway.backends import Backends, Opened, Wanted
 from edge_tier.gateway.errors import BodyTimeoutError, UpstreamError
 from edge_tier.gateway.limits import Limiter, rate_headers
 from edge_tier.gateway.metrics import GatewayMetrics
-from edge_tier.gateway.models import ModelDirectory
 from edge_tier.gateway.pipeline import Admitted, Inbound, Pipeline, Stopwatch
 from edge_tier.gateway.relay import (
     RelayConfig,
@@ -53,7 +52,6 @@ class GatewayRoutes:
 
     pipeline: Pipeline
     backends: Backends
-    models: ModelDirectory
     limiter: Limiter
     metrics: GatewayMetrics
     relay: RelayConfig

@@ -215,7 +215,6 @@ async def gateway_in(folder: Path, config: PipelineConfig | None = None) -> Asyn
         GatewayRoutes(
             pipeline=pipeline,
             backends=backends,
-            models=models,
             limiter=limiter,
             metrics=GatewayMetrics(CollectorRegistry()),
             relay=RelayConfig(),
