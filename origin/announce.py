@@ -188,7 +188,13 @@ class OriginServer:
         self._publisher.refuse_gone(revision_key(revision))
         return await self._store.manifest(revision)
 
-    async def chunk(self, id: ChunkId, *, revalidate: bool = False) -> Chunk:  # noqa: A002, ARG002
+    async def chunk(
+        self,
+        id: ChunkId,  # noqa: A002
+        *,
+        revalidate: bool = False,  # noqa: ARG002
+        into: memoryview | None = None,  # noqa: ARG002
+    ) -> Chunk:
         """Always verified; there is nothing fresher than the origin to ask."""
         self._publisher.refuse_gone(chunk_key(id))
         return await self._store.chunk(id)
@@ -199,6 +205,9 @@ class OriginServer:
         if not revalidate and (stored := self._store.locate(id)) is not None:
             return Delivery(stored)
         return Delivery(await self._store.chunk(id))
+
+    def refuse_gone(self, key: str) -> None:
+        self._publisher.refuse_gone(key)
 
     def document(self, name: str) -> bytes:
         """A role file by its own name, for stock clients of The Update Framework; those of the

@@ -26,7 +26,7 @@ from origin.documents import Lifetimes, expiry, read, sign
 from wire.channel import revision_target
 from wire.errors import ConflictError, ForbiddenError, NotFoundError, RequestInvalidError
 from wire.paths import model_name, revision_id
-from wire.trust import DELEGATED_PATHS
+from wire.trust import DELEGATED_PATHS, PRIVATE_FIELD
 from wire.trust_bundle import CHANNELS, REVISIONS
 
 
@@ -103,6 +103,7 @@ def sign_revisions(
     publisher_key: Signer,
     add: Iterable[tuple[str, str, int]] = (),
     *,
+    private: bool = False,
     remove: Iterable[tuple[str, str]] = (),
     now: float,
     lifetimes: Lifetimes | None = None,
@@ -114,6 +115,7 @@ def sign_revisions(
         current: the list so far; None for the first. Best the publisher's own copy: an origin
             could give an older one, with revisions that have been removed since.
         add: (model, revision, bytes of the manifest).
+        private: those added need a pull token.
         remove: (model, revision).
         previous: the key that signed ``current`` where the publisher's key has been rotated.
 
@@ -130,7 +132,7 @@ def sign_revisions(
         if targets.pop(revision_target(model, revision), None) is None:
             raise NotFoundError(f"revision {revision} of {model} is not in the signed list")
     for model, revision, size in add:
-        target = _revision(model, revision, size)
+        target = _revision(model, revision, size, private=private)
         if targets.setdefault(target.path, target).length != size:
             raise ConflictError(f"revision {revision} of {model} is signed with another size")
     expires = expiry(now, (lifetimes or Lifetimes()).revisions_s)
@@ -152,8 +154,9 @@ def _own_revisions(current: bytes, key: Key) -> tuple[int, dict[str, TargetFile]
     return metadata.signed.version + 1, dict(metadata.signed.targets)
 
 
-def _revision(model: str, revision: str, size: int) -> TargetFile:
+def _revision(model: str, revision: str, size: int, *, private: bool) -> TargetFile:
     if size < 1:
         raise RequestInvalidError(f"a manifest of {size} B is none")
     path = revision_target(model_name(model), revision_id(revision))
-    return TargetFile(size, {"sha256": revision}, path)
+    custom = {"custom": {PRIVATE_FIELD: True}} if private else None
+    return TargetFile(size, {"sha256": revision}, path, custom)

@@ -10,18 +10,18 @@ import asyncio
 import base64
 import hashlib
 import re
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import web
 
-from wire.chunk import Chunk, chunk_id
+from wire.chunk import chunk_id
 from wire.errors import NameInvalidError, NotFoundError
-from wire.http_range import applies, etag_matches, parse_range
-from wire.http_sendfile import send_file
-from wire.manifest import FileEntry, Manifest, decode
+from wire.http_files import Counter, FileSender, add_cache_status
+from wire.http_range import etag_matches
+from wire.manifest import Manifest, decode
 from wire.paths import (
     CHANNELS,
     CHUNKS,
@@ -37,7 +37,7 @@ from wire.paths import (
     revision_id,
     revision_key,
 )
-from wire.source import ChunkServer, Delivery, PointerState, StoredChunk
+from wire.source import ChunkServer, PointerState
 from wire.trust_bundle import TrustLimits, decode_bundle, role_document
 
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -46,14 +46,6 @@ SHORT = "public, max-age=5, stale-while-revalidate=30, stale-if-error=86400"
 ARTIFACTS = "/artifacts"
 _PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+=-]*")
 _DOCUMENT = re.compile(r"[0-9]{0,9}\.?[a-z]{1,32}\.json")
-
-
-class Counter(Protocol):
-    """Where served bytes are counted."""
-
-    def served(self, kind: str, size: int, cache_status: str) -> None:
-        """``kind`` is ``chunk`` or ``file``; ``size`` in bytes."""
-        ...
 
 
 class PointerCache(Protocol):
@@ -85,6 +77,10 @@ class ArtifactRoutes:
     counter: Counter | None = None
     documents: Callable[[str], bytes] | None = None
 
+    @property
+    def _sender(self) -> FileSender:
+        return FileSender(self.server, self.executor, self.cache_name, self.counter)
+
     def add_to(self, app: web.Application) -> None:
         """Register the routes."""
         router = app.router
@@ -108,24 +104,16 @@ class ArtifactRoutes:
             "Accept-Ranges": "bytes",
         }
         revalidate = _wants_revalidation(request)
+        self.server.refuse_gone(f"chunk:{chunk}")
         if not revalidate and etag_matches(request.headers.get("If-None-Match"), etag):
             return web.Response(status=304, headers=headers)
-        delivery = await self.server.deliver(chunk, revalidate=revalidate)
-        self._add_status(headers, delivery.cache_status)
-        size = len(delivery.body) if isinstance(delivery.body, Chunk) else delivery.body.size
-        response, start, end = _ranged(request, headers, size, etag)
-        response.content_type = "application/octet-stream"
-        await response.prepare(request)
-        if request.method != "HEAD":
-            await self._send(request, response, delivery, start, end)
-            self._count("chunk", end - start, delivery.cache_status)
-        await response.write_eof()
-        return response
+        return await self._sender.send_chunk(request, chunk, headers, revalidate=revalidate)
 
     async def manifest(self, request: web.Request) -> web.StreamResponse:
         """A revision's manifest, immutable."""
         revision = revision_id(request.match_info["revision"])
         headers = _revision_headers(revision, f'"{revision}"')
+        self.server.refuse_gone(revision_key(revision))
         if etag_matches(request.headers.get("If-None-Match"), headers["ETag"]):
             return web.Response(status=304, headers=headers)
         data = await self.server.manifest(revision)
@@ -143,10 +131,7 @@ class ArtifactRoutes:
         headers |= {"Accept-Ranges": "bytes", "Repr-Digest": f"sha-256=:{digest}:"}
         if etag_matches(request.headers.get("If-None-Match"), etag):
             return web.Response(status=304, headers=headers)
-        response, start, end = _ranged(request, headers, entry.size, etag)
-        response.content_type = "application/octet-stream"
-        await self._send_file(request, response, entry, start, end)
-        return response
+        return await self._sender.send_file(request, entry, headers)
 
     async def channel(self, request: web.Request) -> web.StreamResponse:
         """A channel's pointer, short-lived and tagged."""
@@ -191,54 +176,6 @@ class ArtifactRoutes:
             self.executor, decode, data, revision
         )
 
-    async def _send_file(
-        self,
-        request: web.Request,
-        response: web.StreamResponse,
-        entry: FileEntry,
-        start: int,
-        end: int,
-    ) -> None:
-        """Chunk by chunk; headers leave with the first chunk at hand, so a bad start is an error
-        answer and not a broken body."""
-        if request.method == "HEAD":
-            await response.prepare(request)
-            await response.write_eof()
-            return
-        for offset, ref in entry.placed():
-            if offset + ref.size <= start or offset >= end:
-                continue
-            delivery = await self.server.deliver(ref.id)
-            if not response.prepared:
-                self._add_status(response.headers, delivery.cache_status)
-                await response.prepare(request)
-            low, high = max(start - offset, 0), min(end - offset, ref.size)
-            await self._send(request, response, delivery, low, high)
-            self._count("file", high - low, delivery.cache_status)
-        if not response.prepared:
-            await response.prepare(request)
-        await response.write_eof()
-
-    async def _send(
-        self,
-        request: web.Request,
-        response: web.StreamResponse,
-        delivery: Delivery,
-        start: int,
-        end: int,
-    ) -> None:
-        if start == end:
-            return
-        body = delivery.body
-        if isinstance(body, StoredChunk):
-            try:
-                await send_file(request, response, body.path, start, end - start, self.executor)
-            except FileNotFoundError:
-                # Evicted since it was delivered, and nothing of it was sent: take the long way.
-                body = await self.server.chunk(body.id)
-        if isinstance(body, Chunk):
-            await response.write(memoryview(body.data)[start:end])
-
     def _pointer(
         self, request: web.Request, data: bytes, key: str, caching: str, content_type: str
     ) -> web.Response:
@@ -253,18 +190,10 @@ class ArtifactRoutes:
         state = self.pointers.pointer_state(key) if self.pointers is not None else None
         if state is not None:
             headers["Age"] = str(int(state.age_s))
-            self._add_status(headers, state.cache_status)
+            add_cache_status(headers, self.cache_name, state.cache_status)
         if etag_matches(request.headers.get("If-None-Match"), etag):
             return web.Response(status=304, headers=headers)
         return web.Response(body=data, content_type=content_type, headers=headers)
-
-    def _add_status(self, headers: MutableMapping[str, str], status: str) -> None:
-        if self.cache_name is not None and status:
-            headers["Cache-Status"] = f"{self.cache_name}; {status}"
-
-    def _count(self, kind: str, size: int, cache_status: str) -> None:
-        if self.counter is not None:
-            self.counter.served(kind, size, cache_status)
 
 
 def _wants_revalidation(request: web.Request) -> bool:
@@ -274,21 +203,3 @@ def _wants_revalidation(request: web.Request) -> bool:
 def _revision_headers(revision: str, etag: str) -> dict[str, str]:
     key = revision_key(revision)
     return {"ETag": etag, "Cache-Control": IMMUTABLE, "Surrogate-Key": key, "Cache-Tag": key}
-
-
-def _ranged(
-    request: web.Request, headers: dict[str, str], size: int, etag: str
-) -> tuple[web.StreamResponse, int, int]:
-    """A 200 or 206 with its length set, and the bytes to send."""
-    span = None
-    if applies(request.headers.get("If-Range"), etag):
-        span = parse_range(request.headers.get("Range"), size)
-    if span is None:
-        response = web.StreamResponse(status=200, headers=headers)
-        start, end = 0, size
-    else:
-        start, end = span
-        response = web.StreamResponse(status=206, headers=headers)
-        response.headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    response.content_length = end - start
-    return response, start, end

@@ -79,7 +79,13 @@ class HttpSource:
     async def manifest(self, revision: str) -> bytes:
         return await self._run(lambda: self._manifest(revision))
 
-    async def chunk(self, id: ChunkId, *, revalidate: bool = False) -> Chunk:  # noqa: A002
+    async def chunk(
+        self,
+        id: ChunkId,  # noqa: A002
+        *,
+        revalidate: bool = False,
+        into: memoryview | None = None,  # noqa: ARG002
+    ) -> Chunk:
         return await self._run(lambda: self._chunk(id, revalidate))
 
     async def aclose(self) -> None:

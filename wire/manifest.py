@@ -16,7 +16,7 @@ import msgspec
 
 from wire.chunk import MAX_CHUNK_BYTES, ChunkId, is_digest
 from wire.errors import ManifestInvalidError, NotFoundError
-from wire.paths import file_path, model_name
+from wire.paths import file_path, model_name, variant_name
 
 FORMAT = "headwater.manifest/1"
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
@@ -35,7 +35,7 @@ class ChunkRef(msgspec.Struct, frozen=True, array_like=True):
     size: int
 
 
-class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A file of a revision. The chunks, in order, are exactly its bytes."""
 
     path: str
@@ -43,6 +43,9 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     role: FileRole
     chunks: tuple[ChunkRef, ...]
+    variant: str = ""
+    """The variant of the weights that the file belongs to (``Q4_K_M``): a worker needs one of them,
+    with all its parts, and every file without one."""
 
     def placed(self) -> Iterator[tuple[int, ChunkRef]]:
         """Each chunk with its offset (bytes) in the file."""
@@ -74,6 +77,24 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def by_role(self, role: FileRole) -> tuple[FileEntry, ...]:
         """The files with this role, in manifest order."""
         return tuple(entry for entry in self.files if entry.role == role)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The names of the variants, in manifest order; empty where the revision has none."""
+        return tuple(dict.fromkeys(entry.variant for entry in self.files if entry.variant))
+
+    def of_variant(self, variant: str) -> tuple[FileEntry, ...]:
+        """The files that a worker with this variant needs, in manifest order.
+
+        Raises:
+            NotFoundError: the revision has no such variant; names those it has.
+        """
+        if variant and variant not in self.variants:
+            known = ", ".join(self.variants) or "none"
+            raise NotFoundError(
+                f"revision of {self.model} has no variant {variant!r}; it has {known}"
+            )
+        return tuple(entry for entry in self.files if entry.variant in ("", variant))
 
     def chunk_refs(self) -> dict[ChunkId, ChunkRef]:
         """Every chunk once, in first-use order."""
@@ -134,6 +155,8 @@ def _check(manifest: Manifest) -> None:
     if manifest.format != FORMAT:
         raise ManifestInvalidError(f"manifest format {manifest.format!r} is not {FORMAT!r}")
     model_name(manifest.model)
+    for variant in manifest.variants:
+        variant_name(variant)
     if not 0 < len(manifest.files) <= MAX_FILES:
         raise ManifestInvalidError(f"manifest has {len(manifest.files)} files; 1..{MAX_FILES}")
     paths = [file_path(entry.path) for entry in manifest.files]

@@ -42,6 +42,11 @@ def channel_name(text: str) -> str:
     return _checked(text, "channel")
 
 
+def variant_name(text: str) -> str:
+    """Check a variant's name (``Q4_K_M``); same form as a model's."""
+    return _checked(text, "variant")
+
+
 def revision_id(text: str) -> str:
     """Check a revision: the SHA-256 of its manifest, 64 lower-case hexadecimal digits."""
     if not is_digest(text):

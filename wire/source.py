@@ -47,12 +47,22 @@ class Source(Protocol):
         """
         ...
 
-    async def chunk(self, id: ChunkId, *, revalidate: bool = False) -> Chunk:  # noqa: A002
+    async def chunk(
+        self,
+        id: ChunkId,  # noqa: A002
+        *,
+        revalidate: bool = False,
+        into: memoryview | None = None,
+    ) -> Chunk:
         """The chunk, verified.
 
         Args:
             revalidate: do not trust a stored copy: check it, and fetch it again where it is rotten
                 (``Cache-Control: no-cache`` on the wire, RFC 9111 section 5.2.1.4).
+            into: a writable buffer of exactly the chunk's size. A source may receive straight into
+                it, and the chunk's ``data`` is then ``into`` itself; one that does not gives bytes
+                of its own. Once the call has ended, by answer, error or cancellation, nobody writes
+                there any more; what it holds then counts only where ``data is into``.
 
         Raises:
             NotFoundError, GoneError: not to be had from this source.
@@ -103,4 +113,8 @@ class ChunkServer(Source, Protocol):
 
     async def deliver(self, id: ChunkId, *, revalidate: bool = False) -> Delivery:  # noqa: A002
         """Like ``chunk``, for sending on. Raises the same errors."""
+        ...
+
+    def refuse_gone(self, key: str) -> None:
+        """Raise ``GoneError`` where this surrogate key was taken down. No I/O."""
         ...

@@ -49,6 +49,9 @@ from wire.trust_bundle import (
 DELEGATED_PATHS = {REVISIONS: ["revisions/*/*"], CHANNELS: ["channels/*/*"]}
 """The delegations that ``targets`` must make: role → the paths in which it has a say."""
 
+PRIVATE_FIELD = "private"
+"""In the ``custom`` object of a revision's target: true where it needs a pull token."""
+
 _BEFORE_ALL_EXPIRY = datetime(1, 1, 1, tzinfo=UTC)
 _MAX_REASON = 300
 """Characters of a foreign error that are passed on."""
@@ -68,6 +71,8 @@ class TrustView:
     """Target path of a channel that is signed but not believed → why."""
     revisions: Mapping[tuple[str, str], int]
     """(model, revision) → bytes of the manifest."""
+    private: frozenset[tuple[str, str]] = frozenset()
+    """(model, revision) of those that only whoever holds a pull token may have."""
     expired: bool = False
     """What is here was verified and keeps serving, but nothing vouches that it is the newest."""
 
@@ -256,6 +261,7 @@ class _Verifier(Updater):
             channels=believed,
             refused=refused,
             revisions=signed,
+            private=_private_revisions(revisions),
         )
 
 
@@ -280,6 +286,16 @@ def _signed_revisions(revisions: Targets) -> dict[tuple[str, str], int]:
         if named is not None:
             signed[named] = target.length
     return signed
+
+
+def _private_revisions(revisions: Targets) -> frozenset[tuple[str, str]]:
+    """Signed beside each target, so that no tier between can make a private model public."""
+    named = {
+        revision_of_target(path, target.hashes)
+        for path, target in revisions.targets.items()
+        if isinstance(target.custom, dict) and target.custom.get(PRIVATE_FIELD)
+    }
+    return frozenset(found for found in named if found is not None)
 
 
 def _believed_channels(

@@ -170,23 +170,29 @@ class CachingSource:
 
     async def manifest(self, revision: str) -> bytes:
         key = revision_key(revision)
-        self._refuse_gone(key)
+        self.refuse_gone(key)
         document = await self._documents.get(key)
         if document is not None:
-            self._refuse_gone(key)
+            self.refuse_gone(key)
             self._count(manifest_hits=1)
             return document.body
         self._count(manifest_misses=1)
         landed = await self._manifests.board(revision, lambda: self._fetch_manifest(revision))
         return landed.value
 
-    async def chunk(self, id: ChunkId, *, revalidate: bool = False) -> Chunk:  # noqa: A002
+    async def chunk(
+        self,
+        id: ChunkId,  # noqa: A002
+        *,
+        revalidate: bool = False,
+        into: memoryview | None = None,  # noqa: ARG002
+    ) -> Chunk:
         key = _chunk_key(id)
-        self._refuse_gone(key)
+        self.refuse_gone(key)
         if not revalidate:
             chunk = await self._store.read(id)
             if chunk is not None:
-                self._refuse_gone(key)
+                self.refuse_gone(key)
                 self._count_hit(len(chunk))
                 return chunk
         filled, _ = await self._filled(id, revalidate)
@@ -195,7 +201,7 @@ class CachingSource:
         return await self.chunk(id)  # our copy proved sound; read it
 
     async def deliver(self, id: ChunkId, *, revalidate: bool = False) -> Delivery:  # noqa: A002
-        self._refuse_gone(_chunk_key(id))
+        self.refuse_gone(_chunk_key(id))
         if not revalidate and (stored := self._store.locate(id)) is not None:
             self._count_hit(stored.size)
             return Delivery(stored, "hit")
@@ -240,13 +246,13 @@ class CachingSource:
             surplus = max(0, lent - len(chunk))
             self._budget.give_back(surplus)
             lent -= surplus
-            self._refuse_gone(_chunk_key(id))
+            self.refuse_gone(_chunk_key(id))
             stored = await self._store.put(chunk)
         finally:
             self._budget.give_back(lent)
         if self._purges.is_gone(_chunk_key(id)):
             await self._store.drop(id)
-            self._refuse_gone(_chunk_key(id))
+            self.refuse_gone(_chunk_key(id))
         forwarded = "fwd=request" if revalidate else "fwd=uri-miss"
         return _Filled(stored, chunk, forwarded + ("; stored" if stored else ""))
 
@@ -275,11 +281,11 @@ class CachingSource:
         key = revision_key(revision)
         body = await self._upstream.manifest(revision)
         await asyncio.to_thread(_check_manifest, body, revision)
-        self._refuse_gone(key)
+        self.refuse_gone(key)
         await self._documents.put(key, body)
         if self._purges.is_gone(key):
             await self._documents.remove(key)
-            self._refuse_gone(key)
+            self.refuse_gone(key)
         return body
 
     async def _drop(self, effect: Effect) -> None:
@@ -290,7 +296,8 @@ class CachingSource:
         for id in effect.dropped_chunks:  # noqa: A001
             await self._store.drop(id)
 
-    def _refuse_gone(self, key: str) -> None:
+    def refuse_gone(self, key: str) -> None:
+        """Raise ``GoneError`` where this surrogate key was taken down."""
         if self._purges.is_gone(key):
             raise GoneError(f"{key} was taken down")
 

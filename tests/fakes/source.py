@@ -80,7 +80,13 @@ class MemorySource:
             raise NotFoundError(f"no revision {revision}")
         return self.manifests[revision]
 
-    async def chunk(self, id: ChunkId, *, revalidate: bool = False) -> Chunk:  # noqa: A002
+    async def chunk(
+        self,
+        id: ChunkId,  # noqa: A002
+        *,
+        revalidate: bool = False,
+        into: memoryview | None = None,
+    ) -> Chunk:
         self.revalidations += revalidate
         await self._enter(f"chunk:{id}")
         if id not in self.chunks:
@@ -93,6 +99,10 @@ class MemorySource:
 
     async def deliver(self, id: ChunkId, *, revalidate: bool = False) -> Delivery:  # noqa: A002
         return Delivery(await self.chunk(id, revalidate=revalidate))
+
+    def refuse_gone(self, key: str) -> None:
+        if key in self.gone:
+            raise GoneError(f"{key} was taken down")
 
     async def aclose(self) -> None:
         self.closed = True

@@ -171,7 +171,13 @@ class Faucet(MemorySource):
         self.opened = asyncio.Event()
         self.waiting = 0
 
-    async def chunk(self, id: ChunkId, *, revalidate: bool = False) -> Chunk:  # noqa: A002
+    async def chunk(
+        self,
+        id: ChunkId,  # noqa: A002
+        *,
+        revalidate: bool = False,
+        into: memoryview | None = None,
+    ) -> Chunk:
         found = await super().chunk(id, revalidate=revalidate)
         if self.allowed == 0:
             self.waiting += 1

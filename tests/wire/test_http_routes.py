@@ -214,3 +214,14 @@ async def test_a_cache_tells_how_it_came_by_an_answer(
     assert chunk.headers["Cache-Status"] == "edge-1; hit"
     assert pointer.headers["Cache-Status"] == "edge-1; fwd=stale"
     assert pointer.headers["Age"] == "7"
+
+
+async def test_a_takedown_is_told_to_who_has_a_copy_too(
+    client: Client, server: MemorySource, revision: str
+) -> None:
+    """A 304 would let every cache below keep serving what was taken down."""
+    name = server.add_chunk(b"x")
+    server.gone |= {f"chunk:{name}", f"revision:{revision}"}
+    for path in (f"chunks/{name}", f"manifests/{revision}", f"files/{revision}/model.gguf"):
+        answer = await client.get(f"/artifacts/{path}", headers={"If-None-Match": "*"})
+        assert answer.status == 410, path

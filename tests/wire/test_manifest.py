@@ -119,3 +119,30 @@ def test_places_and_lookups() -> None:
     assert [e.path for e in made.by_role("weights")] == ["a", "b"]
     with pytest.raises(NotFoundError):
         made.file("c")
+
+
+def variants(*names: str) -> Manifest:
+    entries = [
+        msgspec.structs.replace(entry(f"{i}-{name or 'all'}"), variant=name)
+        for i, name in enumerate(names)
+    ]
+    return manifest(*entries)
+
+
+def test_a_worker_needs_its_variant_and_what_belongs_to_all() -> None:
+    made = variants("Q4_K_M", "Q8_0", "Q4_K_M", "")
+    assert made.variants == ("Q4_K_M", "Q8_0")
+    assert [e.path for e in made.of_variant("Q4_K_M")] == ["0-Q4_K_M", "2-Q4_K_M", "3-all"]
+    assert [e.path for e in made.of_variant("")] == ["3-all"]
+    with pytest.raises(NotFoundError, match="it has Q4_K_M, Q8_0"):
+        made.of_variant("Q5_K_M")
+
+
+def test_a_manifest_without_variants_has_the_bytes_it_always_had() -> None:
+    assert b"variant" not in encode(manifest())
+    assert b'"variant":"Q8_0"' in encode(variants("Q8_0"))
+
+
+def test_a_variant_s_name_cannot_climb() -> None:
+    with pytest.raises(NameInvalidError, match="variant"):
+        variants("../Q8_0")

@@ -189,6 +189,20 @@ def test_roll_is_seen_by_a_client_that_held_the_old_one(
     assert view.pointer("chat", "stable").sequence == 2
 
 
+def test_which_revisions_are_private_is_signed_by_the_publisher(
+    client: Client, repository: Repository
+) -> None:
+    assert client.held is not None
+    assert client.held.view.private == frozenset()
+    current = repository.trusted.bundle.roles[REVISIONS]
+    secret = ("chat", "d" * 64)
+    signed = sign_revisions(current, PUBLISHER, [(*secret, 7)], private=True, now=NOW)
+    commit = repository.accept_revisions(signed, now=NOW)
+    view = client.update(commit.repository.trusted.bundle)
+    assert view.private == {secret}
+    assert view.require_revision(*secret) == 7
+
+
 def test_canary_is_believed_when_both_revisions_are_signed(
     client: Client, repository: Repository
 ) -> None:

@@ -36,7 +36,14 @@ class Coalescing:
         landed = await self._manifests.board(revision, lambda: self._inner.manifest(revision))
         return landed.value
 
-    async def chunk(self, id: ChunkId, *, revalidate: bool = False) -> Chunk:  # noqa: A002
+    async def chunk(
+        self,
+        id: ChunkId,  # noqa: A002
+        *,
+        revalidate: bool = False,
+        into: memoryview | None = None,  # noqa: ARG002
+    ) -> Chunk:
+        # What many share cannot stand in one caller's buffer.
         # A caller who distrusts stored copies must not board a fetch that trusts them.
         landed = await self._chunks.board(
             (id, revalidate), lambda: self._inner.chunk(id, revalidate=revalidate)

@@ -61,9 +61,17 @@ class Failover:
             self._for_document(), lambda m: m.manifest(revision), f"manifest {revision}"
         )
 
-    async def chunk(self, id: ChunkId, *, revalidate: bool = False) -> Chunk:  # noqa: A002
+    async def chunk(
+        self,
+        id: ChunkId,  # noqa: A002
+        *,
+        revalidate: bool = False,
+        into: memoryview | None = None,
+    ) -> Chunk:
         return await first_of(
-            self._for_chunk(), lambda m: m.chunk(id, revalidate=revalidate), f"chunk {id}"
+            self._for_chunk(),
+            lambda m: m.chunk(id, revalidate=revalidate, into=into),
+            f"chunk {id}",
         )
 
     async def aclose(self) -> None:

@@ -93,15 +93,21 @@ class Member:
     async def manifest(self, revision: str) -> bytes:
         return await self._measured(self.source.manifest(revision))
 
-    async def chunk(self, id: ChunkId, *, revalidate: bool) -> Chunk:  # noqa: A002
+    async def chunk(
+        self,
+        id: ChunkId,  # noqa: A002
+        *,
+        revalidate: bool,
+        into: memoryview | None = None,
+    ) -> Chunk:
         """The chunk. After a mismatch the source is asked once more, to check what it stores: bytes
         that rotted in its cache heal that way, for everybody."""
         try:
-            return await self._measured(self.source.chunk(id, revalidate=revalidate))
+            return await self._measured(self.source.chunk(id, revalidate=revalidate, into=into))
         except ChunkMismatchError:
             if revalidate:
                 raise
-            return await self._measured(self.source.chunk(id, revalidate=True))
+            return await self._measured(self.source.chunk(id, revalidate=True, into=into))
 
     async def _measured(self, answer: Awaitable[S]) -> S:
         started = self._clock()

@@ -193,7 +193,13 @@ async def test_a_worker_that_got_rotten_bytes_heals_the_edge(
     _rot(await edge.deliver(chunk))
 
     class Worker(MemorySource):
-        async def chunk(self, id: ChunkId, *, revalidate: bool = False) -> Chunk:  # noqa: A002
+        async def chunk(
+            self,
+            id: ChunkId,  # noqa: A002
+            *,
+            revalidate: bool = False,
+            into: memoryview | None = None,
+        ) -> Chunk:
             return Chunk(id, _body(await edge.deliver(id, revalidate=revalidate)))
 
     source = Failover([Worker("edge")])

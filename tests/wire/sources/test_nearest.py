@@ -21,7 +21,13 @@ class SlowSource(MemorySource):
         self._clock = clock
         self.seconds = seconds
 
-    async def chunk(self, id: ChunkId, *, revalidate: bool = False) -> Chunk:  # noqa: A002
+    async def chunk(
+        self,
+        id: ChunkId,  # noqa: A002
+        *,
+        revalidate: bool = False,
+        into: memoryview | None = None,
+    ) -> Chunk:
         chunk = await super().chunk(id, revalidate=revalidate)
         self._clock.advance(self.seconds)
         return chunk
