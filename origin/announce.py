@@ -7,7 +7,7 @@ commit point), and only then the announcement. A crash in between leaves the old
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -205,6 +205,9 @@ class OriginServer:
         if not revalidate and (stored := self._store.locate(id)) is not None:
             return Delivery(stored)
         return Delivery(await self._store.chunk(id))
+
+    def expect(self, ids: Sequence[ChunkId]) -> None:
+        """All of them are at hand already."""
 
     def refuse_gone(self, key: str) -> None:
         self._publisher.refuse_gone(key)

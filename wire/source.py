@@ -6,6 +6,7 @@ same HTTP routes (``wire.http_routes``) serve any Source, so every tier speaks o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -113,6 +114,13 @@ class ChunkServer(Source, Protocol):
 
     async def deliver(self, id: ChunkId, *, revalidate: bool = False) -> Delivery:  # noqa: A002
         """Like ``chunk``, for sending on. Raises the same errors."""
+        ...
+
+    def expect(self, ids: Sequence[ChunkId]) -> None:
+        """These chunks will be asked for next, in this order: a cache may fetch them already.
+
+        A hint: it returns at once, raises nothing and promises nothing.
+        """
         ...
 
     def refuse_gone(self, key: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from edge_tier.cache.budget import ByteBudget
@@ -209,6 +209,9 @@ class CachingSource:
         body = filled.stored or filled.chunk
         assert body is not None, "a fill brings a file or bytes"
         return Delivery(body, status)
+
+    def expect(self, ids: Sequence[ChunkId]) -> None:
+        """Nothing is fetched ahead."""
 
     async def purge(self, keys: Iterable[str], *, hard: bool) -> Effect:
         """Do what an event asks for: revalidate pointers, take chunks and revisions down (410)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Sequence
 
 from wire.chunk import Chunk, ChunkId
 from wire.errors import ChunkMismatchError, GoneError, HeadwaterError, NotFoundError
@@ -33,6 +34,7 @@ class MemorySource:
         self.gone: set[str] = set()
         self.calls: Counter[str] = Counter()
         """By what was asked for: ``chunk:…``, ``revision:…``, ``channel:…@…`` or ``trust``."""
+        self.expected: list[tuple[ChunkId, ...]] = []
         self.revalidations = 0
         self.root_versions: list[int] = []
         self.closed = False
@@ -99,6 +101,9 @@ class MemorySource:
 
     async def deliver(self, id: ChunkId, *, revalidate: bool = False) -> Delivery:  # noqa: A002
         return Delivery(await self.chunk(id, revalidate=revalidate))
+
+    def expect(self, ids: Sequence[ChunkId]) -> None:
+        self.expected.append(tuple(ids))
 
     def refuse_gone(self, key: str) -> None:
         if key in self.gone:
