@@ -1,6 +1,7 @@
 """Revisions on a worker's disk: whole ones, and those still being pulled.
 
-``MODEL/REVISION/`` holds a whole revision with its ``.manifest.json``; it appears by one rename.
+``MODEL/REVISION/`` holds a whole revision with its ``.manifest.json``, or one variant of it, named
+in ``.variant``; it appears by one rename.
 ``MODEL/.partial-REVISION/`` holds its files at full length and a bitmap of the chunks written so
 far. The bitmap is a claim, not a proof: after a crash every claimed chunk is hashed again before it
 counts, so neither a kill nor a power cut can smuggle a torn chunk into a model. The bitmap is also
@@ -18,18 +19,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from blake3 import blake3
+from msgspec.structs import replace
+
 from gpu_worker.errors import BusyError, DiskError, DiskFullError
-from wire.chunk import Buffer, ChunkId, hash_chunk
-from wire.errors import ManifestInvalidError
+from wire.chunk import Buffer, ChunkId
+from wire.errors import ManifestInvalidError, NotFoundError
 from wire.manifest import ChunkRef, Manifest, decode
 from wire.paths import model_name, revision_id
 
 MANIFEST = ".manifest.json"
 """Begins with a dot, as no file of a revision can."""
+VARIANT = ".variant"
 BITMAP = ".chunks"
 _PARTIAL = ".partial-"
+_OF_VARIANT = "+"
 
 
+_BLOCK_BYTES = 1 << 20
 _LOCK_TRIES = 100
 """A folder moves away once per finished pull; more often than this something else is wrong."""
 
@@ -44,20 +51,29 @@ class ModelFolder:
         """Where a whole revision stands (or will)."""
         return self.root / model_name(model) / revision_id(revision)
 
-    def partial(self, model: str, revision: str) -> Path:
-        """Where a revision is put together."""
-        return self.root / model_name(model) / f"{_PARTIAL}{revision_id(revision)}"
+    def partial(self, model: str, revision: str, variant: str = "") -> Path:
+        """Where a revision, or one variant of it, is put together."""
+        name = f"{_PARTIAL}{revision_id(revision)}"
+        return self.root / model_name(model) / (name + (variant and _OF_VARIANT + variant))
 
     def manifest(self, model: str, revision: str) -> Manifest | None:
-        """The manifest of a whole revision, checked; None where it is not here, or where a file of
-        it has been lost or cut since."""
+        """The manifest of a whole revision, cut to the files of the variant that is here; None
+        where it is not here, or where a file of it has been lost or cut since."""
         folder = self.path(model, revision)
         try:
-            manifest = decode((folder / MANIFEST).read_bytes(), revision)
+            whole = decode((folder / MANIFEST).read_bytes(), revision)
+            manifest = of_variant(whole, self.variant(model, revision))
             sizes = [(folder / entry.path).stat().st_size for entry in manifest.files]
-        except (OSError, ManifestInvalidError):
+        except (OSError, ManifestInvalidError, NotFoundError):
             return None
         return manifest if sizes == [entry.size for entry in manifest.files] else None
+
+    def variant(self, model: str, revision: str) -> str:
+        """The variant of a whole revision that is here; empty where it has none."""
+        try:
+            return (self.path(model, revision) / VARIANT).read_text()
+        except FileNotFoundError:
+            return ""
 
     def revisions(self, model: str) -> list[str]:
         """Whole revisions of a model, the newest last."""
@@ -70,7 +86,8 @@ class ModelFolder:
         somebody who is pulling it."""
         folder = self.root / model_name(model)
         for path in folder.iterdir() if folder.is_dir() else ():
-            if path.name.removeprefix(_PARTIAL) not in keep and not _is_locked(path / BITMAP):
+            revision = path.name.removeprefix(_PARTIAL).partition(_OF_VARIANT)[0]
+            if revision not in keep and not _is_locked(path / BITMAP):
                 shutil.rmtree(path, ignore_errors=True)
 
 
@@ -79,10 +96,19 @@ class PartialRevision:
 
     Blocking; call it from worker threads, after :meth:`open`. Different chunks may be written at
     the same time. ``close`` may be called at any time: who is still writing finishes first.
+
+    Args:
+        manifest: of the whole revision.
+        variant: put only the files of this variant together.
+
+    Raises:
+        NotFoundError: the revision has no such variant.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, variant: str = "") -> None:
+        manifest = of_variant(manifest, variant)
         self.folder = folder
+        self._variant = variant
         self._manifest = manifest
         self._order = {chunk: i for i, chunk in enumerate(manifest.chunk_refs())}
         self._places = _places(manifest)
@@ -157,10 +183,9 @@ class PartialRevision:
         with self._use():
             for handle in self._files.values():
                 os.fsync(handle)
-            with (self.folder / MANIFEST).open("wb") as stream:
-                stream.write(manifest_bytes)
-                stream.flush()
-                os.fsync(stream.fileno())
+            _write_flushed(self.folder / MANIFEST, manifest_bytes)
+            if self._variant:
+                _write_flushed(self.folder / VARIANT, self._variant.encode())
             for folder, _, _ in os.walk(self.folder):
                 _sync_folder(Path(folder))
             if final.exists():
@@ -216,7 +241,7 @@ class PartialRevision:
     def _holds(self, chunk: ChunkId) -> bool:
         """Whether the bytes at the chunk's places are the chunk's."""
         return all(
-            hash_chunk(os.pread(self._files[path], size, offset)) == chunk
+            _hash_range(self._files[path], offset, size) == chunk
             for path, offset, size in self._places[chunk]
         )
 
@@ -241,6 +266,12 @@ class PartialRevision:
                 f"{self.folder} needs {needed} B more and the disk has {available} B free; "
                 "remove old models or mount a larger disk"
             )
+
+
+def of_variant(manifest: Manifest, variant: str) -> Manifest:
+    """The manifest cut to the files of one variant; itself where it has none. Raises as
+    ``Manifest.of_variant``."""
+    return replace(manifest, files=manifest.of_variant(variant)) if manifest.variants else manifest
 
 
 def locate_chunks(manifest: Manifest, folder: Path) -> Iterator[tuple[ChunkRef, Path, int]]:
@@ -322,6 +353,26 @@ def disk_error(folder: Path, error: OSError) -> DiskError:
             f"{folder}: {error.strerror}; remove old models or mount a larger disk"
         )
     return DiskError(f"{folder}: {error.strerror or type(error).__name__}")
+
+
+def _write_flushed(path: Path, data: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _hash_range(handle: int, offset: int, size: int) -> str:
+    """BLAKE3 of a part of a file, a small block at a time: it stays in the processor's cache."""
+    hasher, block = blake3(), memoryview(bytearray(min(size, _BLOCK_BYTES)))
+    end = offset + size
+    while offset < end:
+        count = os.preadv(handle, [block[: end - offset]], offset)
+        if count == 0:
+            break
+        hasher.update(block[:count])
+        offset += count
+    return hasher.hexdigest()
 
 
 def _write_all(handle: int, data: memoryview, offset: int) -> None:

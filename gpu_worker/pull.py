@@ -2,7 +2,8 @@
 
 :func:`pull` reads as the steps. Each chunk is proven when it arrives (``Chunk``), written at its
 place in a preallocated file, and claimed; a restart takes up what was claimed and proves it again.
-At most ``parallel_chunks`` chunks are in memory, however large the model.
+Each of the few fetches that run at the same time has one buffer, which it receives into, over and
+over: memory is bounded, and no page of it is touched anew for every chunk.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from gpu_worker.disk import ModelFolder, PartialRevision, disk_error
+from gpu_worker.disk import ModelFolder, PartialRevision, disk_error, of_variant
 from gpu_worker.errors import BusyError
+from gpu_worker.parallelism import Parallelism, ParallelismConfig
 from gpu_worker.seeds import find_seeds
 from wire.chunk import ChunkId
 from wire.manifest import ChunkRef, decode
 from wire.source import Source
+from wire.threads import in_thread
 
 T = TypeVar("T")
 Refs = dict[ChunkId, ChunkRef]
@@ -33,8 +36,10 @@ Progress = Callable[[str, int, int], None]
 class PullConfig:
     """Bounds of a pull."""
 
-    parallel_chunks: int = 4
-    """Chunks fetched at the same time; memory is this many times 8 MiB."""
+    parallelism: ParallelismConfig = field(default_factory=ParallelismConfig)
+    """Chunks fetched at the same time."""
+    parallel_copies: int = 4
+    """Chunks copied from older revisions at the same time."""
     busy_poll_s: float = 0.2
     """How often to look whether somebody else has finished pulling the same revision here."""
 
@@ -50,6 +55,7 @@ class PullReport:
     model: str
     revision: str
     path: Path
+    variant: str = ""
     size: int = 0
     resumed_bytes: int = 0
     """Found in an earlier, interrupted pull, or the revision was whole already."""
@@ -67,6 +73,7 @@ async def pull(
     folder: ModelFolder,
     executor: ThreadPoolExecutor,
     *,
+    variant: str = "",
     config: PullConfig | None = None,
     progress: Progress = lambda *_: None,
 ) -> PullReport:
@@ -75,22 +82,25 @@ async def pull(
     The caller has checked that the publisher signed ``revision`` for ``model`` (``wire.trust``).
     Where somebody else is pulling the same revision into the same folder, this waits for them.
 
+    Args:
+        variant: bring only the files of this variant (``Manifest.of_variant``).
+
     Raises:
         DiskFullError: it does not fit; no chunk was fetched.
         DiskError: the disk failed.
         SourceUnavailableError, ChunkMismatchError, NotFoundError, ManifestInvalidError: something
             was not to be had; what arrived stays, and the next pull goes on from there.
     """
-    report = PullReport(model, revision, folder.path(model, revision))
+    report = PullReport(model, revision, folder.path(model, revision), variant)
     run = _Pull(report, folder, executor, config or PullConfig(), progress)
     if await run.is_whole():
         return report
     with _timed(report, "manifest"):
         data = await source.manifest(revision)
         manifest = await run.blocking(decode, data, revision)
-    missing = manifest.chunk_refs()
+    partial = PartialRevision(folder.partial(model, revision, variant), manifest, variant)
+    missing = of_variant(manifest, variant).chunk_refs()
     report.size = _bytes_of(missing)
-    partial = PartialRevision(folder.partial(model, revision), manifest)
     try:
         with _timed(report, "open"):
             await run.open(partial)
@@ -129,9 +139,8 @@ class _Pull:
         self._done = 0
 
     async def blocking(self, work: Callable[..., T], *args: object) -> T:
-        loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._executor, work, *args)
+            return await in_thread(self._executor, lambda: work(*args))
         except OSError as error:
             raise disk_error(self._folder.root, error) from error
 
@@ -139,7 +148,8 @@ class _Pull:
         """Whether the revision is here already, by an earlier pull or by somebody else's."""
         report = self._report
         manifest = await self.blocking(self._folder.manifest, report.model, report.revision)
-        if manifest is None:
+        here = await self.blocking(self._folder.variant, report.model, report.revision)
+        if manifest is None or here != report.variant:
             return False
         report.size = report.resumed_bytes = _bytes_of(manifest.chunk_refs())
         self._advance("disk", report.size)
@@ -173,14 +183,42 @@ class _Pull:
         return rest
 
     async def fetch(self, partial: PartialRevision, missing: Refs, source: Source) -> None:
-        async def fetch(chunk: ChunkId) -> None:
-            fetched = await source.chunk(chunk)
-            await self.blocking(partial.write, fetched.id, fetched.data)
-            self._report.fetched_bytes += len(fetched)
-            self._report.fetched_chunks += 1
-            self._advance("net", len(fetched))
+        """Every fetch in flight has one buffer for all its chunks; their number follows what the
+        sources bear (``Parallelism``)."""
+        queue = iter(missing.values())
+        largest = max((ref.size for ref in missing.values()), default=0)
+        pace = Parallelism(self._config.parallelism, time.monotonic())
+        running = 0
 
-        await self._in_parallel(fetch, missing)
+        async def fetch_some(group: asyncio.TaskGroup) -> None:
+            nonlocal running
+            buffer = memoryview(bytearray(largest))
+            for ref in queue:
+                await self._fetch_one(partial, source, ref, buffer[: ref.size])
+                pace.delivered(ref.size, time.monotonic())
+                start_more(group)
+                if running > pace.level:
+                    break
+            running -= 1
+
+        def start_more(group: asyncio.TaskGroup) -> None:
+            nonlocal running
+            while running < min(pace.level, len(missing)):
+                running += 1
+                group.create_task(fetch_some(group), name=f"pull-{running}")
+
+        with _first_failure():
+            async with asyncio.TaskGroup() as group:
+                start_more(group)
+
+    async def _fetch_one(
+        self, partial: PartialRevision, source: Source, ref: ChunkRef, buffer: memoryview
+    ) -> None:
+        fetched = await source.chunk(ref.id, into=buffer)
+        await self.blocking(partial.write, fetched.id, fetched.data)
+        self._report.fetched_bytes += len(fetched)
+        self._report.fetched_chunks += 1
+        self._advance("net", len(fetched))
 
     async def _in_parallel(
         self, work: Callable[[ChunkId], Awaitable[None]], chunks: Collection[ChunkId]
@@ -192,12 +230,10 @@ class _Pull:
             for chunk in queue:
                 await work(chunk)
 
-        try:
+        with _first_failure():
             async with asyncio.TaskGroup() as group:
-                for number in range(min(self._config.parallel_chunks, len(chunks))):
-                    group.create_task(worker(), name=f"pull-{number}")
-        except BaseExceptionGroup as failures:
-            raise _first(failures) from failures
+                for number in range(min(self._config.parallel_copies, len(chunks))):
+                    group.create_task(worker(), name=f"copy-{number}")
 
     def _advance(self, origin: str, size: int) -> None:
         if size:
@@ -209,8 +245,16 @@ def _bytes_of(refs: Refs) -> int:
     return sum(ref.size for ref in refs.values())
 
 
+@contextmanager
+def _first_failure() -> Iterator[None]:
+    """The tasks of a group fail for one reason; the caller wants that, not a group of one."""
+    try:
+        yield
+    except BaseExceptionGroup as failures:
+        raise _first(failures) from failures
+
+
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The workers fail for one reason; the caller wants that reason, not a group of one."""
     error = failures.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 

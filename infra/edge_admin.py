@@ -10,7 +10,8 @@ import msgspec
 
 from infra.errors import RefusedError
 from wire.errors import NameInvalidError, NotFoundError
-from wire.http_client import BlockingClient, Response
+from wire.http_client import BlockingClient
+from wire.http_connection import Response
 from wire.paths import ADMIN, METRICS, READYZ
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024

@@ -2,18 +2,21 @@
 
 Receiving chunks is a hot path. A thread that reads a socket straight into the buffer which is then
 hashed holds the GIL for neither, so a few threads saturate a link that an event loop's copies
-would not (docs/adr/0003). ``HttpSource`` calls this through an executor.
+would not (docs/adr/0003). ``HttpSource`` calls this through an executor; ``http_connection`` is
+the wire itself.
 """
 
 from __future__ import annotations
 
-import http.client
+import socket
 import ssl
 import threading
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from wire.errors import ConfigError, SourceUnavailableError, TooLargeError
+from wire.chunk import Buffer
+from wire.errors import ConfigError, SourceUnavailableError
+from wire.http_connection import Abandon, Connection, DroppedError, Response
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,17 +26,10 @@ class ClientConfig:
     connect_timeout_s: float = 5.0
     stall_timeout_s: float = 10.0
     """A server that sends nothing for so long is given up."""
+    min_bytes_per_s: int = 16 * 1024
+    """So is one that sends less than this, over the same time."""
     idle_connections: int = 8
     """Connections kept open for the next request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """A whole answer. Header names are in lower case."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytearray
 
 
 class BlockingClient:
@@ -58,29 +54,37 @@ class BlockingClient:
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._token = token
         self._config = config or ClientConfig()
-        self._idle: list[http.client.HTTPConnection] = []
+        self._idle: list[Connection] = []
         self._lock = threading.Lock()
         self._closed = False
 
     def get(
-        self, target: str, *, limit_bytes: int, headers: dict[str, str] | None = None
+        self,
+        target: str,
+        *,
+        limit_bytes: int,
+        headers: dict[str, str] | None = None,
+        into: memoryview | None = None,
+        abandon: Abandon | None = None,
     ) -> Response:
         """GET ``target`` (path and query) and read the whole body.
 
         Args:
             limit_bytes: the most that the body may have, checked before it is believed.
+            into: receives the body of a 200 that has exactly its size.
+            abandon: lets another thread end the request.
 
         Raises:
             SourceUnavailableError: not reachable, stalled, or broke off.
             TooLargeError: the answer announces or sends more than ``limit_bytes``.
         """
-        return self._exchange("GET", target, None, limit_bytes, headers)
+        return self._exchange("GET", target, None, limit_bytes, headers, into, abandon)
 
     def send(
         self,
         method: str,
         target: str,
-        body: bytes | bytearray | memoryview,
+        body: Buffer,
         *,
         limit_bytes: int = 1 << 20,
         headers: dict[str, str] | None = None,
@@ -100,95 +104,70 @@ class BlockingClient:
         self,
         method: str,
         target: str,
-        body: bytes | bytearray | memoryview | None,
+        body: Buffer | None,
         limit_bytes: int,
         headers: dict[str, str] | None,
+        into: memoryview | None = None,
+        abandon: Abandon | None = None,
     ) -> Response:
         all_headers = dict(headers or {})
         if self._token is not None:
             all_headers["Authorization"] = f"Bearer {self._token}"
-        connection, fresh = self._acquire()
-        try:
+        abandon = abandon or Abandon()
+
+        def attempt(connection: Connection) -> Response:
             try:
-                response = _roundtrip(connection, method, target, body, all_headers)
-            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
-                # A kept-alive connection that the server had closed in the meantime says so here,
-                # before any answer; that is no fault of the server, so try once on a new one.
-                if fresh or method == "POST":
-                    raise
+                abandon.begin(connection.sock)
+                response = connection.exchange(
+                    method, target, all_headers, body, limit_bytes=limit_bytes, into=into
+                )
+            except BaseException:
+                abandon.end()
                 connection.close()
-                connection = self._connect()
-                response = _roundtrip(connection, method, target, body, all_headers)
-            content = _read(response, limit_bytes)
-        except TooLargeError:
-            connection.close()
-            raise
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            why = str(error) or type(error).__name__
-            raise SourceUnavailableError(f"{self.netloc}: {method} {target}: {why}") from error
-        self._release(connection, reusable=not response.will_close)
-        names = {name.lower(): value for name, value in response.getheaders()}
-        return Response(response.status, names, content)
+                raise
+            abandon.end()
+            self._release(connection)
+            return response
 
-    def _acquire(self) -> tuple[http.client.HTTPConnection, bool]:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop(), False
-        return self._connect(), True
-
-    def _connect(self) -> http.client.HTTPConnection:
-        timeout = self._config.connect_timeout_s
-        connection: http.client.HTTPConnection
-        if self._tls is not None:
-            connection = http.client.HTTPSConnection(
-                self._host, self._port, timeout=timeout, context=self._tls
-            )
-        else:
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
         try:
-            connection.connect()
-        except OSError as error:
-            raise SourceUnavailableError(f"{self.netloc}: cannot connect: {error}") from error
-        connection.sock.settimeout(self._config.stall_timeout_s)
-        return connection
+            connection = self._take_idle()
+            if connection is not None:
+                try:
+                    return attempt(connection)
+                except DroppedError:
+                    # A kept-alive connection that the server had closed in the meantime says so
+                    # here, before any answer; that is no fault of the server, so try once anew.
+                    if method == "POST":
+                        raise
+            return attempt(self._connect())
+        except SourceUnavailableError as error:
+            raise SourceUnavailableError(f"{self.netloc}: {method} {target}: {error}") from error
 
-    def _release(self, connection: http.client.HTTPConnection, *, reusable: bool) -> None:
+    def _take_idle(self) -> Connection | None:
         with self._lock:
-            if reusable and not self._closed and len(self._idle) < self._config.idle_connections:
+            return self._idle.pop() if self._idle else None
+
+    def _connect(self) -> Connection:
+        port = self._port or (443 if self._tls is not None else 80)
+        try:
+            sock = socket.create_connection(
+                (self._host, port), timeout=self._config.connect_timeout_s
+            )
+            if self._tls is not None:
+                sock = self._tls.wrap_socket(sock, server_hostname=self._host)
+        except OSError as error:
+            raise SourceUnavailableError(f"cannot connect: {error}") from error
+        return Connection(
+            sock,
+            self.netloc,
+            stall_timeout_s=self._config.stall_timeout_s,
+            min_bytes_per_s=self._config.min_bytes_per_s,
+        )
+
+    def _release(self, connection: Connection) -> None:
+        with self._lock:
+            room = len(self._idle) < self._config.idle_connections
+            if connection.reusable and not self._closed and room:
                 self._idle.append(connection)
                 return
         connection.close()
-
-
-def _roundtrip(
-    connection: http.client.HTTPConnection,
-    method: str,
-    target: str,
-    body: bytes | bytearray | memoryview | None,
-    headers: dict[str, str],
-) -> http.client.HTTPResponse:
-    connection.request(method, target, body=body, headers=headers)
-    return connection.getresponse()
-
-
-def _read(response: http.client.HTTPResponse, limit_bytes: int) -> bytearray:
-    """The body, read straight into one buffer where its length is announced."""
-    length = response.length
-    if length is None:
-        content = bytearray(response.read(limit_bytes + 1))
-        if len(content) > limit_bytes:
-            raise TooLargeError(f"answer is over the {limit_bytes} B allowed")
-        return content
-    if length > limit_bytes:
-        raise TooLargeError(f"answer of {length} B is over the {limit_bytes} B allowed")
-    content = bytearray(length)
-    view, filled = memoryview(content), 0
-    while filled < length:
-        count = response.readinto(view[filled:])
-        if count == 0:
-            raise http.client.IncompleteRead(b"", length - filled)
-        filled += count
-    if length == 0:
-        response.read()
-    return content

@@ -6,20 +6,29 @@ Bytes go from the cache's files to the socket without passing through Python (``
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, MutableMapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
 from typing import Protocol
 
 from aiohttp import web
 
 from wire.chunk import Chunk, ChunkId
 from wire.http_range import applies, parse_range
-from wire.http_sendfile import send_file
+from wire.http_sendfile import FilePart, send_parts
 from wire.manifest import FileEntry
 from wire.source import ChunkServer, Delivery, StoredChunk
 
 OCTETS = "application/octet-stream"
+_RUN_BYTES = 64 * 1024 * 1024
+_RUN_CHUNKS = 256
+"""Bounds of what is handed to a thread at once."""
+_READ_AHEAD = 4
+"""Chunks that a cache is told of in advance."""
 
 
 class Counter(Protocol):
@@ -87,28 +96,64 @@ class FileSender:
     ) -> web.StreamResponse:
         """The answer with a file of a revision, or the range of it that was asked for.
 
-        Chunk by chunk; headers leave with the first chunk at hand, so a bad start is an error
-        answer and not a broken body. Arguments and errors as :meth:`send_chunk`.
+        Headers leave with the first chunk at hand, so a bad start is an error answer and not a
+        broken body. Arguments and errors as :meth:`send_chunk`.
         """
         response, start, end = ranged(request, headers, entry.size)
-        if request.method == "HEAD":
+        if request.method == "HEAD" or start == end:
             await response.prepare(request)
-            await response.write_eof()
-            return response
-        for offset, ref in entry.placed():
-            if offset + ref.size <= start or offset >= end:
-                continue
-            delivery = await self.server.deliver(ref.id)
-            if not response.prepared:
-                add_cache_status(response.headers, self.cache_name, delivery.cache_status)
-                await response.prepare(request)
-            low, high = max(start - offset, 0), min(end - offset, ref.size)
-            await self._send(request, response, delivery, low, high)
-            self._count("file", high - low, delivery.cache_status)
-        if not response.prepared:
-            await response.prepare(request)
+        else:
+            await self._send_span(request, response, _Span(entry, start, end))
         await response.write_eof()
         return response
+
+    async def _send_span(
+        self, request: web.Request, response: web.StreamResponse, span: _Span
+    ) -> None:
+        """What lies on this disk goes out in long runs, without coming back here in between; what
+        does not is fetched, and what follows it is announced to the cache meanwhile."""
+        index, sent_bytes, first_status = span.first, 0, ""
+        try:
+            while index <= span.last:
+                run = self._at_hand(span, index)
+                self.server.expect(span.following(index + len(run)))
+                if run and not response.prepared:
+                    first_status = "hit"
+                    await self._prepare(request, response, first_status)
+                done = await send_parts(request, response, run, self.executor) if run else 0
+                sent_bytes += sum(part.count for part in run[:done])
+                index += done
+                if done < len(run) or not run:
+                    delivery = await self.server.deliver(span.chunk(index))
+                    if not response.prepared:
+                        first_status = delivery.cache_status
+                        await self._prepare(request, response, first_status)
+                    low, high = span.inside(index)
+                    await self._send(request, response, delivery, low, high)
+                    sent_bytes += high - low
+                    index += 1
+        finally:
+            self._count("file", sent_bytes, first_status)
+
+    async def _prepare(
+        self, request: web.Request, response: web.StreamResponse, status: str
+    ) -> None:
+        add_cache_status(response.headers, self.cache_name, status)
+        await response.prepare(request)
+
+    def _at_hand(self, span: _Span, index: int) -> list[FilePart]:
+        """The files of the next chunks, up to the first that is not at hand."""
+        run: list[FilePart] = []
+        size = 0
+        while index <= span.last and size < _RUN_BYTES and len(run) < _RUN_CHUNKS:
+            stored = self.server.at_hand(span.chunk(index))
+            if stored is None:
+                break
+            low, high = span.inside(index)
+            run.append(FilePart(stored.path, low, high - low))
+            size += high - low
+            index += 1
+        return run
 
     async def _send(
         self,
@@ -122,17 +167,47 @@ class FileSender:
             return
         body = delivery.body
         if isinstance(body, StoredChunk):
-            try:
-                await send_file(request, response, body.path, start, end - start, self.executor)
-            except FileNotFoundError:
-                # Evicted since it was delivered, and nothing of it was sent: take the long way.
-                body = await self.server.chunk(body.id)
-        if isinstance(body, Chunk):
-            await response.write(memoryview(body.data)[start:end])
+            part = FilePart(body.path, start, end - start)
+            if await send_parts(request, response, [part], self.executor):
+                return
+            # Evicted since it was delivered, and nothing of it was sent: take the long way.
+            body = await self.server.chunk(body.id)
+        await response.write(memoryview(body.data)[start:end])
 
     def _count(self, kind: str, size: int, cache_status: str) -> None:
         if self.counter is not None:
             self.counter.served(kind, size, cache_status)
+
+
+class _Span:
+    """Bytes ``start`` to ``end`` (exclusive, not empty) of a file, as chunks of it."""
+
+    def __init__(self, entry: FileEntry, start: int, end: int) -> None:
+        self._refs = entry.chunks
+        self._ends = chunk_ends(entry)
+        self._start, self._end = start, end
+        self.first = bisect_right(self._ends, start)
+        self.last = bisect_left(self._ends, end)
+
+    def chunk(self, index: int) -> ChunkId:
+        return self._refs[index].id
+
+    def inside(self, index: int) -> tuple[int, int]:
+        """The bytes of this chunk that belong to the span."""
+        size = self._refs[index].size
+        offset = self._ends[index] - size
+        return max(self._start - offset, 0), min(self._end - offset, size)
+
+    def following(self, index: int) -> list[ChunkId]:
+        """The chunks from here on that will be needed soon."""
+        return [ref.id for ref in self._refs[index : min(index + _READ_AHEAD, self.last + 1)]]
+
+
+@lru_cache(maxsize=32)
+def chunk_ends(entry: FileEntry) -> array[int]:
+    """Where each chunk of the file ends, in bytes; for a search by offset. Kept for the files asked
+    for last, since a client that asks for many ranges would otherwise pay for it at each."""
+    return array("Q", accumulate(ref.size for ref in entry.chunks))
 
 
 def ranged(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn, TypeVar
@@ -22,9 +21,11 @@ from wire.errors import (
     TrustExpiredError,
     UnauthorizedError,
 )
-from wire.http_client import BlockingClient, ClientConfig, Response
+from wire.http_client import BlockingClient, ClientConfig
+from wire.http_connection import Abandon, Response
 from wire.manifest import MAX_MANIFEST_BYTES, revision_of
 from wire.paths import TRUST_BUNDLE, channel_path, chunk_path, manifest_path
+from wire.threads import in_thread
 
 T = TypeVar("T")
 MAX_BUNDLE_BYTES = 16 * 1024 * 1024
@@ -70,29 +71,32 @@ class HttpSource:
 
     async def trust_bundle(self, root_version: int) -> bytes:
         target = f"{TRUST_BUNDLE}?root={root_version}"
-        return bytes(await self._run(lambda: self._get(target, MAX_BUNDLE_BYTES).body))
+        return bytes(await self._run(lambda _: self._get(target, MAX_BUNDLE_BYTES).body))
 
     async def channel(self, model: str, channel: str) -> bytes:
         target = channel_path(model, channel)
-        return bytes(await self._run(lambda: self._get(target, MAX_POINTER_BYTES).body))
+        return bytes(await self._run(lambda _: self._get(target, MAX_POINTER_BYTES).body))
 
     async def manifest(self, revision: str) -> bytes:
-        return await self._run(lambda: self._manifest(revision))
+        return await self._run(lambda _: self._manifest(revision))
 
     async def chunk(
         self,
         id: ChunkId,  # noqa: A002
         *,
         revalidate: bool = False,
-        into: memoryview | None = None,  # noqa: ARG002
+        into: memoryview | None = None,
     ) -> Chunk:
-        return await self._run(lambda: self._chunk(id, revalidate))
+        return await self._run(lambda abandon: self._chunk(id, revalidate, into, abandon))
 
     async def aclose(self) -> None:
         self._client.close()
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+    async def _run(self, work: Callable[[Abandon], T]) -> T:
+        """Work in a thread. Where the caller is cancelled the request ends at once, and the thread
+        has let go of every buffer before the caller goes on."""
+        abandon = Abandon()
+        return await in_thread(self._executor, lambda: work(abandon), on_cancel=abandon.abandon)
 
     def _manifest(self, revision: str) -> bytes:
         data = bytes(self._get(manifest_path(revision), MAX_MANIFEST_BYTES).body)
@@ -100,13 +104,25 @@ class HttpSource:
             raise ManifestInvalidError(f"{self._name}: manifest bytes are not {revision}")
         return data
 
-    def _chunk(self, chunk: ChunkId, revalidate: bool) -> Chunk:
+    def _chunk(
+        self, chunk: ChunkId, revalidate: bool, into: memoryview | None, abandon: Abandon
+    ) -> Chunk:
         headers = {"Cache-Control": "no-cache"} if revalidate else None
-        return Chunk(chunk, self._get(chunk_path(chunk), MAX_CHUNK_BYTES, headers).body)
+        limit = MAX_CHUNK_BYTES
+        return Chunk(chunk, self._get(chunk_path(chunk), limit, headers, into, abandon).body)
 
-    def _get(self, target: str, limit: int, headers: dict[str, str] | None = None) -> Response:
+    def _get(
+        self,
+        target: str,
+        limit: int,
+        headers: dict[str, str] | None = None,
+        into: memoryview | None = None,
+        abandon: Abandon | None = None,
+    ) -> Response:
         try:
-            response = self._client.get(target, limit_bytes=limit, headers=headers)
+            response = self._client.get(
+                target, limit_bytes=limit, headers=headers, into=into, abandon=abandon
+            )
         except TooLargeError as error:
             raise SourceUnavailableError(f"{self._name}: {target}: {error}") from error
         if response.status != 200:

@@ -35,7 +35,7 @@ class ChunkRef(msgspec.Struct, frozen=True, array_like=True):
     size: int
 
 
-class FileEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, cache_hash=True):
     """A file of a revision. The chunks, in order, are exactly its bytes."""
 
     path: str

@@ -116,6 +116,13 @@ class ChunkServer(Source, Protocol):
         """Like ``chunk``, for sending on. Raises the same errors."""
         ...
 
+    def at_hand(self, id: ChunkId) -> StoredChunk | None:  # noqa: A002
+        """Where the chunk lies as a file, counted as a use; None where ``deliver`` must be asked.
+
+        Returns at once. Raises ``GoneError``.
+        """
+        ...
+
     def expect(self, ids: Sequence[ChunkId]) -> None:
         """These chunks will be asked for next, in this order: a cache may fetch them already.
 

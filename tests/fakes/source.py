@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from wire.chunk import Chunk, ChunkId
 from wire.errors import ChunkMismatchError, GoneError, HeadwaterError, NotFoundError
 from wire.manifest import revision_of
-from wire.source import Delivery
+from wire.source import Delivery, StoredChunk
 
 
 class MemorySource:
@@ -101,6 +101,11 @@ class MemorySource:
 
     async def deliver(self, id: ChunkId, *, revalidate: bool = False) -> Delivery:  # noqa: A002
         return Delivery(await self.chunk(id, revalidate=revalidate))
+
+    def at_hand(self, id: ChunkId) -> StoredChunk | None:  # noqa: A002
+        """Never: nothing here is a file."""
+        self.refuse_gone(f"chunk:{id}")
+        return None
 
     def expect(self, ids: Sequence[ChunkId]) -> None:
         self.expected.append(tuple(ids))

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from gpu_worker.disk import BITMAP, ModelFolder, PartialRevision
 from gpu_worker.errors import DiskError, DiskFullError
+from gpu_worker.parallelism import ParallelismConfig
 from gpu_worker.pull import PullConfig, PullReport, pull
 from tests.fakes.publishing import flip_bit
 from tests.fakes.quick_disk import quick_folder
@@ -43,7 +44,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MIB, GIB = 2**20, 2**30
 A, B, C, D = (chunk_of(seed, 2_000) for seed in range(4))
 REVISION = make_revision({"m.gguf": [A, B, A, C], "card.json": [D, A]})
-QUICK = PullConfig(parallel_chunks=3, busy_poll_s=0.001)
+PARALLEL = 3
+QUICK = PullConfig(parallelism=ParallelismConfig(start=PARALLEL, most=PARALLEL), busy_poll_s=0.001)
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +127,8 @@ async def test_no_more_chunks_are_under_way_than_allowed(kit: Kit) -> None:
     await kit.source.until_called(1)
     kit.source.gate.set()  # the manifest
     kit.source.gate = asyncio.Event()
-    await kit.source.until_called(1 + QUICK.parallel_chunks)
-    assert kit.source.call_count == 1 + QUICK.parallel_chunks
+    await kit.source.until_called(1 + PARALLEL)
+    assert kit.source.call_count == 1 + PARALLEL
     kit.source.gate.set()
     await pulling
     kit.assert_whole(many)
@@ -200,7 +202,7 @@ async def interrupted(kit: Kit, chunks: int) -> asyncio.Task[PullReport]:
     claims = kit.folder.partial("chat", REVISION.id) / BITMAP
     source = faucet(REVISION, allowed=chunks)
     pulling = asyncio.create_task(kit.pull(REVISION, source))
-    waiters = min(QUICK.parallel_chunks, len(REVISION.chunks) - chunks)
+    waiters = min(PARALLEL, len(REVISION.chunks) - chunks)
     await until(lambda: source.waiting == waiters and claims.read_bytes().count(b"\x01") == chunks)
     return pulling
 

@@ -52,7 +52,8 @@ def test_a_worker_killed_in_its_pull_fetches_only_what_was_missing(
         "heartbeat_to": [],
         "models_dir": tmp_path / "models",
         "trust_dir": tmp_path / "trust",
-        "pull__parallel_chunks": CONNECTIONS,
+        "pull__parallelism__start": CONNECTIONS,
+        "pull__parallelism__most": CONNECTIONS,
         "receive_threads": CONNECTIONS,
     }
     with fleet.extra("worker", "killed-worker", **settings) as worker:

@@ -11,7 +11,7 @@ import uvloop
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from wire.http_sendfile import send_file
+from wire.http_sendfile import FilePart, send_parts
 
 SIZE = 9 * 1024 * 1024 + 7
 Loop = Callable[[], asyncio.AbstractEventLoop]
@@ -30,7 +30,9 @@ def app_sending(file: Path, executor: ThreadPoolExecutor) -> web.Application:
         response = web.StreamResponse()
         response.content_length = end - start
         await response.prepare(request)
-        await send_file(request, response, file, start, end - start, executor)
+        middle = (start + end) // 2
+        parts = [FilePart(file, start, middle - start), FilePart(file, middle, end - middle)]
+        assert await send_parts(request, response, parts, executor) == 2
         await response.write_eof()
         return response
 
@@ -82,7 +84,7 @@ async def test_a_client_that_leaves_ends_the_sending(
         response.content_length = SIZE
         await response.prepare(request)
         try:
-            await send_file(request, response, file, 0, SIZE, executor)
+            await send_parts(request, response, [FilePart(file, 0, SIZE)], executor)
         finally:
             ended.set()
         return response
@@ -97,28 +99,53 @@ async def test_a_client_that_leaves_ends_the_sending(
         await asyncio.wait_for(ended.wait(), 5)
 
 
-async def test_a_file_that_is_not_there_is_said_before_any_byte(
-    tmp_path: Path, executor: ThreadPoolExecutor
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_file_that_is_gone_ends_the_run_before_it(
+    tmp_path: Path, executor: ThreadPoolExecutor, new_loop: Loop
 ) -> None:
-    raised: list[BaseException] = []
+    for name in ("a", "c"):
+        (tmp_path / name).write_bytes(name.encode() * 3)
 
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
-        response.content_length = 2
+        response.content_length = 5
         await response.prepare(request)
-        try:
-            await send_file(request, response, tmp_path / "no", 0, 2, executor)
-        except FileNotFoundError as error:
-            raised.append(error)
-        await response.write(b"ok")
+        parts = [FilePart(tmp_path / name, 1, 2) for name in ("a", "b", "c")]
+        sent = await send_parts(request, response, parts, executor)
+        await response.write(b"%d" % sent)
+        assert await send_parts(request, response, parts[2:], executor) == 1
         return response
 
-    app = web.Application()
-    app.router.add_get("/", handler)
-    async with (
-        TestServer(app) as server,
-        aiohttp.ClientSession() as session,
-        session.get(server.make_url("/")) as answer,
-    ):
-        assert await answer.read() == b"ok"
-    assert len(raised) == 1
+    async def main() -> bytes:
+        app = web.Application()
+        app.router.add_get("/", handler)
+        async with (
+            TestServer(app) as server,
+            aiohttp.ClientSession() as session,
+            session.get(server.make_url("/")) as answer,
+        ):
+            return await answer.read()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(main()) == b"aa1cc"
+
+
+async def test_readers_that_are_slow_cost_no_thread(file: Path) -> None:
+    """One thread; three clients that read nothing yet, and one that must be served all the same."""
+    with ThreadPoolExecutor(1) as one_thread:
+        async with TestServer(app_sending(file, one_thread)) as server:
+            idle = []
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection(server.host, server.port, limit=1024)
+                writer.write(f"GET /?start=0&end={SIZE} HTTP/1.0\r\n\r\n".encode())
+                await reader.readuntil(b"\r\n\r\n")
+                idle.append(writer)
+            url = server.make_url("/").with_query(start=0, end=SIZE)
+            async with (
+                asyncio.timeout(10),
+                aiohttp.ClientSession() as session,
+                session.get(url) as answer,
+            ):
+                assert len(await answer.read()) == SIZE
+            for writer in idle:
+                writer.close()

@@ -130,7 +130,7 @@ async def test_a_server_that_stalls_is_given_up(
         await asyncio.Event().wait()
         return response
 
-    with pytest.raises(SourceUnavailableError, match="timed out"):
+    with pytest.raises(SourceUnavailableError, match="stalled"):
         await fetch(await serve_app(app_answering(handler)), executor)
 
 
