@@ -6,6 +6,7 @@ in ``.variant``; it appears by one rename.
 far. The bitmap is a claim, not a proof: after a crash every claimed chunk is hashed again before it
 counts, so neither a kill nor a power cut can smuggle a torn chunk into a model. The bitmap is also
 the lock: who has it locked puts the revision together, and the kernel lets go when a process dies.
+It stays in a whole revision until that is flushed (``gpu_worker.flush``).
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from blake3 import blake3
 from msgspec.structs import replace
 
 from gpu_worker.errors import BusyError, DiskError, DiskFullError
+from gpu_worker.flush import boot_id, flush, mark, may_be_torn
 from wire.chunk import Buffer, ChunkId
 from wire.errors import ManifestInvalidError, NotFoundError
 from wire.manifest import ChunkRef, Manifest, decode
@@ -42,10 +44,15 @@ _LOCK_TRIES = 100
 
 
 class ModelFolder:
-    """All revisions of all models below one folder."""
+    """All revisions of all models below one folder.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        boot: names this boot of the machine (``flush.boot_id``).
+    """
+
+    def __init__(self, root: Path, *, boot: str | None = None) -> None:
         self.root = root
+        self._boot = boot_id() if boot is None else boot
 
     def path(self, model: str, revision: str) -> Path:
         """Where a whole revision stands (or will)."""
@@ -58,8 +65,11 @@ class ModelFolder:
 
     def manifest(self, model: str, revision: str) -> Manifest | None:
         """The manifest of a whole revision, cut to the files of the variant that is here; None
-        where it is not here, or where a file of it has been lost or cut since."""
+        where it is not here, where a file of it has been lost or cut since, or where a power cut
+        may have torn it."""
         folder = self.path(model, revision)
+        if may_be_torn(folder, self._boot):
+            return None
         try:
             whole = decode((folder / MANIFEST).read_bytes(), revision)
             manifest = of_variant(whole, self.variant(model, revision))
@@ -67,6 +77,35 @@ class ModelFolder:
         except (OSError, ManifestInvalidError, NotFoundError):
             return None
         return manifest if sizes == [entry.size for entry in manifest.files] else None
+
+    def begin(self, partial: PartialRevision, model: str, revision: str) -> None:
+        """Open a revision to put it together, from what a power cut may have left of it.
+
+        Raises:
+            BusyError, DiskFullError, DiskError: as ``PartialRevision.open``.
+        """
+        whole = self.path(model, revision)
+        if may_be_torn(whole, self._boot):
+            with suppress(OSError):  # somebody else was first; or there is a partial one too
+                whole.rename(partial.folder)
+        partial.open(self._boot)
+
+    def flush(self, model: str, revision: str) -> None:
+        """Bring a whole revision to the disk, so that a power cut costs nothing any more.
+
+        Raises:
+            DiskError: the disk failed; what is marked stays marked.
+        """
+        folder = self.path(model, revision)
+        manifest = self.manifest(model, revision)
+        names = [entry.path for entry in manifest.files] if manifest is not None else []
+        try:
+            flush(folder, [folder / name for name in (*names, MANIFEST)])
+            (folder / BITMAP).unlink(missing_ok=True)
+        except FileNotFoundError:
+            return  # removed meanwhile
+        except OSError as error:
+            raise disk_error(folder, error) from error
 
     def variant(self, model: str, revision: str) -> str:
         """The variant of a whole revision that is here; empty where it has none."""
@@ -118,8 +157,11 @@ class PartialRevision:
         self._users = 0
         self._closed = False
 
-    def open(self) -> None:
+    def open(self, boot: str = "") -> None:
         """Take the folder and lay out the files at full length.
+
+        Args:
+            boot: names this boot of the machine.
 
         Raises:
             BusyError: somebody else has it.
@@ -127,6 +169,7 @@ class PartialRevision:
         """
         with self._use():
             self._bitmap = _lock(self.folder / BITMAP)
+            mark(self.folder, boot)
             self._check_space()
             for entry in self._manifest.files:
                 self._files[entry.path] = _open(self.folder / entry.path, entry.size)
@@ -175,24 +218,14 @@ class PartialRevision:
             return True
 
     def commit(self, final: Path, manifest_bytes: bytes) -> None:
-        """Flush everything and make the revision appear whole at ``final``.
-
-        The claims go last: a crash before the rename leaves a partial revision that knows what it
-        has.
-        """
+        """Make the revision appear whole at ``final``, not flushed yet (``ModelFolder.flush``)."""
         with self._use():
-            for handle in self._files.values():
-                os.fsync(handle)
-            _write_flushed(self.folder / MANIFEST, manifest_bytes)
+            (self.folder / MANIFEST).write_bytes(manifest_bytes)
             if self._variant:
-                _write_flushed(self.folder / VARIANT, self._variant.encode())
-            for folder, _, _ in os.walk(self.folder):
-                _sync_folder(Path(folder))
+                (self.folder / VARIANT).write_text(self._variant)
             if final.exists():
                 shutil.rmtree(final)
             self.folder.rename(final)
-            _sync_folder(final.parent)
-            (final / BITMAP).unlink()
 
     def discard(self) -> None:
         """Remove the folder: the revision is whole already."""
@@ -355,13 +388,6 @@ def disk_error(folder: Path, error: OSError) -> DiskError:
     return DiskError(f"{folder}: {error.strerror or type(error).__name__}")
 
 
-def _write_flushed(path: Path, data: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
 def _hash_range(handle: int, offset: int, size: int) -> str:
     """BLAKE3 of a part of a file, a small block at a time: it stays in the processor's cache."""
     hasher, block = blake3(), memoryview(bytearray(min(size, _BLOCK_BYTES)))
@@ -391,11 +417,3 @@ def _copy_range(source: int, target: int, offset: int, at: int, size: int) -> No
         if copied == 0:
             raise OSError("seed file is shorter than its manifest says")
         size, offset, at = size - copied, offset + copied, at + copied
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

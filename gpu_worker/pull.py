@@ -20,7 +20,7 @@ from typing import TypeVar
 from gpu_worker.disk import ModelFolder, PartialRevision, disk_error, of_variant
 from gpu_worker.errors import BusyError
 from gpu_worker.parallelism import Parallelism, ParallelismConfig
-from gpu_worker.seeds import find_seeds
+from gpu_worker.seeds import Seed, find_seeds
 from wire.chunk import ChunkId
 from wire.manifest import ChunkRef, decode
 from wire.source import Source
@@ -77,7 +77,8 @@ async def pull(
     config: PullConfig | None = None,
     progress: Progress = lambda *_: None,
 ) -> PullReport:
-    """Bring a revision to disk and return where it stands.
+    """Bring a revision to disk and return where it stands: whole and proven, but not flushed yet
+    (``ModelFolder.flush``).
 
     The caller has checked that the publisher signed ``revision`` for ``model`` (``wire.trust``).
     Where somebody else is pulling the same revision into the same folder, this waits for them.
@@ -109,11 +110,13 @@ async def pull(
             return report
         with _timed(report, "resume"):
             missing = await run.resume(partial, missing)
+        with _timed(report, "find"):
+            seeds = await run.find(missing)
         with _timed(report, "seed"):
-            missing = await run.seed(partial, missing)
+            missing = await run.seed(partial, missing, seeds)
         with _timed(report, "fetch"):
             await run.fetch(partial, missing, source)
-        with _timed(report, "flush"):
+        with _timed(report, "commit"):
             await run.blocking(partial.commit, report.path, data)
     finally:
         partial.close()
@@ -158,7 +161,10 @@ class _Pull:
     async def open(self, partial: PartialRevision) -> None:
         while True:
             try:
-                return await self.blocking(partial.open)
+                report = self._report
+                return await self.blocking(
+                    self._folder.begin, partial, report.model, report.revision
+                )
             except BusyError:
                 await asyncio.sleep(self._config.busy_poll_s)
 
@@ -168,9 +174,12 @@ class _Pull:
         self._advance("disk", self._report.resumed_bytes)
         return {chunk: ref for chunk, ref in missing.items() if chunk not in here}
 
-    async def seed(self, partial: PartialRevision, missing: Refs) -> Refs:
-        model = self._report.model
-        seeds = await self.blocking(find_seeds, self._folder, model, set(missing))
+    async def find(self, missing: Refs) -> dict[ChunkId, Seed]:
+        return await self.blocking(find_seeds, self._folder, self._report.model, set(missing))
+
+    async def seed(
+        self, partial: PartialRevision, missing: Refs, seeds: dict[ChunkId, Seed]
+    ) -> Refs:
         rest = dict(missing)
 
         async def copy(chunk: ChunkId) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from gpu_worker.disk import (
     BITMAP,
@@ -25,7 +26,7 @@ from tests.fakes.publishing import flip_bit
 from tests.fakes.revisions import Revision, chunk_of, make_revision
 from wire.chunk import MAX_CHUNK_BYTES, ChunkId, hash_chunk
 from wire.errors import ManifestInvalidError, NameInvalidError
-from wire.manifest import ChunkRef, FileEntry, build
+from wire.manifest import ChunkRef, FileEntry, build, decode, encode, revision_of
 
 A, B, C = chunk_of(1), chunk_of(2, 500), chunk_of(3)
 REVISION = make_revision({"model.gguf": [A, B, A], "sub/card.json": [C]})
@@ -41,7 +42,7 @@ def folder(tmp_path: Path) -> ModelFolder:
 def opened(folder: ModelFolder, revision: Revision = REVISION) -> Iterator[PartialRevision]:
     partial = PartialRevision(folder.partial("chat", revision.id), revision.manifest)
     try:
-        partial.open()
+        folder.begin(partial, "chat", revision.id)
         yield partial
     finally:
         partial.close()
@@ -79,6 +80,7 @@ def open_files(folder: Path) -> list[str]:
 
 def test_a_revision_appears_whole_and_without_its_scaffold(folder: ModelFolder) -> None:
     final = bring(folder)
+    folder.flush("chat", REVISION.id)
     assert_holds(final)
     assert folder.manifest("chat", REVISION.id) == REVISION.manifest
     assert sorted(p.name for p in final.iterdir()) == [MANIFEST, "model.gguf", "sub"]
@@ -202,6 +204,77 @@ def test_a_crash_before_the_rename_loses_no_claim(folder: ModelFolder) -> None:
         assert partial.resume() == set(IDS)
         partial.commit(final, REVISION.data)
     assert_holds(final)
+
+
+# Power cuts
+
+
+def another_boot(folder: ModelFolder) -> ModelFolder:
+    """The same disk after the machine was started again."""
+    return ModelFolder(folder.root, boot="another")
+
+
+def test_what_was_never_flushed_counts_until_the_machine_starts_again(folder: ModelFolder) -> None:
+    bring(folder)
+    assert folder.manifest("chat", REVISION.id) == REVISION.manifest
+    after = another_boot(folder)
+    assert after.manifest("chat", REVISION.id) is None
+    final = folder.path("chat", REVISION.id)
+    with (final / "model.gguf").open("r+b") as stream:
+        stream.write(bytes(1_000))  # what the power cut took
+    with opened(after) as partial:
+        assert not final.exists()
+        assert partial.resume() == {IDS[1], IDS[2]}, "every claim is proven anew"
+        partial.write(IDS[0], A)
+        partial.commit(final, REVISION.data)
+    assert_holds(final)
+
+
+def test_what_was_flushed_counts_for_good(folder: ModelFolder) -> None:
+    final = bring(folder)
+    folder.flush("chat", REVISION.id)
+    assert another_boot(folder).manifest("chat", REVISION.id) == REVISION.manifest
+    assert {path.name for path in final.iterdir()} == {"model.gguf", "sub", MANIFEST}
+    folder.flush("chat", REVISION.id)  # nothing to do
+
+
+def test_a_machine_that_does_not_name_its_boots_proves_everything_anew(tmp_path: Path) -> None:
+    nameless = ModelFolder(tmp_path, boot="")
+    bring(nameless)
+    assert nameless.manifest("chat", REVISION.id) is None
+
+
+def test_a_revision_removed_while_it_is_flushed_is_nothing(folder: ModelFolder) -> None:
+    folder.flush("chat", REVISION.id)
+
+
+# Variants
+
+
+def test_one_variant_is_put_together_and_known_as_that(folder: ModelFolder) -> None:
+    q4, q8 = chunk_of(21), chunk_of(22)
+    both = make_revision({"q4.gguf": [q4], "q8.gguf": [q8], "card.json": [A]})
+    files = tuple(
+        replace(entry, variant={"q4.gguf": "Q4", "q8.gguf": "Q8"}.get(entry.path, ""))
+        for entry in both.manifest.files
+    )
+    data = encode(build("chat", files, {}))
+    revision, manifest = revision_of(data), decode(data, revision_of(data))
+    partial = PartialRevision(folder.partial("chat", revision, "Q8"), manifest, "Q8")
+    folder.begin(partial, "chat", revision)
+    for part in (q8, A):
+        partial.write(hash_chunk(part), part)
+    partial.commit(folder.path("chat", revision), data)
+    partial.close()
+    here = folder.manifest("chat", revision)
+    assert here is not None
+    assert [entry.path for entry in here.files] == ["q8.gguf", "card.json"]
+    assert folder.variant("chat", revision) == "Q8"
+    folder.partial("chat", revision, "Q4").mkdir()
+    folder.keep_only("chat", {revision})
+    assert folder.partial("chat", revision, "Q4").exists()
+    folder.keep_only("chat", set())
+    assert not folder.partial("chat", revision, "Q4").exists()
 
 
 # Copying
