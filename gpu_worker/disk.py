@@ -11,6 +11,7 @@ It stays in a whole revision until that is flushed (``gpu_worker.flush``).
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -39,6 +40,7 @@ _OF_VARIANT = "+"
 
 
 _BLOCK_BYTES = 1 << 20
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LOCK_TRIES = 100
 """A folder moves away once per finished pull; more often than this something else is wrong."""
 
@@ -373,15 +375,29 @@ def _open(path: Path, size: int) -> int:
     try:
         if os.fstat(handle).st_size != size:
             os.ftruncate(handle, size)
+            _reserve(handle, size)
     except BaseException:
         os.close(handle)
         raise
     return handle
 
 
+def _reserve(handle: int, size: int) -> None:
+    """Take the blocks now, where the file system can: a full disk shows before anything is fetched,
+    and writing in any order costs a fraction of what it does into holes (ext4: a third). glibc's
+    ``posix_fallocate`` would write to every block where the file system cannot.
+    """
+    fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+    if fallocate is None or not size:
+        return
+    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    if fallocate(handle, 0, 0, size) and ctypes.get_errno() in _FULL:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
 def disk_error(folder: Path, error: OSError) -> DiskError:
     """What the operating system said of a folder of models, as our error."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+    if error.errno in _FULL:
         return DiskFullError(
             f"{folder}: {error.strerror}; remove old models or mount a larger disk"
         )

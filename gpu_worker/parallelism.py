@@ -20,7 +20,7 @@ class ParallelismConfig:
     """Bounds of the climb."""
 
     start: int = 2
-    most: int = 8
+    most: int = 6
     """Chunks in memory at once: memory is this many times the largest chunk (8 MiB)."""
     window_s: float = 0.25
     gain: float = 1.15
