@@ -23,24 +23,26 @@ class ModelFiles:
     size: int
 
 
-def check_model(manifest: Manifest, folder: Path) -> ModelFiles:
-    """Parse every file of weights within bounds. Blocking.
+def check_model(manifest: Manifest, folder: Path, variant: str = "") -> ModelFiles:
+    """Parse every file of weights that an engine may see, within bounds. Blocking.
 
     Args:
         folder: where the revision stands.
+        variant: the one that is there, where the revision has several. Its weights are loaded;
+            weights that belong to all variants are checked with them.
 
     Raises:
-        NotFoundError: the revision has no weights.
+        NotFoundError: the revision has no such weights.
         GGUFInvalidError: it must not be loaded; says why.
     """
-    weights = manifest.by_role("weights")
-    if not weights:
-        raise NotFoundError(f"revision of {manifest.model} has no weights")
+    weights = [entry for entry in manifest.of_variant(variant) if entry.role == "weights"]
+    loaded = [entry.path for entry in weights if entry.variant == variant]
+    if not loaded:
+        what = f"weights of variant {variant}" if variant else "weights"
+        raise NotFoundError(f"revision of {manifest.model} has no {what}")
     for entry in weights:
         _check(folder / entry.path)
-    return ModelFiles(
-        folder / min(entry.path for entry in weights), sum(entry.size for entry in weights)
-    )
+    return ModelFiles(folder / min(loaded), sum(entry.size for entry in weights))
 
 
 def _check(path: Path) -> None:

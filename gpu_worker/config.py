@@ -11,6 +11,7 @@ from gpu_worker.supervisor import SupervisorConfig
 from wire.http_client import ClientConfig
 from wire.http_events import EventsConfig
 from wire.paths import DEFAULT_CHANNEL
+from wire.sources.nearest import NearestConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,9 @@ class WorkerConfig:
     """Where edges reach this worker; the bound address where empty."""
     model: str = "edge-small"
     channel: str = DEFAULT_CHANNEL
+    variant: str = ""
+    """The variant of the weights to take (``Q4_K_M``), where a revision has several; where empty,
+    the first of ``gpu_worker.variants.PREFERENCE`` that it has. Ignored where it has none."""
     sources: tuple[str, ...] = ("http://127.0.0.1:7401",)
     """Edges and origins to pull from, nearest first by measurement."""
     heartbeat_to: tuple[str, ...] = ()
@@ -39,7 +43,10 @@ class WorkerConfig:
     trust_dir: Path = Path("worker-trust")
     models_dir: Path = Path("worker-models")
     token_file: Path = Path("worker-token")
-    """What clients (edges) must present, and what heartbeats carry."""
+    """What clients (edges) must present, what heartbeats carry, and what opens private models at
+    edges."""
+    pull_token_file: Path | None = None
+    """A pull token for sources that are no edges of this worker's; they are shown it instead."""
     ready_file: Path | None = None
     """Written with the URL once the worker listens; it serves when ``/readyz`` says so."""
     revalidate_s: float = 10.0
@@ -51,6 +58,7 @@ class WorkerConfig:
     keep_previous: int = 1
     """Older revisions kept on disk: seeds for the next pull, and a way back."""
     receive_threads: int = 4
+    """Chunks fetched at the same time from each of ``sources``."""
     drain_s: float = 30.0
     """How long streams of the old revision, or at shutdown, may go on."""
     max_queue: int = 64
@@ -60,5 +68,7 @@ class WorkerConfig:
     pull: PullConfig = field(default_factory=PullConfig)
     engine: LlamaCppConfig = field(default_factory=LlamaCppConfig)
     supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
+    nearest: NearestConfig = field(default_factory=NearestConfig)
+    """How one of ``sources`` is chosen, and when a second one is asked as well."""
     client: ClientConfig = field(default_factory=ClientConfig)
     events: EventsConfig = field(default_factory=EventsConfig)

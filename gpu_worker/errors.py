@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wire.errors import HeadwaterError
+from wire.errors import HeadwaterError, NotFoundError
 
 
 class DiskError(HeadwaterError):
@@ -30,3 +30,9 @@ class LoadFailedError(HeadwaterError):
 
     status = 503
     code = "load_failed"
+
+
+class VariantUnknownError(NotFoundError):
+    """The revision has variants, but not the one that was asked for; names those it has."""
+
+    code = "variant_unknown"

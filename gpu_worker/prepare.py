@@ -12,16 +12,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import structlog
+
 from gpu_worker.check import ModelFiles, check_model
 from gpu_worker.config import WorkerConfig
 from gpu_worker.disk import ModelFolder, disk_error
 from gpu_worker.engine import Engine
-from gpu_worker.errors import LoadFailedError
+from gpu_worker.errors import LoadFailedError, VariantUnknownError
 from gpu_worker.pull import PullReport, pull
+from gpu_worker.variants import ManifestOnce, find_variant
 from gpu_worker.waterfall import Waterfall
 from wire.errors import HeadwaterError
 from wire.source import Source
 from wire.sources.member import SourceStats
+
+_log = structlog.get_logger("prepare")
 
 T = TypeVar("T")
 EngineFactory = Callable[[Path, str, str], Engine]
@@ -51,23 +56,27 @@ class Preparation:
         self._folder = ModelFolder(config.models_dir)
 
     async def files(self, revision: str, waterfall: Waterfall) -> ModelFiles:
-        """The revision's weights on disk, checked.
+        """The revision's weights on disk, checked: one variant of them, where there are several.
 
         Raises:
-            LoadFailedError: it must not be loaded.
+            LoadFailedError: it must not be loaded, or has no variant that the configuration names.
             HeadwaterError: it could not be pulled, see ``gpu_worker.pull``.
         """
         before = self._source.stats()
         with waterfall.step("pull"):
+            source = ManifestOnce(self._source)
+            variant = await self._variant(revision, source)
             report = await pull(
                 self._config.model,
                 revision,
-                self._source,
+                source,
                 self._folder,
                 self._executor,
+                variant=variant,
                 config=self._config.pull,
             )
         waterfall.add_pull(report, before, self._source.stats())
+        self._executor.submit(self._flush, revision)  # while it is loaded and used
         with waterfall.step("check"):
             return await self._blocking(self._check, report)
 
@@ -109,12 +118,32 @@ class Preparation:
         keep = {serving, *older[: self._config.keep_previous]}
         await self._blocking(self._folder.keep_only, self._config.model, keep)
 
+    async def _variant(self, revision: str, source: Source) -> str:
+        config = self._config
+        try:
+            return await find_variant(
+                config.model,
+                revision,
+                source,
+                self._folder,
+                self._blocking,
+                wanted=config.variant,
+            )
+        except VariantUnknownError as error:
+            raise LoadFailedError(f"{revision[:12]}: {error.message}") from error
+
+    def _flush(self, revision: str) -> None:
+        try:
+            self._folder.flush(self._config.model, revision)
+        except HeadwaterError as error:
+            _log.warning("revision not flushed", revision=revision, error=error.message)
+
     def _check(self, report: PullReport) -> ModelFiles:
         manifest = self._folder.manifest(report.model, report.revision)
         if manifest is None:
             raise LoadFailedError(f"{report.revision[:12]} vanished from {report.path}")
         try:
-            return check_model(manifest, report.path)
+            return check_model(manifest, report.path, report.variant)
         except HeadwaterError as error:
             raise LoadFailedError(f"{report.revision[:12]}: {error.message}") from error
 

@@ -3,11 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from gpu_worker.check import ModelFiles, check_model
 from tests.fakes import raw_gguf
 from tests.fakes.revisions import Revision, make_revision
 from wire.errors import GGUFInvalidError, NotFoundError
+from wire.manifest import Manifest
 
 GOOD = raw_gguf.header([raw_gguf.text_key("general.architecture", "llama")])
 
@@ -55,3 +57,44 @@ def test_a_revision_needs_weights(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(GGUFInvalidError, match=r"cannot read a\.gguf"):
         check_model(make_revision({"a.gguf": [GOOD]}).manifest, tmp_path)
+
+
+def of_variants(files: dict[str, str]) -> Manifest:
+    """A manifest of good files, each with its variant."""
+    manifest = make_revision({path: [GOOD] for path in files}).manifest
+    entries = tuple(replace(entry, variant=files[entry.path]) for entry in manifest.files)
+    return replace(manifest, files=entries)
+
+
+def test_only_the_files_of_the_variant_are_looked_at(tmp_path: Path) -> None:
+    manifest = of_variants(
+        {
+            "a-Q8_0-00002-of-00002.gguf": "Q8_0",
+            "a-Q8_0-00001-of-00002.gguf": "Q8_0",
+            "a-Q4_0.gguf": "Q4_0",
+            "adapter.gguf": "",
+        }
+    )
+    for entry in manifest.of_variant("Q8_0"):
+        (tmp_path / entry.path).write_bytes(GOOD)
+    found = check_model(manifest, tmp_path, "Q8_0")
+    assert found == ModelFiles(tmp_path / "a-Q8_0-00001-of-00002.gguf", 3 * len(GOOD))
+    with pytest.raises(GGUFInvalidError, match=r"cannot read a-Q4_0\.gguf"):
+        check_model(manifest, tmp_path, "Q4_0")
+
+
+def test_weights_of_all_variants_are_checked_but_not_loaded(tmp_path: Path) -> None:
+    manifest = of_variants({"adapter.gguf": "", "m.gguf": "Q8_0"})
+    (tmp_path / "m.gguf").write_bytes(GOOD)
+    (tmp_path / "adapter.gguf").write_bytes(b"hostile")
+    with pytest.raises(GGUFInvalidError):
+        check_model(manifest, tmp_path, "Q8_0")
+    (tmp_path / "adapter.gguf").write_bytes(GOOD)
+    assert check_model(manifest, tmp_path, "Q8_0").path.name == "m.gguf"
+
+
+def test_a_variant_that_is_not_there_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no variant 'Q4_0'; it has Q8_0"):
+        check_model(of_variants({"m.gguf": "Q8_0"}), tmp_path, "Q4_0")
+    with pytest.raises(NotFoundError, match="has no weights"):
+        check_model(of_variants({"m.gguf": "Q8_0"}), tmp_path)

@@ -6,18 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from gpu_worker.check import ModelFiles
 from gpu_worker.config import WorkerConfig
 from gpu_worker.engine import EngineStartError, ProbeFailedError
 from gpu_worker.errors import DiskError, LoadFailedError
+from gpu_worker.flush import MARK
 from gpu_worker.prepare import Preparation
 from gpu_worker.waterfall import Waterfall
+from tests.fakes import raw_gguf
 from tests.fakes.quick_disk import quick_folder
-from tests.fakes.revisions import Revision
+from tests.fakes.revisions import Revision, make_revision
 from tests.fakes.rolling import Faults, RollingEngine, broken_model, model
 from tests.fakes.source import MemorySource
+from tests.fakes.waiting import until
 from wire.errors import NotFoundError
+from wire.manifest import encode
 from wire.sources.failover import Failover
 
 ONE, TWO = model(1), model(2)
@@ -74,6 +79,13 @@ async def test_files_are_pulled_and_checked(bench: Bench) -> None:
     assert {"pull", "check"} <= waterfall.steps_ms.keys()
 
 
+async def test_what_was_pulled_is_flushed_while_it_is_used(bench: Bench) -> None:
+    bench.hold(ONE)
+    await bench.prepare.files(ONE.id, Waterfall())
+    folder = bench.config.models_dir / "chat" / ONE.id
+    await until(lambda: not (folder / MARK).exists())
+
+
 async def test_files_that_no_engine_may_see_are_refused(bench: Bench) -> None:
     bad = broken_model()
     bench.hold(bad)
@@ -126,3 +138,62 @@ async def test_a_disk_that_fails_is_an_error_of_ours(bench: Bench) -> None:
     (bench.config.models_dir / "chat").symlink_to("chat")  # leads to itself
     with pytest.raises(DiskError):
         await bench.prepare.files(ONE.id, Waterfall())
+
+
+def several(*variants: str) -> Revision:
+    """A revision whose files belong to one variant each, and a text that belongs to all."""
+    keys = [raw_gguf.text_key("general.architecture", "llama")]
+    files = {f"m-{name}.gguf": [raw_gguf.header(keys), name.encode()] for name in variants}
+    made = make_revision({**files, "m.json": [b"{}"]})
+    entries = tuple(
+        structs.replace(entry, variant=entry.path[2:-5])
+        if entry.path.endswith(".gguf")
+        else structs.replace(entry, role="other")
+        for entry in made.manifest.files
+    )
+    data = encode(structs.replace(made.manifest, files=entries))
+    return replace(made, data=data)
+
+
+async def test_one_variant_is_pulled_and_loaded(bench: Bench) -> None:
+    revision = several("Q4_0", "Q8_0", "Q4_K_M")
+    bench.hold(revision)
+    waterfall = Waterfall()
+    files = await bench.prepare.files(revision.id, waterfall)
+    assert waterfall.by_source == {"memory": waterfall.size + len(revision.data)}
+    folder = bench.config.models_dir / "chat" / revision.id
+    assert files.path == folder / "m-Q4_K_M.gguf"
+    assert sorted(p.name for p in folder.iterdir() if p.name[0] != ".") == [
+        "m-Q4_K_M.gguf",
+        "m.json",
+    ]
+
+
+async def test_the_variant_that_the_configuration_names_is_taken(bench: Bench) -> None:
+    revision = several("Q4_0", "Q8_0", "Q4_K_M")
+    bench.hold(revision)
+    named = bench.with_config(replace(bench.config, variant="Q4_0"))
+    assert (await named.files(revision.id, Waterfall())).path.name == "m-Q4_0.gguf"
+    # Nobody names one any more: what is here will do, also while no source answers.
+    bench.source.chunks.clear()
+    bench.source.manifests.clear()
+    assert (await bench.prepare.files(revision.id, Waterfall())).path.name == "m-Q4_0.gguf"
+
+
+async def test_another_variant_of_the_same_revision_is_pulled(bench: Bench) -> None:
+    revision = several("Q4_0", "Q8_0")
+    bench.hold(revision)
+    for name in ("Q4_0", "Q8_0"):
+        prepare = bench.with_config(replace(bench.config, variant=name))
+        assert (await prepare.files(revision.id, Waterfall())).path.name == f"m-{name}.gguf"
+
+
+async def test_a_variant_that_the_revision_lacks_is_told(bench: Bench) -> None:
+    revision = several("Q4_0", "Q8_0")
+    bench.hold(revision, ONE)
+    prepare = bench.with_config(replace(bench.config, variant="Q9"))
+    with pytest.raises(LoadFailedError, match="no variant 'Q9'; there is Q4_0, Q8_0"):
+        await prepare.files(revision.id, Waterfall())
+    assert (await prepare.files(ONE.id, Waterfall())).path.name == "model.gguf"
+    with pytest.raises(NotFoundError):
+        await prepare.files("0" * 64, Waterfall())
