@@ -13,19 +13,37 @@ from wire.errors import ConfigError
 from wire.http_server import write_atomically
 
 
-async def initialize(config: OriginConfig, passphrase: str) -> None:
+async def initialize(
+    config: OriginConfig,
+    passphrase: str,
+    *,
+    root_keys: int = 1,
+    root_threshold: int = 1,
+    grace_s: float | None = None,
+) -> None:
     """Make everything that an origin needs before its first start.
 
     Args:
-        passphrase: encrypts the root key, which belongs offline afterwards.
+        passphrase: encrypts the root keys, which belong offline afterwards.
+        root_keys: how many root keys.
+        root_threshold: how many of them a later root needs.
+        grace_s: how long past its expiry metadata may be worked from; None for a week.
 
     Raises:
         ConfigError: keys or a repository are there already; nothing was overwritten.
     """
-    store = await asyncio.to_thread(ObjectStore, config.store)
+    store = await asyncio.to_thread(ObjectStore, config.store, config=config.s3)
     if await store.trust_documents():
         raise ConfigError(f"the store {config.store} holds a signed repository already")
-    keys = await asyncio.to_thread(init_keys, config.keys_dir, passphrase, now=time.time())
+    keys = await asyncio.to_thread(
+        init_keys,
+        config.keys_dir,
+        passphrase,
+        now=time.time(),
+        root_keys=root_keys,
+        root_threshold=root_threshold,
+        grace_s=grace_s,
+    )
     await store.put_trust_documents(keys.repository.files)
     if not config.admin_token_file.exists():
         token = f"hwadm-{secrets.token_urlsafe(32)}"

@@ -7,7 +7,7 @@ of these keys. Roles and delegations as in TUF 1.0.33 section 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key, Signer
@@ -22,12 +22,66 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
-from origin.documents import Lifetimes, expiry, read, sign
+from origin.documents import DAY_S, Lifetimes, expiry, read, sign
 from wire.channel import revision_target
 from wire.errors import ConflictError, ForbiddenError, NotFoundError, RequestInvalidError
 from wire.paths import model_name, revision_id
-from wire.trust import DELEGATED_PATHS, PRIVATE_FIELD
+from wire.trust import (
+    DEFAULT_GRACE_S,
+    DELEGATED_PATHS,
+    GRACE_FIELD,
+    MAX_GRACE_S,
+    PRIVATE_FIELD,
+    offline_grace_s,
+)
 from wire.trust_bundle import CHANNELS, REVISIONS
+
+
+def make_root(
+    root_keys: Sequence[Key],
+    threshold: int = 1,
+    *,
+    publisher: Key,
+    online: Key,
+    now: float,
+    lifetimes: Lifetimes | None = None,
+    previous: bytes | None = None,
+    grace_s: float | None = None,
+) -> Root:
+    """The root, not yet signed: which keys sign which role, and how many of the root's own.
+
+    Args:
+        threshold: how many of ``root_keys`` must sign this root and the one after it.
+        previous: the root that this one follows; None for the first.
+        grace_s: the offline grace; None leaves it as in ``previous``.
+
+    Raises:
+        RequestInvalidError: ``previous`` is no root, or the threshold cannot be met.
+    """
+    before = read(previous, Root).signed if previous is not None else None
+    if grace_s is None:
+        grace_s = offline_grace_s(before) if before else DEFAULT_GRACE_S
+    if not 0 <= grace_s <= MAX_GRACE_S:
+        raise RequestInvalidError(f"the offline grace is from 0 to {MAX_GRACE_S / DAY_S:.0f} days")
+    ids = [key.keyid for key in root_keys]
+    if len(set(ids)) != len(ids) or not 1 <= threshold <= len(ids):
+        raise RequestInvalidError(
+            f"a root threshold of {threshold} cannot be met by {len(set(ids))} different keys"
+        )
+    return Root(
+        version=before.version + 1 if before else 1,
+        expires=expiry(now, (lifetimes or Lifetimes()).root_s),
+        keys={key.keyid: key for key in (*root_keys, publisher, online)},
+        roles={
+            Root.type: Role(ids, threshold),
+            Targets.type: Role([publisher.keyid], 1),
+            Snapshot.type: Role([online.keyid], 1),
+            Timestamp.type: Role([online.keyid], 1),
+        },
+        consistent_snapshot=True,
+        # Canonical JSON has no fractions.
+        unrecognized_fields={GRACE_FIELD: int(grace_s)},
+    )
 
 
 def sign_root(
@@ -40,30 +94,55 @@ def sign_root(
     previous: bytes | None = None,
     previous_key: Signer | None = None,
 ) -> bytes:
-    """The root: which key signs which role.
+    """A root of one key, signed.
 
     Args:
-        previous: the root that this one follows; None for the first.
         previous_key: the root key of ``previous`` where it is another: a rotation needs both.
 
     Raises:
         RequestInvalidError: ``previous`` is no root.
     """
-    version = read(previous, Root).signed.version + 1 if previous is not None else 1
-    keys = {key.keyid: key for key in (root_key.public_key, publisher, online)}
-    root = Root(
-        version=version,
-        expires=expiry(now, (lifetimes or Lifetimes()).root_s),
-        keys=keys,
-        roles={
-            Root.type: Role([root_key.public_key.keyid], 1),
-            Targets.type: Role([publisher.keyid], 1),
-            Snapshot.type: Role([online.keyid], 1),
-            Timestamp.type: Role([online.keyid], 1),
-        },
-        consistent_snapshot=True,
+    root = make_root(
+        [root_key.public_key],
+        publisher=publisher,
+        online=online,
+        now=now,
+        lifetimes=lifetimes,
+        previous=previous,
     )
     return sign(root, root_key, *([previous_key] if previous_key else []))
+
+
+def make_targets(
+    publisher: Key,
+    *,
+    online: Key,
+    now: float,
+    lifetimes: Lifetimes | None = None,
+    previous: bytes | None = None,
+) -> Targets:
+    """The targets, not yet signed: no files of their own, only the two delegations that divide the
+    power.
+
+    Args:
+        previous: the file that this one follows; None for the first.
+
+    Raises:
+        RequestInvalidError: ``previous`` is no targets file.
+    """
+    version = read(previous, Targets).signed.version + 1 if previous is not None else 1
+    owners = {REVISIONS: publisher, CHANNELS: online}
+    return Targets(
+        version=version,
+        expires=expiry(now, (lifetimes or Lifetimes()).targets_s),
+        delegations=Delegations(
+            keys={key.keyid: key for key in owners.values()},
+            roles={
+                name: DelegatedRole(name, [owners[name].keyid], 1, True, paths=list(paths))
+                for name, paths in DELEGATED_PATHS.items()
+            },
+        ),
+    )
 
 
 def sign_targets(
@@ -74,26 +153,9 @@ def sign_targets(
     lifetimes: Lifetimes | None = None,
     previous: bytes | None = None,
 ) -> bytes:
-    """The targets: no files of their own, only the two delegations that divide the power.
-
-    Args:
-        previous: the file that this one follows; None for the first.
-
-    Raises:
-        RequestInvalidError: ``previous`` is no targets file.
-    """
-    version = read(previous, Targets).signed.version + 1 if previous is not None else 1
-    owners = {REVISIONS: publisher_key.public_key, CHANNELS: online}
-    targets = Targets(
-        version=version,
-        expires=expiry(now, (lifetimes or Lifetimes()).targets_s),
-        delegations=Delegations(
-            keys={key.keyid: key for key in owners.values()},
-            roles={
-                name: DelegatedRole(name, [owners[name].keyid], 1, True, paths=list(paths))
-                for name, paths in DELEGATED_PATHS.items()
-            },
-        ),
+    """The same, signed. Raises as :func:`make_targets`."""
+    targets = make_targets(
+        publisher_key.public_key, online=online, now=now, lifetimes=lifetimes, previous=previous
     )
     return sign(targets, publisher_key)
 

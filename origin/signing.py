@@ -12,7 +12,7 @@ publisher, is refused before it is published.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from securesystemslib.signer import Signer
@@ -25,19 +25,21 @@ from origin.documents import (
     file_name,
     pointer_target,
     read,
+    sign,
     sign_channels,
     sign_snapshot,
     sign_timestamp,
     stored,
     stored_bundle,
 )
-from origin.offline import sign_revisions, sign_root, sign_targets
+from origin.offline import make_root, sign_revisions, sign_targets
 from wire.channel import Canary, channel_target, encode_pointer, pointer_to
 from wire.errors import (
     ConfigError,
     ConflictError,
     ForbiddenError,
     NotFoundError,
+    TrustError,
 )
 from wire.trust import Trusted, TrustView, verify
 from wire.trust_bundle import (
@@ -89,16 +91,33 @@ class Repository:
         now: float,
         lifetimes: Lifetimes | None = None,
         limits: TrustLimits | None = None,
+        more_root_keys: Sequence[Signer] = (),
+        root_threshold: int = 1,
+        grace_s: float | None = None,
     ) -> Repository:
         """A new repository, without revisions and channels. Store its ``files`` in order.
 
         Args:
             now: seconds since 1970.
+            more_root_keys: beside ``root_key``, where several people hold one each.
+            root_threshold: how many of the root keys a later root needs.
+            grace_s: the offline grace, signed into the root.
+
+        Raises:
+            RequestInvalidError: the threshold cannot be met, or the grace is out of range.
         """
         lives, online = lifetimes or Lifetimes(), online_key.public_key
-        root = sign_root(
-            root_key, publisher=publisher_key.public_key, online=online, now=now, lifetimes=lives
+        root_keys = [root_key, *more_root_keys]
+        first = make_root(
+            [key.public_key for key in root_keys],
+            root_threshold,
+            publisher=publisher_key.public_key,
+            online=online,
+            now=now,
+            lifetimes=lives,
+            grace_s=grace_s,
         )
+        root = sign(first, *root_keys)
         roles = {
             TARGETS: sign_targets(publisher_key, online=online, now=now, lifetimes=lives),
             REVISIONS: sign_revisions(None, publisher_key, now=now, lifetimes=lives),
@@ -124,6 +143,7 @@ class Repository:
         documents: Mapping[str, bytes],
         online_key: Signer,
         *,
+        spare_key: Signer | None = None,
         lifetimes: Lifetimes | None = None,
         limits: TrustLimits | None = None,
     ) -> Repository:
@@ -131,16 +151,21 @@ class Repository:
 
         Args:
             documents: stored files by name. Only the names that are needed are looked up.
+            spare_key: taken instead where the root names it: a rotation was cut off between its
+                last file and the renaming of the keys.
 
         Raises:
             ConfigError: a file is missing, or the online key is not the repository's.
             TrustError: the files do not belong together, or are signed by other keys.
         """
         bounds = limits or TrustLimits()
-        bundle = stored_bundle(documents)
         first = stored(documents, FIRST_ROOT)
-        trusted = verify(bundle, anchor=first, held=None, now=None, limits=bounds)
-        _require_online(bundle.roots.get(max(bundle.roots, default=1), first), online_key)
+        trusted = _verified_store(stored_bundle(documents), first, bounds)
+        roots = trusted.bundle.roots
+        newest = roots.get(max(roots, default=1), first)
+        if spare_key is not None and spare_key.public_key.keyid in online_keyids(newest):
+            online_key = spare_key
+        _require_online(newest, online_key)
         before = [file_name(r, trusted.view.versions[r] - 1) for r in ROLES if r != TIMESTAMP]
         return cls(
             online_key=online_key,
@@ -268,7 +293,7 @@ class Repository:
         key = online_key or self.online_key
         _require_online(root or self._newest_root(), key)
         renewed = replace(self, online_key=key)
-        if online_key is not None:
+        if online_key is not None or now >= self._half_life(CHANNELS):
             changed[CHANNELS] = renewed._sign_channels(self._channel_targets(), now)
         commit = renewed._commit(changed, now, root=root)
         _check_losses(self.view, commit.repository.view, allow_removal=allow_removal)
@@ -369,9 +394,27 @@ def _check_losses(before: TrustView, after: TrustView, *, allow_removal: bool) -
         )
 
 
+def online_keyids(root: bytes) -> list[str]:
+    """The ids of the keys that a root names for the online roles. Raises as ``documents.read``."""
+    return list(read(root, Root).signed.roles[SNAPSHOT].keyids)
+
+
+def _verified_store(bundle: TrustBundle, first: bytes, limits: TrustLimits) -> Trusted:
+    """A root that was stored, but whose timestamp was not, has not been published: a rotation was
+    cut off before its last file, and the roles are still those of the root before."""
+    try:
+        return verify(bundle, anchor=first, held=None, now=None, limits=limits)
+    except TrustError:
+        if not bundle.roots:
+            raise
+        newest = max(bundle.roots)
+        before = {v: data for v, data in bundle.roots.items() if v != newest}
+        without = TrustBundle(bundle.roles, before)
+        return verify(without, anchor=first, held=None, now=None, limits=limits)
+
+
 def _require_online(root: bytes, key: Signer) -> None:
-    named = read(root, Root).signed.roles[SNAPSHOT].keyids
-    if key.public_key.keyid not in named:
+    if key.public_key.keyid not in online_keyids(root):
         raise ConfigError(
             "the online key is not the one that the root names; use the key that init made, or "
             "rotate it with a new root"

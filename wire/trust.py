@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from tuf.api.exceptions import (
     DownloadError,
@@ -52,6 +53,15 @@ DELEGATED_PATHS = {REVISIONS: ["revisions/*/*"], CHANNELS: ["channels/*/*"]}
 PRIVATE_FIELD = "private"
 """In the ``custom`` object of a revision's target: true where it needs a pull token."""
 
+GRACE_FIELD = "x-headwater-offline-grace-s"
+"""In a root: how long past its expiry verified metadata may still be worked from, in seconds. The
+root's keys sign it, so whoever has only the online key cannot stretch it."""
+DEFAULT_GRACE_S = 7 * 86_400.0
+"""Where a root does not say."""
+MAX_GRACE_S = 366 * 86_400.0
+
+TrustState: TypeAlias = Literal["fresh", "expired_within_grace", "beyond_grace"]
+
 _BEFORE_ALL_EXPIRY = datetime(1, 1, 1, tzinfo=UTC)
 _MAX_REASON = 300
 """Characters of a foreign error that are passed on."""
@@ -75,16 +85,48 @@ class TrustView:
     """(model, revision) of those that only whoever holds a pull token may have."""
     expired: bool = False
     """What is here was verified and keeps serving, but nothing vouches that it is the newest."""
+    grace_s: float = DEFAULT_GRACE_S
+    """How long after ``expires_at`` something may still be started from what is here."""
+    beyond_grace: bool = False
+    """Expired for longer than the root allows: what runs goes on, nothing new is started."""
 
     @property
     def expires_at(self) -> float:
         """When the first role expires, seconds since 1970."""
         return min(self.expires.values())
 
+    @property
+    def grace_until(self) -> float:
+        """When the offline grace ends, seconds since 1970."""
+        return self.expires_at + self.grace_s
+
+    @property
+    def state(self) -> TrustState:
+        """How far what is here can be relied on, at the time of the last :meth:`at`."""
+        if self.beyond_grace:
+            return "beyond_grace"
+        return "expired_within_grace" if self.expired else "fresh"
+
     def at(self, now: float) -> TrustView:
-        """This view with ``expired`` as it is at ``now`` (seconds since 1970)."""
-        expired = now >= self.expires_at
-        return self if expired is self.expired else replace(self, expired=expired)
+        """This view with its ``state`` as it is at ``now`` (seconds since 1970)."""
+        flags = now >= self.expires_at, now >= self.grace_until
+        if flags == (self.expired, self.beyond_grace):
+            return self
+        return replace(self, expired=flags[0], beyond_grace=flags[1])
+
+    def require_grace(self) -> None:
+        """That something new may be started from what is here.
+
+        Raises:
+            TrustExpiredError: the offline grace is over.
+        """
+        if self.beyond_grace:
+            role = min(self.expires, key=lambda role: self.expires[role])
+            raise TrustExpiredError(
+                f"trust metadata has expired ({role}) and its offline grace of "
+                f"{self.grace_s:.0f} s is over; reconnect to an origin that renews it, and check "
+                "this machine's clock"
+            )
 
     def pointer(self, model: str, channel: str) -> ChannelPointer:
         """Where the channel points; the publisher signed every revision in it.
@@ -138,6 +180,14 @@ def root_version(root: bytes) -> int:
             raise TrustError(f"a {metadata.signed.type} file where a root is expected")
         metadata.signed.verify_delegate(Root.type, metadata.signed_bytes, metadata.signatures)
         return metadata.signed.version
+
+
+def offline_grace_s(root: Root) -> float:
+    """The offline grace that a root gives, in seconds. What is not a number of them is none."""
+    grace = root.unrecognized_fields.get(GRACE_FIELD, DEFAULT_GRACE_S)
+    if isinstance(grace, bool) or not isinstance(grace, int | float):
+        return 0.0
+    return min(max(float(grace), 0.0), MAX_GRACE_S)
 
 
 def verify(
@@ -262,6 +312,7 @@ class _Verifier(Updater):
             refused=refused,
             revisions=signed,
             private=_private_revisions(revisions),
+            grace_s=offline_grace_s(self._trusted_set.root),
         )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from wire.errors import ConfigError
+from wire.errors import ConfigError, SourceUnavailableError, TrustError, TrustStateError
 from wire.source import Source
 from wire.trust import TrustView
 from wire.trust_store import TrustStore
@@ -33,11 +35,14 @@ class TrustClient:
     Args:
         source: where bundles come from; nothing it says is believed unverified.
         store: the persisted, verified state.
+        others: asked one after the other where what ``source`` gave does not verify, so that one
+            hostile or frozen source cannot keep the news of honest ones away.
     """
 
-    def __init__(self, source: Source, store: TrustStore) -> None:
+    def __init__(self, source: Source, store: TrustStore, others: Sequence[Source] = ()) -> None:
         self._source = source
         self._store = store
+        self._others = tuple(others)
         self._turn = asyncio.Lock()
 
     @property
@@ -55,8 +60,19 @@ class TrustClient:
 
         Raises:
             SourceUnavailableError: the source is away; the old view holds.
-            TrustError: what it gave does not verify; the old view holds.
+            TrustError: what it gave does not verify, nor what the others gave; the old view holds.
         """
         async with self._turn:
-            bundle = await self._source.trust_bundle(self._store.root_version)
-            return await asyncio.to_thread(self._store.update, bundle)
+            try:
+                return await self._from(self._source)
+            except TrustStateError:
+                raise  # it is this machine's disk; nobody else's bundle would help
+            except TrustError:
+                for other in self._others:
+                    with suppress(TrustError, SourceUnavailableError):
+                        return await self._from(other)
+                raise
+
+    async def _from(self, source: Source) -> TrustView:
+        bundle = await source.trust_bundle(self._store.root_version)
+        return await asyncio.to_thread(self._store.update, bundle)

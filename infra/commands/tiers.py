@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from infra.commands import trust
 from infra.commands.options import ConfigOption, JsonOption
 from infra.commands.output import command, print_json
-from wire.errors import ConfigError
+from infra.commands.passphrase import PassphraseOption, passphrase
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,8 +27,13 @@ PortOption = Annotated[
 ]
 _PACKAGES = {"origin": "origin", "edge": "edge_tier", "worker": "gpu_worker"}
 _READY_LOOK_S = 0.05
+_DAY_S = 86_400.0
 
 origin_app = typer.Typer(invoke_without_command=True)
+origin_app.command("trust")(trust.trust)
+origin_app.command("rotate")(trust.rotate)
+origin_app.command("renew")(trust.renew)
+origin_app.command("new-key")(trust.new_key)
 
 
 @origin_app.callback()
@@ -51,25 +57,36 @@ def origin(
 @origin_app.command("init")
 def origin_init(
     config: ConfigOption = None,
-    passphrase_file: Annotated[
-        Path | None,
+    passphrase_file: PassphraseOption = None,
+    root_keys: Annotated[
+        int, typer.Option("--root-keys", metavar="N", min=1, help="How many root keys to make.")
+    ] = 1,
+    root_threshold: Annotated[
+        int,
         typer.Option(
-            "--passphrase-file",
-            metavar="FILE",
-            help="File with the root key's passphrase (mode 600); or "
-            "HEADWATER_ROOT_PASSPHRASE; asked for where neither is given.",
+            "--root-threshold", metavar="K", min=1, help="How many of them a later root needs."
         ),
-    ] = None,
+    ] = 1,
+    grace_days: Annotated[
+        float,
+        typer.Option(
+            "--offline-grace-days",
+            metavar="DAYS",
+            min=0,
+            help="How long past its expiry tiers may work from what they verified.",
+        ),
+    ] = 7.0,
     as_json: JsonOption = False,
 ) -> None:
     """Make an origin's keys, its first root and an empty signed repository.
 
-    The passphrase encrypts the root key; take it and publisher.key offline.
+    The passphrase encrypts the root keys; take them and publisher.key offline.
     root.json is no secret: every edge and worker is installed with it.
 
     Example:
 
       $ headwater origin init --config headwater.toml
+      $ headwater origin init --root-keys 3 --root-threshold 2
     """
     import asyncio
 
@@ -78,7 +95,15 @@ def origin_init(
         from origin.init import initialize
 
         settings = load_config("origin", config)
-        asyncio.run(initialize(settings, _passphrase(passphrase_file)))
+        asyncio.run(
+            initialize(
+                settings,
+                passphrase(passphrase_file),
+                root_keys=root_keys,
+                root_threshold=root_threshold,
+                grace_s=grace_days * _DAY_S,
+            )
+        )
         made = {
             "keys": str(settings.keys_dir),
             "trust_root": str(settings.keys_dir / "root.json"),
@@ -146,30 +171,10 @@ def _print_ready(ready_file: Path, folder: Path | None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _passphrase(file: Path | None) -> str:
-    from infra.state import read_secret
-
-    if file is not None:
-        return read_secret(file)
-    if given := os.environ.get("HEADWATER_ROOT_PASSPHRASE"):
-        return given
-    import sys
-
-    if not sys.stdin.isatty():
-        raise ConfigError(
-            "the root key needs a passphrase: give --passphrase-file, or set "
-            "HEADWATER_ROOT_PASSPHRASE"
-        )
-    asked: str = typer.prompt(
-        "Passphrase for the root key", hide_input=True, confirmation_prompt=True, err=True
-    )
-    return asked
-
-
 def _show_made(console: Console, made: dict[str, str]) -> None:
     from infra.render import pairs
 
     console.print(pairs(made))
     console.print(
-        "Take root.key and publisher.key offline; install root.json on edges and workers."
+        "Take the root keys and publisher.key offline; install root.json on edges and workers."
     )

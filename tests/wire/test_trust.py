@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import TargetFile, Targets
+from tuf.api.metadata import Root, TargetFile, Targets
 
 from origin.documents import (
     DAY_S,
@@ -33,7 +33,16 @@ from origin.offline import sign_revisions, sign_root, sign_targets
 from origin.signing import Repository
 from wire.channel import Canary, channel_target, pointer_to, revision_target
 from wire.errors import NotFoundError, TrustError, TrustExpiredError
-from wire.trust import Trusted, TrustView, root_version, verify
+from wire.trust import (
+    DEFAULT_GRACE_S,
+    GRACE_FIELD,
+    MAX_GRACE_S,
+    Trusted,
+    TrustView,
+    offline_grace_s,
+    root_version,
+    verify,
+)
 from wire.trust_bundle import (
     CHANNELS,
     REVISIONS,
@@ -417,6 +426,38 @@ def test_view_says_when_it_expires(client: Client) -> None:
     assert not view.at(NOW + DAY_S - 1).expired
     assert view.at(NOW + DAY_S).expired
     assert not view.at(NOW + DAY_S).at(NOW).expired
+
+
+def test_view_says_how_long_it_may_be_worked_from(client: Client) -> None:
+    assert client.held is not None
+    view = client.held.view
+    assert (view.expires_at, view.grace_until) == (NOW + DAY_S, NOW + 8 * DAY_S)
+    for days, state in ((0, "fresh"), (1, "expired_within_grace"), (8, "beyond_grace")):
+        at = view.at(NOW + days * DAY_S)
+        assert (at.state, at.expired) == (state, days > 0)
+        assert at.at(NOW) == view
+        assert at.pointer("chat", "stable").revision == ONE
+    view.at(NOW + 8 * DAY_S - 1).require_grace()
+    with pytest.raises(TrustExpiredError, match=r"\(timestamp\).*604800 s is over"):
+        view.at(NOW + 8 * DAY_S).require_grace()
+
+
+@pytest.mark.parametrize(
+    ("given", "grace_s"),
+    [
+        ({}, DEFAULT_GRACE_S),
+        ({GRACE_FIELD: 5}, 5.0),
+        ({GRACE_FIELD: 0}, 0.0),
+        ({GRACE_FIELD: -5}, 0.0),
+        ({GRACE_FIELD: 10**30}, MAX_GRACE_S),
+        ({GRACE_FIELD: True}, 0.0),
+        ({GRACE_FIELD: "a week"}, 0.0),
+        ({GRACE_FIELD: None}, 0.0),
+    ],
+)
+def test_grace_that_a_root_gives(given: dict[str, object], grace_s: float) -> None:
+    """A root from before there was a grace has a week; one that is none gives nothing."""
+    assert offline_grace_s(Root(unrecognized_fields=dict(given))) == grace_s
 
 
 def test_expiry_is_not_judged_where_no_time_is_given(repository: Repository) -> None:
