@@ -13,8 +13,10 @@ from edge_tier.gateway.routes import openai_error
 from edge_tier.middlewares import require_length, timed
 from edge_tier.prompts import PromptPlane
 from wire.http_errors import error_middleware
+from wire.http_facades import ERROR_BODIES
 from wire.http_server import add_operations, json_answer, read_token, require_token
 from wire.paths import ADMIN
+from wire.trust_metrics import TrustMetrics, trust_status
 
 
 async def build_app(config: EdgeConfig) -> web.Application:
@@ -23,23 +25,30 @@ async def build_app(config: EdgeConfig) -> web.Application:
     Raises:
         ConfigError: a file, folder or URL cannot be used; says which and what to do.
     """
-    receivers = ThreadPoolExecutor(config.receive_threads, thread_name_prefix="receive")
+    threads = config.receive_threads * max(1, len(config.origins))
+    receivers = ThreadPoolExecutor(threads, thread_name_prefix="receive")
     executor = ThreadPoolExecutor(config.io_threads, thread_name_prefix="edge-io")
     registry = CollectorRegistry()
     artifacts = await ArtifactPlane.open(config, receivers)
     app = web.Application(
-        middlewares=[timed, error_middleware({"/v1": openai_error}), require_length(openai_error)],
+        middlewares=[
+            timed,
+            error_middleware({"/v1": openai_error, **ERROR_BODIES}),
+            require_length(openai_error),
+        ],
         client_max_size=config.gateway.pipeline.parse.max_body_bytes + 1,
     )
-    add_operations(app, ready=artifacts.not_ready, registry=registry)
-    artifacts.add_to(app, executor, registry)
+    admin_token = read_token(config.admin_token_file)
+    add_operations(app, ready=artifacts.not_ready, registry=registry, degraded=artifacts.degraded)
+    await artifacts.add_to(app, executor, registry, admin_token=admin_token)
+    TrustMetrics(registry, lambda: artifacts.trust.view)
     prompts = None
     if config.plane != "artifacts":
         prompts = await PromptPlane.open(
             config, artifacts.cache, lambda: artifacts.trust.view, registry
         )
         prompts.add_to(app)
-    _add_status(app, read_token(config.admin_token_file), artifacts, prompts)
+    _add_status(app, admin_token, artifacts, prompts)
 
     async def release(_app: web.Application) -> None:
         for pool in (receivers, executor):
@@ -62,11 +71,7 @@ def _add_status(
                 "store": artifacts.cache.store.stats,
             },
             "sources": artifacts.upstream.stats(),
-            "trust": {
-                "versions": dict(view.versions) if view else {},
-                "expired": view.expired if view else None,
-                "problem": artifacts.trust.problem,
-            },
+            "trust": {**trust_status(view), "problem": artifacts.trust.problem},
             "models": prompts.models.channels() if prompts else {},
             "workers": prompts.fleet.workers() if prompts else [],
         }

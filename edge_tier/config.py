@@ -8,6 +8,7 @@ from typing import Literal
 
 from edge_tier.cache.documents import DocumentConfig
 from edge_tier.cache.freshness import FreshnessConfig
+from edge_tier.cache.pins import PinMode
 from edge_tier.cache.store import StoreConfig
 from edge_tier.gateway.backends import CloudConfig
 from edge_tier.gateway.limits_redis import RedisLimits
@@ -15,8 +16,11 @@ from edge_tier.gateway.models import ModelsConfig
 from edge_tier.gateway.pipeline import PipelineConfig
 from edge_tier.gateway.relay import RelayConfig
 from edge_tier.gateway.upstream import UpstreamConfig
+from edge_tier.warm import WarmConfig
+from wire.catalog import FacadeConfig
 from wire.http_client import ClientConfig
 from wire.http_events import EventsConfig
+from wire.sources.nearest import NearestConfig
 
 Plane = Literal["all", "artifacts", "prompts"]
 
@@ -33,6 +37,14 @@ class CacheConfig:
     freshness: FreshnessConfig = field(default_factory=FreshnessConfig)
     fill_bytes_in_flight: int = 48 * 1024 * 1024
     """Bytes of chunks on their way from the origin at the same time, in memory."""
+    read_ahead_chunks: int = 4
+    """Chunks of a file that are fetched before its reader asks for them, at once."""
+    pin: PinMode = "serving"
+    """``serving``: what the channels of the models served here point at is not evicted, within
+    ``store.pinned_share``; ``none``: only what ``headwater warm --pin`` named."""
+    keep_previous: int = 0
+    """Revisions before the current one that stay pinned after a roll: 0 or 1."""
+    warm: WarmConfig = field(default_factory=WarmConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +79,7 @@ class EdgeConfig:
     origins: tuple[str, ...] = ("http://127.0.0.1:7400",)
     """Where misses go, nearest first by measurement: origins, or parent edges."""
     origin_token_file: Path | None = None
+    """A pull token of the origin's; without one, private models are not to be had."""
     trust_root: Path = Path("root.json")
     """The publisher's root, provisioned out of band."""
     trust_dir: Path = Path("edge-trust")
@@ -75,17 +88,23 @@ class EdgeConfig:
     """How often pointers are revalidated without being told to."""
     admin_token_file: Path = Path("admin-token")
     worker_token_file: Path = Path("worker-token")
-    """Shared with this edge's workers, both ways."""
+    """Shared with this edge's workers, both ways; opens private models to them."""
+    pull_tokens_file: Path = Path("edge-pull-tokens.json")
+    """Hashes of the tokens that open private models (``headwater tokens``); may be missing."""
     ready_file: Path | None = None
     """Written with the URL once the edge answers."""
     receive_threads: int = 8
-    """Chunks fetched from origins at the same time."""
+    """Chunks fetched at the same time from each of ``origins``: one that stalls holds only its own.
+    """
     io_threads: int = 8
     drain_s: float = 10.0
     """How long running streams may take at shutdown."""
     reuse_port: bool = False
     """Several processes on one port (SO_REUSEPORT)."""
+    nearest: NearestConfig = field(default_factory=NearestConfig)
+    """How one of ``origins`` is chosen, and when a second one is asked as well."""
     client: ClientConfig = field(default_factory=ClientConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
+    facades: FacadeConfig = field(default_factory=FacadeConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from edge_tier.cache.fill import CacheStats
+from edge_tier.cache.fill_config import CacheStats
 from edge_tier.cache.store import StoreStats
 from wire.sources.member import SourceStats
 
@@ -21,6 +21,7 @@ class CacheCollector(Collector):
 
     Args:
         cache, store, sources: give the current figures.
+        degraded: why something could not be stored; empty while all is well.
     """
 
     def __init__(
@@ -28,13 +29,21 @@ class CacheCollector(Collector):
         cache: Callable[[], CacheStats],
         store: Callable[[], StoreStats],
         sources: Callable[[], tuple[SourceStats, ...]],
+        *,
+        degraded: Callable[[], str],
     ) -> None:
         self._cache = cache
         self._store = store
         self._sources = sources
+        self._degraded = degraded
 
     def collect(self) -> Iterable[Metric]:
         """One family per figure."""
+        yield GaugeMetricFamily(
+            "headwater_edge_cache_degraded",
+            "1 while something could not be stored.",
+            value=float(bool(self._degraded())),
+        )
         for name, value in asdict(self._cache()).items():
             yield CounterMetricFamily(f"headwater_edge_cache_{name}", name, value=value)
         for name, value in asdict(self._store()).items():

@@ -34,13 +34,19 @@ class NotReadyError(HeadwaterError):
 
 
 def add_operations(
-    app: web.Application, *, ready: Callable[[], str | None], registry: CollectorRegistry
+    app: web.Application,
+    *,
+    ready: Callable[[], str | None],
+    registry: CollectorRegistry,
+    degraded: Callable[[], str] | None = None,
 ) -> None:
     """Register ``/healthz``, ``/readyz`` and ``/metrics``.
 
     Args:
         ready: why the process is not ready, or None where it is.
         registry: this application's own metrics.
+        degraded: what does not work although the process serves; empty while all is well. Such a
+            process stays ready (200): without it there would be less, not more.
     """
 
     async def healthz(_request: web.Request) -> web.Response:
@@ -50,7 +56,9 @@ def add_operations(
         reason = ready()
         if reason is not None:
             raise NotReadyError(reason)
-        return web.json_response({"status": "ready"}, headers=NO_STORE)
+        problem = degraded() if degraded is not None else ""
+        state = {"status": "degraded", "degraded": problem} if problem else {"status": "ready"}
+        return web.json_response(state, headers=NO_STORE)
 
     async def metrics(_request: web.Request) -> web.Response:
         headers = {"Content-Type": CONTENT_TYPE_LATEST, **NO_STORE}

@@ -91,6 +91,15 @@ class Folder:
                 partial.unlink(missing_ok=True)
             raise
 
+    def probe(self, size_bytes: int) -> None:
+        """Write a file of so many bytes and remove it again. Raises ``OSError``."""
+        partial = self.root / _PARTIAL / f"{next(self._serial)}"
+        try:
+            self._write(partial, bytes(size_bytes), self._fsync)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
     def _rename(self, partial: Path, target: Path) -> None:
         try:
             partial.rename(target)

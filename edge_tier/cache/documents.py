@@ -33,6 +33,7 @@ _KEY = re.compile(r"[a-z]+(:[A-Za-z0-9][A-Za-z0-9._@-]{0,220})?")
 _MAGIC = b"HWDOC1"
 _HEADER = struct.Struct(">6s32sd")
 _EVICTABLE = "revision:"
+_PROBE_BYTES = 64 * 1024
 
 T = TypeVar("T")
 
@@ -122,6 +123,25 @@ class DocumentStore:
 
     def __contains__(self, key: str) -> bool:
         return key in self._eviction or key in self._recent
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """The keys with this beginning, of what is here."""
+        return [
+            key
+            for key in {**dict.fromkeys(self._eviction), **self._recent}
+            if key.startswith(prefix)
+        ]
+
+    async def probe(self) -> bool:
+        """Where the disk failed, try whether it works again; whether all is well now."""
+        if self._degraded:
+            try:
+                await self._run(self._folder.probe, _PROBE_BYTES)
+            except OSError as error:
+                _log.debug("disk still fails", reason=error.strerror)
+            else:
+                self._degraded = ""
+        return not self._degraded
 
     async def get(self, key: str) -> Document | None:
         """The document; None where it is not here or cannot be read."""

@@ -12,7 +12,7 @@ eviction.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 MAX_USES = 3
 """Uses are counted up to here (two bits in the paper)."""
@@ -62,11 +62,16 @@ class Eviction:
     Args:
         capacity_bytes: sizes of all entries together never exceed this.
         small_share: share of the capacity for entries that are new.
+        pinned_share: share of the capacity that pins may take. What is pinned beyond it is kept
+            like anything else that proved its use.
     """
 
-    def __init__(self, capacity_bytes: int, *, small_share: float = 0.1) -> None:
+    def __init__(
+        self, capacity_bytes: int, *, small_share: float = 0.1, pinned_share: float = 1.0
+    ) -> None:
         self.capacity_bytes = capacity_bytes
         self._small_bytes = int(capacity_bytes * small_share)
+        self._most_pinned_bytes = int(capacity_bytes * pinned_share)
         self._entries: dict[str, _Entry] = {}
         self._small, self._main, self._pinned = _Queue(), _Queue(), _Queue()
         self._ghost: OrderedDict[str, None] = OrderedDict()
@@ -86,6 +91,14 @@ class Eviction:
 
     def __contains__(self, key: str) -> bool:
         return key in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Who pins something."""
+        return tuple(self._owners)
 
     def touch(self, key: str) -> None:
         """Count a use; nothing where the key is not here."""
@@ -122,20 +135,23 @@ class Eviction:
         """Keep exactly these keys for ``owner``, in place of what it kept before.
 
         Keys that are not here yet are kept once they come. A key stays pinned while any owner
-        wants it.
+        wants it. Where there is no room for all, the first ones are kept.
         """
-        wanted = frozenset(keys)
+        wanted = dict.fromkeys(keys)
         before = self._owners.pop(owner, frozenset())
         if wanted:
-            self._owners[owner] = wanted
-        for key in wanted - before:
-            self._pins[key] = self._pins.get(key, 0) + 1
-            self._move(key, self._pinned)
-        for key in before - wanted:
+            self._owners[owner] = frozenset(wanted)
+        for key in before - wanted.keys():  # first, for it makes room
             self._pins[key] -= 1
             if not self._pins[key]:
                 del self._pins[key]
-                self._move(key, self._main)
+                self._release(key)
+        for key in wanted:
+            if key not in before:
+                self._pins[key] = self._pins.get(key, 0) + 1
+            entry = self._entries.get(key)
+            if entry is not None and self._can_pin(key, entry.size_bytes):
+                self._move(key, self._pinned)
 
     def unpin(self, owner: str) -> None:
         """Release all that ``owner`` kept."""
@@ -147,8 +163,17 @@ class Eviction:
             return None
         victims = self._evict_until(self.capacity_bytes - size_bytes)
         entry = self._entries[key] = _Entry(size_bytes)
-        (self._pinned if key in self._pins else queue).push(key, entry)
+        (self._pinned if self._can_pin(key, size_bytes) else queue).push(key, entry)
         return victims
+
+    def _can_pin(self, key: str, size_bytes: int) -> bool:
+        return key in self._pins and self._pinned.used_bytes + size_bytes <= self._most_pinned_bytes
+
+    def _release(self, key: str) -> None:
+        """Uses while it was pinned say little of what comes: an old revision must be able to go."""
+        if key in self._entries:
+            self._entries[key].uses = 0
+            self._move(key, self._main)
 
     def _move(self, key: str, target: _Queue) -> None:
         for queue in (self._small, self._main, self._pinned):

@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
+from edge_tier.cache.ahead import ReadAhead
 from edge_tier.cache.budget import ByteBudget
 from edge_tier.cache.documents import DocumentStore
-from edge_tier.cache.freshness import FreshnessConfig
+from edge_tier.cache.fill_config import CacheStats, FillConfig, NotStoredError
 from edge_tier.cache.pointers import Pointers
 from edge_tier.cache.purge import CHUNK_PREFIX, Effect, Purges
 from edge_tier.cache.store import ChunkStore
+from edge_tier.cache.takedowns import orphans
 from wire.channel import decode_pointer
 from wire.chunk import MAX_CHUNK_BYTES, Chunk, ChunkId
 from wire.errors import (
     ChunkMismatchError,
-    ConfigError,
     GoneError,
     ManifestInvalidError,
     NotFoundError,
@@ -37,43 +39,9 @@ from wire.sources.flights import Flights
 _TAKEDOWNS = "takedowns"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FillConfig:
-    """Bounds of filling the cache."""
-
-    fill_bytes_in_flight: int = 48 * 1024**2
-    """Chunks in memory between upstream and disk; each fetch may need ``MAX_CHUNK_BYTES``."""
-    attempts: int = 3
-    """Fetches for one crowd of waiters before all of them get the failure."""
-    freshness: FreshnessConfig = field(default_factory=FreshnessConfig)
-
-    def __post_init__(self) -> None:
-        if min(self.fill_bytes_in_flight, self.attempts) < 1:
-            raise ConfigError("fill_bytes_in_flight and attempts must be at least 1")
-
-
-@dataclass(frozen=True, slots=True)
-class CacheStats:
-    """What the cache did since its start. Chunks, unless named otherwise."""
-
-    hits: int = 0
-    hit_bytes: int = 0
-    misses: int = 0
-    collapsed: int = 0
-    """Misses that shared somebody else's fetch."""
-    fetched: int = 0
-    fetched_bytes: int = 0
-    mismatches: int = 0
-    """Fetches that brought other bytes than asked for."""
-    failures: int = 0
-    """Fetches that failed otherwise."""
-    manifest_hits: int = 0
-    manifest_misses: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class _Filled:
-    """What a fill brought: the file, the bytes, or both."""
+    """What a fill brought: a file, or bytes that could not be stored."""
 
     stored: StoredChunk | None
     chunk: Chunk | None
@@ -114,7 +82,17 @@ class CachingSource:
         self._pointers = Pointers(
             documents, self._purges, config.freshness, clock=clock, wall_clock=wall_clock
         )
-        self._budget = ByteBudget(config.fill_bytes_in_flight)
+        self._budget = ByteBudget(
+            config.fill_bytes_in_flight, background_share=config.background_share
+        )
+        self._wanted: Counter[ChunkId] = Counter()
+        """Chunks that real requests wait for, and how many of them."""
+        self._ahead = ReadAhead(
+            self.warm,
+            is_needed=lambda id: id not in self._store and not self._is_gone(id),  # noqa: A006
+            has_room=lambda: not self._store.degraded and self._budget.has_room(MAX_CHUNK_BYTES),
+            most=config.read_ahead_chunks,
+        )
         self._fills: Flights[tuple[ChunkId, bool], _Filled] = Flights(
             "fill", attempts=config.attempts
         )
@@ -146,12 +124,34 @@ class CachingSource:
 
     @property
     def stats(self) -> CacheStats:
-        return replace(self._stats, hits=self._hits, hit_bytes=self._hit_bytes)
+        ahead = self._ahead
+        return replace(
+            self._stats,
+            hits=self._hits,
+            hit_bytes=self._hit_bytes,
+            ahead=ahead.fetched,
+            ahead_dropped=ahead.dropped,
+            ahead_failures=ahead.failures,
+        )
 
     @property
     def store(self) -> ChunkStore:
         """The chunks at rest, for pins and figures."""
         return self._store
+
+    @property
+    def documents(self) -> DocumentStore:
+        """The documents at rest."""
+        return self._documents
+
+    def takedowns(self) -> tuple[str, ...]:
+        """The surrogate keys of all that was taken down, the oldest first."""
+        return self._purges.gone_keys()
+
+    async def probe(self) -> None:
+        """Where a disk failed, see whether it works again."""
+        await self._store.probe()
+        await self._documents.probe()
 
     def pointer_state(self, key: str) -> PointerState | None:
         """The state of the pointer last given under this surrogate key."""
@@ -198,7 +198,11 @@ class CachingSource:
         filled, _ = await self._filled(id, revalidate)
         if filled.chunk is not None:
             return filled.chunk
-        return await self.chunk(id)  # our copy proved sound; read it
+        chunk = await self._store.read(id)
+        if chunk is None:  # evicted meanwhile
+            chunk = await self._fetch(id, revalidate=False)
+        self.refuse_gone(key)
+        return chunk
 
     async def deliver(self, id: ChunkId, *, revalidate: bool = False) -> Delivery:  # noqa: A002
         self.refuse_gone(_chunk_key(id))
@@ -210,8 +214,43 @@ class CachingSource:
         assert body is not None, "a fill brings a file or bytes"
         return Delivery(body, status)
 
+    def at_hand(self, id: ChunkId) -> StoredChunk | None:  # noqa: A002
+        self.refuse_gone(_chunk_key(id))
+        stored = self._store.locate(id)
+        if stored is not None:
+            self._count_hit(stored.size)
+        return stored
+
     def expect(self, ids: Sequence[ChunkId]) -> None:
-        """Nothing is fetched ahead."""
+        """Fetch some of these in the background, as far as there is room (``ReadAhead``)."""
+        self._ahead.expect(ids)
+
+    async def warm(self, id: ChunkId) -> int:  # noqa: A002
+        """Bring a chunk into the cache, behind all real requests; the bytes fetched for it alone.
+
+        0 where it was here, or on its way already.
+
+        Raises:
+            NotStoredError: it was fetched, but there is no room or the disk failed.
+            HeadwaterError: as :meth:`chunk`.
+        """
+        self.refuse_gone(_chunk_key(id))
+        if id in self._store:
+            return 0
+        landed = await self._fills.board(
+            (id, False), lambda: self._fill(id, False, background=True)
+        )
+        if landed.value.stored is None:
+            reason = self.degraded or "what is pinned leaves no room"
+            raise NotStoredError(f"chunk {id} was fetched but not stored: {reason}")
+        return 0 if landed.collapsed else landed.value.stored.size
+
+    async def take_down(self, keys: Iterable[str]) -> list[str]:
+        """Take down what another tier lists as taken down; what of it was news."""
+        news = self._purges.unknown(keys)
+        if news:
+            await self.purge(news, hard=True)
+        return news
 
     async def purge(self, keys: Iterable[str], *, hard: bool) -> Effect:
         """Do what an event asks for: revalidate pointers, take chunks and revisions down (410)."""
@@ -224,6 +263,7 @@ class CachingSource:
         return effect
 
     async def aclose(self) -> None:
+        await self._ahead.aclose()
         for flights in (self._fills, self._manifests):
             await flights.aclose()
         await self._pointers.aclose()
@@ -232,32 +272,47 @@ class CachingSource:
         await self._documents.aclose()
 
     async def _filled(self, id: ChunkId, revalidate: bool) -> tuple[_Filled, str]:  # noqa: A002
-        landed = await self._fills.board((id, revalidate), lambda: self._fill(id, revalidate))
+        self._wanted[id] += 1
+        self._budget.hurry(id)  # it may wait already, on behalf of the background
+        try:
+            landed = await self._fills.board((id, revalidate), lambda: self._fill(id, revalidate))
+        finally:
+            self._wanted[id] -= 1
+            if not self._wanted[id]:
+                del self._wanted[id]
         status = landed.value.cache_status
         if status.startswith("fwd"):
             self._count(misses=1, collapsed=int(landed.collapsed))
             status += "; collapsed" if landed.collapsed else ""
         return landed.value, status
 
-    async def _fill(self, id: ChunkId, revalidate: bool) -> _Filled:  # noqa: A002
+    async def _fill(
+        self,
+        id: ChunkId,  # noqa: A002
+        revalidate: bool,
+        *,
+        background: bool = False,
+    ) -> _Filled:
         """Fetch, verify (in the Chunk), store. What is taken down meanwhile is not kept."""
         if revalidate and await self._store.verify(id) and (sound := self._store.locate(id)):
             return _Filled(sound, None, "hit; detail=verified")
-        lent = await self._budget.lend(MAX_CHUNK_BYTES)
+        patient = background and id not in self._wanted
+        loan = await self._budget.lend(MAX_CHUNK_BYTES, background=patient, key=id)
         try:
             chunk = await self._fetch(id, revalidate)
-            surplus = max(0, lent - len(chunk))
-            self._budget.give_back(surplus)
-            lent -= surplus
+            loan.shrink(len(chunk))
             self.refuse_gone(_chunk_key(id))
             stored = await self._store.put(chunk)
+            # What is on disk is read from there, so that its memory is free before it is lent anew.
+            unstored = None if stored is not None else chunk
+            del chunk
         finally:
-            self._budget.give_back(lent)
+            loan.give_back()
         if self._purges.is_gone(_chunk_key(id)):
             await self._store.drop(id)
             self.refuse_gone(_chunk_key(id))
         forwarded = "fwd=request" if revalidate else "fwd=uri-miss"
-        return _Filled(stored, chunk, forwarded + ("; stored" if stored else ""))
+        return _Filled(stored, unstored, forwarded + ("; stored" if stored else ""))
 
     async def _fetch(self, id: ChunkId, revalidate: bool) -> Chunk:  # noqa: A002
         try:
@@ -292,17 +347,22 @@ class CachingSource:
         return body
 
     async def _drop(self, effect: Effect) -> None:
+        """Remove from disk; the manifests last, for they tell which chunks go with them."""
         for key in effect.dropped_pointers:
             await self._pointers.drop(key)
-        for revision in effect.dropped_revisions:
-            await self._documents.remove(revision_key(revision))
-        for id in effect.dropped_chunks:  # noqa: A001
+        revisions = effect.dropped_revisions
+        for id in (*effect.dropped_chunks, *await orphans(self._documents, revisions)):  # noqa: A001
             await self._store.drop(id)
+        for revision in revisions:
+            await self._documents.remove(revision_key(revision))
 
     def refuse_gone(self, key: str) -> None:
         """Raise ``GoneError`` where this surrogate key was taken down."""
         if self._purges.is_gone(key):
             raise GoneError(f"{key} was taken down")
+
+    def _is_gone(self, id: ChunkId) -> bool:  # noqa: A002
+        return self._purges.is_gone(_chunk_key(id))
 
     def _count_hit(self, size_bytes: int) -> None:
         self._hits += 1

@@ -98,6 +98,19 @@ class Purges:
         """Whether something fetched since ``generation`` may be older than a purge of ``key``."""
         return key in self._gone or self._recent.get(key, self._floor) > generation
 
+    def unknown(self, keys: Iterable[str]) -> list[str]:
+        """Those of these that can be taken down and were not yet."""
+        return [
+            key
+            for key in keys
+            if key not in self._gone
+            and (_digest(key, CHUNK_PREFIX) or _digest(key, REVISION_PREFIX))
+        ]
+
+    def gone_keys(self) -> tuple[str, ...]:
+        """All takedowns, the oldest first."""
+        return tuple(self._gone)
+
     def gone(self) -> bytes:
         """All takedowns, a line each, for :meth:`load`."""
         return "\n".join(self._gone).encode()

@@ -10,7 +10,6 @@ order in which they were decided. A disk that fails costs hits, never an answer 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -47,6 +46,8 @@ class StoreConfig:
     """Bytes on disk, each chunk rounded up to 4 KiB."""
     small_share: float = 0.1
     """Share of them for chunks that are new (``Eviction``)."""
+    pinned_share: float = 0.8
+    """Share of them that pins may take; what is pinned beyond may be evicted."""
     fsync: bool = False
     """Flush each chunk: only a power cut needs it, and every chunk is verified again anyway."""
     read_threads: int = 4
@@ -57,6 +58,8 @@ class StoreConfig:
             raise ConfigError("cache_bytes, read_threads and write_threads must be at least 1")
         if not 0 < self.small_share < 1:
             raise ConfigError(f"small_share must be between 0 and 1, not {self.small_share}")
+        if not 0 <= self.pinned_share <= 1:
+            raise ConfigError(f"pinned_share must be 0 to 1, not {self.pinned_share}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,9 @@ class ChunkStore:
     def __init__(self, root: Path, config: StoreConfig, *, write: Writer = write_file) -> None:
         self._folder = Folder(root, fsync=config.fsync, write=write)
         self._config = config
-        self._eviction = Eviction(config.cache_bytes, small_share=config.small_share)
+        self._eviction = Eviction(
+            config.cache_bytes, small_share=config.small_share, pinned_share=config.pinned_share
+        )
         self._index: dict[ChunkId, StoredChunk | int] = {}
         """The size alone, until the chunk is first used: paths are dear to build and to hold."""
         self._writing: dict[ChunkId, asyncio.Task[StoredChunk | None]] = {}
@@ -104,6 +109,8 @@ class ChunkStore:
         )
         self._counts = StoreStats(capacity_bytes=config.cache_bytes)
         self._degraded = ""
+        self._failed_bytes = 0
+        """Of the write that failed last: what must fit again before all is well."""
 
     async def start(self) -> None:
         """Take the folder, remove leftovers and read the index back.
@@ -136,12 +143,41 @@ class ChunkStore:
         self._eviction.touch(id)
         return stored if isinstance(stored, StoredChunk) else self._enter(id, stored)
 
+    def __contains__(self, id: ChunkId) -> bool:  # noqa: A002
+        """Whether the chunk is here; unlike ``locate`` that is no use of it."""
+        return id in self._index
+
     def pin(self, owner: str, ids: Iterable[ChunkId]) -> None:
-        """Keep exactly these chunks for ``owner``, once they are here."""
+        """Keep exactly these chunks for ``owner``, once they are here, in place of what it kept.
+
+        All pins together take ``pinned_share`` of the bytes and no more.
+        """
         self._eviction.pin(owner, ids)
 
     def unpin(self, owner: str) -> None:
+        """Release all that ``owner`` kept."""
         self._eviction.unpin(owner)
+
+    @property
+    def pin_owners(self) -> tuple[str, ...]:
+        """Who pins something."""
+        return self._eviction.owners
+
+    async def probe(self) -> bool:
+        """Where the disk failed, try whether it takes as much again; whether all is well now.
+
+        Without it a store that nobody misses anything in would stay degraded for ever.
+        """
+        if self._degraded:
+            size = max(1, self._failed_bytes)
+            try:
+                await _run(self._lanes[0], self._folder.probe, size)
+            except OSError as error:
+                self._degrade("store", error)
+            else:
+                self._degraded = ""
+                _log.info("disk works again")
+        return not self._degraded
 
     async def put(self, chunk: Chunk) -> StoredChunk | None:
         """Store a chunk; where it is now. A caller that is cancelled does not stop it.
@@ -211,6 +247,7 @@ class ChunkStore:
         """Enter what was written into the index, unless it was dropped meanwhile."""
         id = chunk.id  # noqa: A001
         if error is not None:
+            self._failed_bytes = len(chunk)
             self._fail("store", id, error)
             self._count(store_errors=1)
             return None
@@ -278,10 +315,14 @@ class ChunkStore:
         return self._lanes[int(id[:2], 16) % len(self._lanes)]
 
     def _fail(self, verb: str, id: ChunkId, error: OSError) -> None:  # noqa: A002
+        if self._degrade(verb, error):  # a full disk fails every miss; say so once
+            _log.warning("disk failed", chunk=id, reason=self._degraded)
+
+    def _degrade(self, verb: str, error: OSError) -> bool:
+        """Remember why; whether that is news."""
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
         before, self._degraded = self._degraded, f"cannot {verb} chunks: {reason}"
-        if self._degraded != before:  # a full disk fails every miss; say so once
-            _log.warning("disk failed", verb=verb, chunk=id, reason=reason)
+        return self._degraded != before
 
     def _count(self, **increments: int) -> None:
         counts = self._counts
@@ -310,15 +351,18 @@ def _scan(root: Path) -> Iterator[tuple[int, ChunkId, int]]:
     for shard in root.iterdir():
         if not (shard.is_dir() and not shard.is_symlink()):
             continue
+        prefix = shard.name
         with os.scandir(shard) as entries:
             for entry in entries:
                 name = entry.name
-                if not (name[:2] == shard.name and is_digest(name)):
+                if not (name[:2] == prefix and is_digest(name)):
                     continue
-                with contextlib.suppress(FileNotFoundError):
+                try:  # not suppress(): a context manager for each of 100,000 files is dear
                     stat = entry.stat(follow_symlinks=False)
-                    if S_ISREG(stat.st_mode) and 0 < stat.st_size <= MAX_CHUNK_BYTES:
-                        yield stat.st_mtime_ns, ChunkId(name), stat.st_size
+                except FileNotFoundError:
+                    continue
+                if S_ISREG(stat.st_mode) and 0 < stat.st_size <= MAX_CHUNK_BYTES:
+                    yield stat.st_mtime_ns, ChunkId(name), stat.st_size
 
 
 def _read_chunk(stored: StoredChunk) -> Chunk:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from edge_tier.cache.documents import DocumentConfig, DocumentStore
-from edge_tier.cache.fill import CachingSource, FillConfig
+from edge_tier.cache.fill import CachingSource
+from edge_tier.cache.fill_config import FillConfig
 from edge_tier.cache.store import ChunkStore, StoreConfig
 from tests.fakes.cache import EdgeFactory, FaultyDisk, StoreFactory
 from tests.fakes.clock import ManualClock
@@ -41,8 +42,12 @@ def open_store(tmp_path: Path, disk: FaultyDisk) -> StoreFactory:
     """Opens the store of this test; opening it again is a restart."""
 
     @contextlib.asynccontextmanager
-    async def open_it(cache_bytes: int = 1024 * 1024) -> AsyncIterator[ChunkStore]:
-        config = StoreConfig(cache_bytes=cache_bytes, read_threads=2, write_threads=2)
+    async def open_it(
+        cache_bytes: int = 1024 * 1024, pinned_share: float = 1.0
+    ) -> AsyncIterator[ChunkStore]:
+        config = StoreConfig(
+            cache_bytes=cache_bytes, pinned_share=pinned_share, read_threads=2, write_threads=2
+        )
         store = ChunkStore(tmp_path / "chunks", config, write=disk)
         await store.start()
         try:

@@ -232,3 +232,21 @@ def test_any_change_of_a_document_is_noticed(body: bytes, data: st.DataObject) -
 @given(st.binary(max_size=100))
 def test_garbage_is_no_document(data: bytes) -> None:
     assert decode_document("trust", data) is None
+
+
+async def test_keys_are_listed_by_their_beginning(documents: DocumentStore) -> None:
+    for key in ("trust", f"revision:{'a' * 64}", f"revision:{'b' * 64}"):
+        await documents.put(key, b"x")
+    assert set(documents.keys("revision:")) == {f"revision:{'a' * 64}", f"revision:{'b' * 64}"}
+    assert len(documents.keys()) == 3
+
+
+async def test_a_disk_that_works_again_is_noticed(
+    documents: DocumentStore, disk: FaultyDisk
+) -> None:
+    disk.fill_up()
+    await documents.put("trust", b"x")
+    assert not await documents.probe()
+    disk.error = None
+    assert await documents.probe()
+    assert documents.degraded == ""

@@ -1,68 +1,50 @@
 from __future__ import annotations
 
-import random
-from collections import OrderedDict
-from collections.abc import Iterable
-
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from edge_tier.cache.eviction import MAX_SWEEP, Eviction
+from tests.benchmarks.eviction import (
+    Ours,
+    PlainLRU,
+    Workload,
+    hit_ratio,
+    looped,
+    with_scans,
+    without_scans,
+)
 
-
-class PlainLRU:
-    """What S3-FIFO is measured against: least recently used, entries of one size."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._entries: OrderedDict[str, None] = OrderedDict()
-
-    def use(self, key: str) -> bool:
-        hit = key in self._entries
-        self._entries[key] = None
-        self._entries.move_to_end(key)
-        if len(self._entries) > self._capacity:
-            self._entries.popitem(last=False)
-        return hit
-
-
-def _use(cache: Eviction, key: str) -> bool:
-    if key in cache:
-        cache.touch(key)
-        return True
-    cache.admit(key, 1)
-    return False
-
-
-def _popular(rng: random.Random, count: int, universe: int) -> list[str]:
-    """Zipf-like: a few chunks are asked for often, many hardly ever."""
-    weights = [1 / (rank + 1) for rank in range(universe)]
-    return [f"hot-{n}" for n in rng.choices(range(universe), weights, k=count)]
-
-
-def _ratio(hits: Iterable[bool]) -> float:
-    results = list(hits)
-    return sum(results) / len(results)
+LOAD = Workload()
 
 
 def test_a_scan_costs_less_than_under_plain_lru() -> None:
     """Popular chunks, interrupted by one cold model after the other that is read just once."""
-    rng = random.Random(20240917)
-    trace: list[str] = []
-    for model in range(20):
-        trace += _popular(rng, 2_000, 2_000)
-        trace += [f"cold-{model}-{chunk}" for chunk in range(1_000)]
-    lru, ours = PlainLRU(400), Eviction(400)
-    lru_ratio, our_ratio = _ratio(map(lru.use, trace)), _ratio(_use(ours, key) for key in trace)
-    assert our_ratio > lru_ratio + 0.05
+    trace = with_scans(LOAD, seed=20240917)
+    ours = hit_ratio(Ours(LOAD.capacity), trace, "hot-")
+    assert ours > hit_ratio(PlainLRU(LOAD.capacity), trace, "hot-") + 0.05
 
 
-def test_without_a_scan_it_is_no_worse_than_plain_lru() -> None:
-    rng = random.Random(7)
-    trace = _popular(rng, 30_000, 3_000)
-    lru, ours = PlainLRU(300), Eviction(300)
-    assert _ratio(_use(ours, key) for key in trace) >= _ratio(map(lru.use, trace))
+@pytest.mark.parametrize("capacity", [50, 400, 1_600])
+def test_without_a_scan_it_is_no_worse_than_plain_lru(capacity: int) -> None:
+    trace = without_scans(LOAD, seed=7)
+    ours = hit_ratio(Ours(capacity), trace)
+    assert ours > 0.98 * hit_ratio(PlainLRU(capacity), trace)
+
+
+def test_a_scan_hardly_costs_the_hot_set_anything() -> None:
+    """The same requests for hot chunks, with the scans taken out."""
+    trace = with_scans(LOAD, seed=3)
+    alone = [key for key in trace if key.startswith("hot-")]
+    ours = hit_ratio(Ours(LOAD.capacity), trace, "hot-")
+    assert ours > 0.95 * hit_ratio(Ours(LOAD.capacity), alone)
+
+
+def test_of_a_loop_larger_than_the_cache_a_part_stays() -> None:
+    trace = looped(LOAD)
+    assert hit_ratio(PlainLRU(LOAD.capacity), trace) == 0
+    assert hit_ratio(Ours(LOAD.capacity), trace) > 0.3
 
 
 def test_what_was_used_often_survives_a_scan() -> None:
@@ -126,6 +108,31 @@ def test_when_pins_fill_the_cache_nothing_else_is_admitted() -> None:
     assert cache.admit("small", 1) == []
 
 
+def test_pins_never_take_more_than_their_share() -> None:
+    cache = Eviction(10, pinned_share=0.5)
+    cache.pin("one", [f"pin-{n}" for n in range(8)])
+    for number in range(8):
+        assert cache.admit(f"pin-{number}", 1) == []
+    assert cache.pinned_bytes == 5
+    for number in range(100):
+        cache.admit(f"x-{number}", 1)
+    assert [f"pin-{n}" in cache for n in range(8)] == [True] * 5 + [False] * 3
+
+
+def test_of_too_many_pins_the_first_ones_are_kept_and_room_is_used_when_it_comes() -> None:
+    cache = Eviction(10, pinned_share=0.5)
+    for number in range(8):
+        cache.admit(f"pin-{number}", 1)
+    cache.pin("one", [f"pin-{n}" for n in range(7, -1, -1)])
+    assert cache.pinned_bytes == 5
+    cache.reclaim(10)
+    assert [f"pin-{n}" in cache for n in range(8)] == [False] * 3 + [True] * 5
+    cache.pin("one", ["pin-7"])
+    cache.admit("late", 1)
+    cache.pin("two", ["late"])
+    assert cache.pinned_bytes == 2
+
+
 def test_what_exceeds_the_whole_cache_is_not_admitted() -> None:
     cache = Eviction(10)
     assert cache.admit("giant", 11) is None
@@ -165,9 +172,11 @@ sizes = st.integers(1, 40)
 class EvictionMachine(RuleBasedStateMachine):
     """Against a model: a plain dictionary of what must be there."""
 
+    pinned_share = 1.0
+
     def __init__(self) -> None:
         super().__init__()
-        self.cache = Eviction(100)
+        self.cache = Eviction(100, pinned_share=self.pinned_share)
         self.sizes: dict[str, int] = {}
         self.pins: dict[str, set[str]] = {"one": set(), "two": set()}
 
@@ -180,10 +189,9 @@ class EvictionMachine(RuleBasedStateMachine):
         victims = (self.cache.restore if again else self.cache.admit)(key, size)
         self.sizes.pop(key, None)
         if victims is None:
-            pinned_bytes = sum(self.sizes[one] for one in self.pinned & self.sizes.keys())
-            assert size + pinned_bytes > 100
+            assert size + self.cache.pinned_bytes > 100
             return
-        assert not set(victims) & self.pinned
+        self.check_victims(victims)
         for victim in victims:
             del self.sizes[victim]
         self.sizes[key] = size
@@ -203,9 +211,13 @@ class EvictionMachine(RuleBasedStateMachine):
 
     @rule(size=sizes)
     def reclaim(self, size: int) -> None:
-        for victim in self.cache.reclaim(size):
-            assert victim not in self.pinned
+        victims = self.cache.reclaim(size)
+        self.check_victims(victims)
+        for victim in victims:
             del self.sizes[victim]
+
+    def check_victims(self, victims: list[str]) -> None:
+        assert not set(victims) & self.pinned
 
     @invariant()
     def it_holds_what_the_model_holds(self) -> None:
@@ -219,5 +231,23 @@ class EvictionMachine(RuleBasedStateMachine):
         assert self.cache.pinned_bytes == sum(self.sizes[key] for key in here)
 
 
+class BoundedPinsMachine(EvictionMachine):
+    """With a share for pins: pinned bytes stay within it, and all else stands as above."""
+
+    pinned_share = 0.5
+
+    def check_victims(self, victims: list[str]) -> None:
+        """What found no room among the pinned may go; there was pinned more than the share then."""
+
+    @invariant()
+    def pinned_bytes_are_those_of_the_pins(self) -> None:
+        here = self.pinned & self.sizes.keys()
+        assert self.cache.pinned_bytes <= min(50, sum(self.sizes[key] for key in here))
+
+
+BoundedPinsMachine.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None
+)
+TestBoundedPinsMachine = BoundedPinsMachine.TestCase
 EvictionMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestEvictionMachine = EvictionMachine.TestCase

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_tier.cache.fill import CachingSource, FillConfig
+from edge_tier.cache.fill import CachingSource
+from edge_tier.cache.fill_config import FillConfig
 from tests.fakes.cache import EdgeFactory, FaultyDisk
 from tests.fakes.clock import ManualClock
 from tests.fakes.source import MemorySource

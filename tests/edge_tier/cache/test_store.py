@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from edge_tier.cache.disk import write_file
 from edge_tier.cache.store import ChunkStore, StoreConfig
 from tests.fakes.cache import FaultyDisk, StoreFactory
-from wire.chunk import Chunk, ChunkId, hash_chunk
+from wire.chunk import Buffer, Chunk, ChunkId, hash_chunk
 from wire.errors import ConfigError
 
 KIB = 1024
@@ -100,6 +101,23 @@ async def test_pinned_chunks_stay(open_store: StoreFactory) -> None:
         assert store.stats.pinned_bytes == 20 * KIB
         store.unpin("chat@stable")
         assert store.stats.pinned_bytes == 0
+
+
+async def test_pins_take_their_share_and_no_more(open_store: StoreFactory) -> None:
+    async with open_store(cache_bytes=40 * KIB, pinned_share=0.5) as store:
+        kept = [_chunk(number) for number in range(10)]
+        store.pin("chat@stable", [chunk.id for chunk in kept])
+        for chunk in kept:
+            await store.put(chunk)
+        assert store.stats.pinned_bytes == 20 * KIB
+        assert await store.put(_chunk(99)) is not None
+        assert store.pin_owners == ("chat@stable",)
+
+
+async def test_asking_whether_a_chunk_is_here_is_no_use_of_it(store: ChunkStore) -> None:
+    assert _chunk(1).id not in store
+    await store.put(_chunk(1))
+    assert _chunk(1).id in store
 
 
 async def test_where_pins_leave_no_room_a_chunk_is_not_stored(
@@ -216,6 +234,38 @@ async def test_a_failing_disk_degrades_and_a_later_success_clears(
     disk.error = None
     assert await store.put(_chunk(1)) is not None
     assert store.degraded == ""
+
+
+async def test_a_disk_that_works_again_is_noticed_without_a_miss(
+    store: ChunkStore, disk: FaultyDisk, root: Path
+) -> None:
+    disk.fill_up()
+    await store.put(_chunk(1))
+    assert not await store.probe()
+    assert "No space" in store.degraded
+    disk.error = errno.EIO
+    assert not await store.probe()
+    assert os.strerror(errno.EIO) in store.degraded
+    disk.error = None
+    assert await store.probe()
+    assert store.degraded == ""
+    assert list((root / "partial").iterdir()) == []
+    writes = disk.writes
+    assert await store.probe()
+    assert disk.writes == writes, "a sound disk is not tried"
+
+
+async def test_a_disk_with_room_for_less_than_what_failed_is_still_full(tmp_path: Path) -> None:
+    def write(path: Path, data: Buffer, fsync: bool) -> None:
+        if len(data) >= KIB:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_file(path, data, fsync)
+
+    store = ChunkStore(tmp_path / "chunks", StoreConfig(), write=write)
+    await store.start()
+    await store.put(Chunk.of(bytes(KIB)))
+    assert not await store.probe()
+    await store.aclose()
 
 
 async def test_a_full_disk_costs_one_eviction_and_not_the_whole_cache(
