@@ -33,6 +33,7 @@ from wire.http_source import HttpSource
 from wire.paths import ADMIN
 from wire.sources.nearest import Nearest
 from wire.trust_client import TrustClient, open_trust
+from wire.trust_metrics import TrustMetrics, trust_status
 from wire.trust_store import TrustStore
 from wire.workers import WorkerReport
 
@@ -56,18 +57,23 @@ class Worker:
         token: str,
         trust: TrustStore,
         *,
+        pull_token: str | None = None,
         make_engine: EngineFactory,
         free_memory: FreeMemory,
     ) -> None:
         self._config = config
         self._token = token
+        self._trust = trust
         self.identity = Identity(config.name or f"{socket.gethostname()}-{config.port or getpid()}")
         self.serving = Serving(ServingConfig(queue_requests=config.max_queue))
-        self._receivers = ThreadPoolExecutor(config.receive_threads, thread_name_prefix="receive")
+        threads = config.receive_threads * max(1, len(config.sources))
+        self._receivers = ThreadPoolExecutor(threads, thread_name_prefix="receive")
         self._disk = ThreadPoolExecutor(config.receive_threads, thread_name_prefix="disk")
-        self._source = Nearest(
-            HttpSource(url, self._receivers, config=config.client) for url in config.sources
-        )
+        members = [
+            HttpSource(url, self._receivers, token=pull_token or token, config=config.client)
+            for url in config.sources
+        ]
+        self._source = Nearest(members, config=config.nearest)
         self._heartbeat = Heartbeat(
             config.heartbeat_to, token, self.report, interval_s=config.heartbeat_s
         )
@@ -75,7 +81,7 @@ class Worker:
             config,
             self.serving,
             Preparation(config, self._source, self._disk, make_engine),
-            TrustClient(self._source, trust),
+            TrustClient(self._source, trust, members),
             free_memory=free_memory,
             on_change=self._heartbeat.poke,
         )
@@ -90,6 +96,7 @@ class Worker:
             self.serving, worker=self.identity.name, tokens=(self._token,), registry=registry
         ).add_to(app)
         SourceMetrics(registry, self._source.stats)
+        TrustMetrics(registry, lambda: self._trust.view)
         app.router.add_get(f"{ADMIN}/status", self._status)
         app.on_startup.append(self._begin)
         for url in self._config.sources:
@@ -162,6 +169,7 @@ class Worker:
             "report": self.report(),
             "waterfalls": self.roller.waterfalls,
             "sources": self._source.stats(),
+            "trust": trust_status(self._trust.view),
         }
         return json_answer(body)
 
@@ -207,6 +215,9 @@ async def build_app(
         ConfigError: a file or URL cannot be used; says which and what to do.
     """
     token = await asyncio.to_thread(read_token, config.token_file)
+    pull_token = None
+    if config.pull_token_file is not None:
+        pull_token = await asyncio.to_thread(read_token, config.pull_token_file)
     trust = await asyncio.to_thread(open_trust, config.trust_dir, config.trust_root)
     registry = CollectorRegistry()
     app = web.Application(middlewares=[error_middleware(ERROR_BODIES)], client_max_size=0)
@@ -214,6 +225,7 @@ async def build_app(
         config,
         token,
         trust,
+        pull_token=pull_token,
         make_engine=make_engine or partial(llama_cpp, config),
         free_memory=free_memory,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from wire.chunk import Chunk, ChunkId
 from wire.source import Source
@@ -47,19 +48,15 @@ class Failover:
         return tuple(member.stats for member in self._members)
 
     async def trust_bundle(self, root_version: int) -> bytes:
-        return await first_of(
-            self._for_document(), lambda m: m.trust_bundle(root_version), "the trust bundle"
-        )
+        return await self._document(lambda m: m.trust_bundle(root_version), "the trust bundle")
 
     async def channel(self, model: str, channel: str) -> bytes:
-        return await first_of(
-            self._for_document(), lambda m: m.channel(model, channel), f"channel {model}@{channel}"
+        return await self._document(
+            lambda m: m.channel(model, channel), f"channel {model}@{channel}"
         )
 
     async def manifest(self, revision: str) -> bytes:
-        return await first_of(
-            self._for_document(), lambda m: m.manifest(revision), f"manifest {revision}"
-        )
+        return await self._document(lambda m: m.manifest(revision), f"manifest {revision}")
 
     async def chunk(
         self,
@@ -69,7 +66,7 @@ class Failover:
         into: memoryview | None = None,
     ) -> Chunk:
         return await first_of(
-            self._for_chunk(),
+            self._members,
             lambda m: m.chunk(id, revalidate=revalidate, into=into),
             f"chunk {id}",
         )
@@ -78,10 +75,8 @@ class Failover:
         for member in self._members:
             await member.source.aclose()
 
-    def _for_document(self) -> Sequence[Member]:
-        """Whom to ask for a small document, best first."""
-        return self._members
-
-    def _for_chunk(self) -> Sequence[Member]:
-        """Whom to ask for a chunk, best first."""
-        return self._members
+    async def _document(
+        self, ask: Callable[[Member], Coroutine[Any, Any, bytes]], what: str
+    ) -> bytes:
+        """A small document, by the name ``what`` in errors."""
+        return await first_of(self._members, ask, what)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
@@ -30,6 +30,11 @@ class Outcome:
     kind: OutcomeKind
     seconds: float
     size_bytes: int = 0
+    is_chunk: bool = False
+    wanted_bytes: int = 0
+    """What was asked for, as far as it is known."""
+    sharing: float = 1.0
+    """How many requests for chunks shared the source meanwhile, this one included; on average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,16 @@ class SourceStats:
     missing: int = 0
     busy_s: float = 0.0
     """Summed over all requests, so it exceeds the wall clock where they run in parallel."""
+    probes: int = 0
+    """Requests that only measured it, beside one to a better source."""
+    hedges: int = 0
+    """Times it was asked because the answer of another source was overdue."""
+    hedge_wins: int = 0
+    """Hedges whose answer was the first."""
+    abandoned: int = 0
+    """Requests given up before they were answered: another source was faster, or nobody waited."""
+    wasted_bytes: int = 0
+    """Of chunks that came although another source's was taken; part of ``bytes``."""
 
 
 Observer = Callable[[str, Outcome], None]
@@ -79,10 +94,24 @@ class Member:
         self._clock = clock
         self._observe = observe
         self._stats = SourceStats(source.name)
+        self._in_flight = 0
 
     @property
     def stats(self) -> SourceStats:
         return self._stats
+
+    def count(
+        self, *, probes: int = 0, hedges: int = 0, hedge_wins: int = 0, wasted: int = 0
+    ) -> None:
+        """Add to the figures that only who asks several sources can know; ``wasted``: bytes."""
+        stats = self._stats
+        self._stats = replace(
+            stats,
+            probes=stats.probes + probes,
+            hedges=stats.hedges + hedges,
+            hedge_wins=stats.hedge_wins + hedge_wins,
+            wasted_bytes=stats.wasted_bytes + wasted,
+        )
 
     async def trust_bundle(self, root_version: int) -> bytes:
         return await self._measured(self.source.trust_bundle(root_version))
@@ -103,43 +132,74 @@ class Member:
         """The chunk. After a mismatch the source is asked once more, to check what it stores: bytes
         that rotted in its cache heal that way, for everybody."""
         try:
-            return await self._measured(self.source.chunk(id, revalidate=revalidate, into=into))
+            return await self.attempt(id, revalidate=revalidate, into=into)
         except ChunkMismatchError:
             if revalidate:
                 raise
-            return await self._measured(self.source.chunk(id, revalidate=True, into=into))
+            return await self.attempt(id, revalidate=True, into=into)
 
-    async def _measured(self, answer: Awaitable[S]) -> S:
+    async def attempt(
+        self,
+        id: ChunkId,  # noqa: A002
+        *,
+        revalidate: bool,
+        into: memoryview | None = None,
+        wanted_bytes: int = 0,
+    ) -> Chunk:
+        """The chunk, without a second chance; ``wanted_bytes``: about its size."""
+        self._in_flight += 1
+        at_start = self._in_flight
+        try:
+            return await self._measured(
+                self.source.chunk(id, revalidate=revalidate, into=into),
+                is_chunk=True,
+                wanted_bytes=wanted_bytes,
+                sharing=lambda: (at_start + self._in_flight) / 2,
+            )
+        finally:
+            self._in_flight -= 1
+
+    async def _measured(
+        self,
+        answer: Awaitable[S],
+        *,
+        is_chunk: bool = False,
+        wanted_bytes: int = 0,
+        sharing: Callable[[], float] = lambda: 1.0,
+    ) -> S:
         started = self._clock()
+
+        def note(kind: OutcomeKind, size_bytes: int = 0) -> None:
+            seconds = max(0.0, self._clock() - started)
+            self._note(Outcome(kind, seconds, size_bytes, is_chunk, wanted_bytes, sharing()))
+
         try:
             value = await answer
         except asyncio.CancelledError:
-            self._note("abandoned", started)
+            note("abandoned")
             raise
         except (NotFoundError, GoneError):
-            self._note("missing", started)
+            note("missing")
             raise
         except (ChunkMismatchError, ManifestInvalidError):
-            self._note("mismatch", started)
+            note("mismatch")
             raise
         except HeadwaterError:
-            self._note("unavailable", started)
+            note("unavailable")
             raise
-        self._note("delivered", started, len(value), chunk=isinstance(value, Chunk))
+        note("delivered", len(value))
         return value
 
-    def _note(
-        self, kind: OutcomeKind, started: float, size_bytes: int = 0, *, chunk: bool = False
-    ) -> None:
-        outcome = Outcome(kind, max(0.0, self._clock() - started), size_bytes)
-        stats = self._stats
+    def _note(self, outcome: Outcome) -> None:
+        stats, kind = self._stats, outcome.kind
         self._stats = replace(
             stats,
-            chunks=stats.chunks + chunk,
-            bytes=stats.bytes + size_bytes,
+            chunks=stats.chunks + (outcome.is_chunk and kind == "delivered"),
+            bytes=stats.bytes + outcome.size_bytes,
             mismatches=stats.mismatches + (kind == "mismatch"),
             failures=stats.failures + (kind == "unavailable"),
             missing=stats.missing + (kind == "missing"),
+            abandoned=stats.abandoned + (kind == "abandoned"),
             busy_s=stats.busy_s + outcome.seconds,
         )
         if self._observe is not None:
@@ -165,7 +225,7 @@ async def first_of(
             raise
         except HeadwaterError as error:
             failures.append((member.source.name, error))
-    raise _exhausted(what, failures) from failures[-1][1]
+    raise exhausted(what, failures) from failures[-1][1]
 
 
 def distinct(sources: Iterable[Source]) -> tuple[Source, ...]:
@@ -179,7 +239,8 @@ def distinct(sources: Iterable[Source]) -> tuple[Source, ...]:
     return found
 
 
-def _exhausted(what: str, failures: list[tuple[str, HeadwaterError]]) -> HeadwaterError:
+def exhausted(what: str, failures: Sequence[tuple[str, HeadwaterError]]) -> HeadwaterError:
+    """The error that tells why nobody gave ``what``; ``failures``: sources and their reasons."""
     reasons = "; ".join(f"{name}: {error.message}" for name, error in failures)
     message = f"{what} is not to be had: {reasons}"
     kinds = {type(error) for _, error in failures if not isinstance(error, NotFoundError)}

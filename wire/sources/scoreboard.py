@@ -1,20 +1,29 @@
-"""Which source is nearest: measured time, probes, and penalties that fade. Pure; times are given.
+"""Which source is nearest: measured time, load, probes, and penalties that fade. Pure; times are
+given.
 
-A request is expected to cost ``latency + size * pace + penalty`` seconds. Latency is learnt from
-small answers and pace (seconds per byte) from large ones, both as exponentially weighted means.
-A fault adds a penalty in seconds that halves every ``half_life_s``: a mismatch weighs more than an
-outage, and both are forgiven in time. A source that was not asked for ``probe_interval_s`` is put
-first once, so that the figures of those that lost stay true; one that is still being punished is
-not probed.
+An answer is expected after ``latency + (load + 1) * size * pace + penalty`` seconds, where ``load``
+requests for chunks run at that source already. Latency is learnt from small answers; pace (seconds
+per byte of all that a source gives at once) from large ones, divided by how many shared the source.
+Both are exponentially weighted means in which old knowledge fades. A source whose pace is not known
+yet is taken to be as fast as the fastest.
+
+A fault adds a penalty in seconds that halves every ``half_life_s``, and with every chunk that the
+source delivers: a mismatch weighs more than an outage, and both are forgiven in time. Requests that
+were in the air together fail for one reason, and are punished once. A source that was not asked for
+``probe_interval_s`` is due for a probe, so that the figures of those that lost stay true; one that
+is still being punished is not.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from wire.sources.member import Outcome
+
+NO_LOADS: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,17 +31,18 @@ class ScoreConfig:
     """How a scoreboard learns and forgives."""
 
     typical_bytes: int = 4 * 1024 * 1024
-    """The chunk that sources are compared by."""
+    """How large a chunk is taken to be where its size is not known, and none was seen yet."""
     assumed_s: float = 3.0
     """What an unmeasured source is taken to cost: between a good one and a punished one."""
     small_bytes: int = 64 * 1024
     """Answers up to this size tell latency, larger ones tell pace."""
     smoothing: float = 0.3
-    """Weight of the newest measurement, 0 to 1."""
+    """Weight of the newest measurement, 0 to 1, where the last one is fresh."""
     unavailable_penalty_s: float = 5.0
     mismatch_penalty_s: float = 60.0
     max_penalty_s: float = 600.0
     half_life_s: float = 30.0
+    """In which penalties, and the weight of what was measured, halve."""
     probe_interval_s: float = 30.0
     probe_below_penalty_s: float = 1.0
     """A source is probed again once its penalty has faded below this."""
@@ -48,91 +58,175 @@ class Score:
     penalty_s: float
 
 
-class _Record:
-    __slots__ = ("asked_at", "latency_s", "pace_s", "penalised_at", "penalty_s")
+class _Mean:
+    """A weighted mean; None before the first measurement."""
+
+    __slots__ = ("_measured_at", "value")
 
     def __init__(self) -> None:
-        self.latency_s: float | None = None
-        self.pace_s: float | None = None
+        self.value: float | None = None
+        self._measured_at = 0.0
+
+    def add(self, new: float, now_s: float, config: ScoreConfig, *, forget: bool = False) -> None:
+        """``forget``: what was measured before counts no more."""
+        age_s = max(0.0, now_s - self._measured_at)
+        self._measured_at = now_s
+        if self.value is None or forget:
+            self.value = new
+            return
+        kept = (1 - config.smoothing) * math.exp2(-age_s / config.half_life_s)
+        self.value = kept * self.value + (1 - kept) * new
+
+
+class _Record:
+    __slots__ = (
+        "asked_at",
+        "chunk_asked_at",
+        "latency",
+        "losses",
+        "pace",
+        "penalised_at",
+        "penalty_s",
+    )
+
+    def __init__(self) -> None:
+        self.latency = _Mean()
+        self.pace = _Mean()
+        self.losses = 0  # requests in a row that were given up because they took too long
         self.penalty_s = 0.0
-        self.penalised_at = 0.0
+        self.penalised_at = -math.inf
         self.asked_at = -math.inf
+        self.chunk_asked_at = -math.inf
+
+    @property
+    def is_measured(self) -> bool:
+        return self.latency.value is not None or self.pace.value is not None
 
 
 class Scoreboard:
-    """Scores of some sources. Ties keep the order of ``names``."""
+    """Scores of some sources. Ties go to the least loaded, then to the order of ``names``."""
 
     def __init__(self, names: Iterable[str], config: ScoreConfig) -> None:
         self._config = config
         self._records = {name: _Record() for name in names}
+        self._chunk_bytes = _Mean()
 
-    def rank(self, now_s: float, size_bytes: int) -> tuple[str, ...]:
-        """All sources, the cheapest for an answer of this size first."""
+    @property
+    def typical_bytes(self) -> int:
+        """About the size of a chunk of which it is not known."""
+        return int(self._chunk_bytes.value or self._config.typical_bytes)
+
+    def rank(
+        self, now_s: float, size_bytes: int, loads: Mapping[str, int] = NO_LOADS
+    ) -> tuple[str, ...]:
+        """All sources, the one that is expected to give an answer of this size first.
+
+        Args:
+            loads: how many requests for chunks run at each source now; none where it is not named.
+        """
+
+        def cost(name: str) -> tuple[float, int]:
+            record, load = self._records[name], loads.get(name, 0)
+            return self._time(record, size_bytes, load) + self._penalty(record, now_s), load
+
+        return tuple(sorted(self._records, key=cost))
+
+    def asked(self, name: str, now_s: float, *, chunk: bool) -> None:
+        """This source is being asked now, for a chunk or for a small document."""
+        record = self._records[name]
+        record.asked_at = now_s
+        if chunk:
+            record.chunk_asked_at = now_s
+
+    def due(self, now_s: float, *, chunk: bool) -> tuple[str, ...]:
+        """Whom to probe, whoever was not asked for longest first.
+
+        With ``chunk``, those who were not asked for a chunk; else those not asked for anything.
+        """
+        last = {
+            name: record.chunk_asked_at if chunk else record.asked_at
+            for name, record in self._records.items()
+            if self._penalty(record, now_s) < self._config.probe_below_penalty_s
+        }
+        long_ago = now_s - self._config.probe_interval_s
         return tuple(
-            sorted(self._records, key=lambda name: self.expected_s(name, now_s, size_bytes))
+            sorted((name for name in last if last[name] <= long_ago), key=last.__getitem__)
         )
 
-    def choose(self, now_s: float) -> tuple[str, ...]:
-        """All sources in the order to ask for a chunk; notes that the first one will be asked."""
-        order = self.rank(now_s, self._config.typical_bytes)
-        due = [name for name in self._records if self._probe_due(name, now_s)]
-        if due:
-            probe = min(due, key=lambda name: self._records[name].asked_at)
-            order = (probe, *(name for name in order if name != probe))
-        self._records[order[0]].asked_at = now_s
-        return order
-
-    def expected_s(self, name: str, now_s: float, size_bytes: int) -> float:
-        """Seconds that an answer of this size costs at this source, its penalty included."""
+    def expected_s(self, name: str, size_bytes: int, load: int = 0) -> float | None:
+        """Seconds until an answer of this size is there, penalties apart; None: not known yet."""
         record = self._records[name]
-        return self._time(record, size_bytes) + self._penalty(record, now_s)
+        if (record.pace if size_bytes else record.latency).value is None:
+            return None
+        return self._time(record, size_bytes, load)
 
     def record(self, name: str, outcome: Outcome, now_s: float) -> None:
         """Learn from one request. Something missing is no fault and tells no time."""
         record = self._records[name]
         if outcome.kind == "delivered":
-            self._measure(record, outcome.seconds, outcome.size_bytes)
+            record.losses = 0
+            self._measure(record, outcome.seconds, outcome.size_bytes, outcome.sharing, now_s)
+            if outcome.is_chunk:
+                record.penalty_s /= 2
+                self._chunk_bytes.add(outcome.size_bytes, now_s, self._config)
         elif outcome.kind == "abandoned":
-            # Slower than anybody would wait for: without this a source that stalls until it is
-            # cancelled would never look slow.
-            if outcome.seconds > self._time(record, self._config.typical_bytes):
-                self._measure(record, outcome.seconds, self._config.typical_bytes)
+            self._lose(record, outcome, now_s)
         elif outcome.kind == "mismatch":
-            self._punish(record, self._config.mismatch_penalty_s, now_s)
+            self._punish(record, outcome, self._config.mismatch_penalty_s, now_s)
         elif outcome.kind == "unavailable":
-            self._punish(record, self._config.unavailable_penalty_s, now_s)
+            self._punish(record, outcome, self._config.unavailable_penalty_s, now_s)
 
     def scores(self, now_s: float) -> tuple[Score, ...]:
         """The whole board, for metrics."""
         return tuple(
             Score(
                 name,
-                record.latency_s,
-                1 / record.pace_s if record.pace_s else None,
+                record.latency.value,
+                1 / record.pace.value if record.pace.value else None,
                 self._penalty(record, now_s),
             )
             for name, record in self._records.items()
         )
 
-    def _time(self, record: _Record, size_bytes: int) -> float:
-        if record.latency_s is None and record.pace_s is None:
-            return self._config.assumed_s
-        return (record.latency_s or 0.0) + size_bytes * (record.pace_s or 0.0)
+    def _time(self, record: _Record, size_bytes: int, load: float) -> float:
+        if not record.is_measured:
+            return self._config.assumed_s * (load + 1)
+        pace_s = record.pace.value
+        if pace_s is None:
+            known = (other.pace.value for other in self._records.values())
+            pace_s = min((pace for pace in known if pace is not None), default=0.0)
+        return (record.latency.value or 0.0) + (load + 1) * size_bytes * pace_s
 
-    def _measure(self, record: _Record, seconds: float, size_bytes: int) -> None:
+    def _lose(self, record: _Record, outcome: Outcome, now_s: float) -> None:
+        """Learn from a request that was given up, where it took longer than was expected of it.
+
+        Without this a source that stalls until it is cancelled would never look slow. One is an
+        accident; from the second in a row on, nothing else counts.
+        """
+        size_bytes = (outcome.wanted_bytes or self.typical_bytes) if outcome.is_chunk else 0
+        if outcome.seconds > self._time(record, size_bytes, outcome.sharing - 1):
+            record.losses += 1
+            # It was not the others who took its share of the source: they got nothing either.
+            self._measure(record, outcome.seconds, size_bytes, 1.0, now_s)
+
+    def _measure(
+        self, record: _Record, seconds: float, size_bytes: int, sharing: float, now_s: float
+    ) -> None:
+        forget = record.losses > 1
         if size_bytes <= self._config.small_bytes:
-            record.latency_s = self._blend(record.latency_s, seconds)
+            record.latency.add(seconds, now_s, self._config, forget=forget)
             return
         # At least a quarter of the time counts as transfer, lest a lucky latency make pace nothing.
-        transfer_s = max(seconds - (record.latency_s or 0.0), seconds / 4)
-        record.pace_s = self._blend(record.pace_s, transfer_s / size_bytes)
+        transfer_s = max(seconds - (record.latency.value or 0.0), seconds / 4)
+        pace_s = transfer_s / size_bytes / sharing
+        record.pace.add(pace_s, now_s, self._config, forget=forget)
 
-    def _blend(self, old: float | None, new: float) -> float:
-        return new if old is None else old + self._config.smoothing * (new - old)
-
-    def _punish(self, record: _Record, penalty_s: float, now_s: float) -> None:
-        total = self._penalty(record, now_s) + penalty_s
-        record.penalty_s = min(total, self._config.max_penalty_s)
+    def _punish(self, record: _Record, outcome: Outcome, penalty_s: float, now_s: float) -> None:
+        left_s = self._penalty(record, now_s)
+        began_at = now_s - outcome.seconds
+        # What began before the last punishment belongs to the same fault.
+        total_s = left_s + penalty_s if began_at > record.penalised_at else max(left_s, penalty_s)
+        record.penalty_s = min(total_s, self._config.max_penalty_s)
         record.penalised_at = now_s
 
     def _penalty(self, record: _Record, now_s: float) -> float:
@@ -140,10 +234,3 @@ class Scoreboard:
             return 0.0
         age_s = max(0.0, now_s - record.penalised_at)
         return record.penalty_s * math.exp2(-age_s / self._config.half_life_s)
-
-    def _probe_due(self, name: str, now_s: float) -> bool:
-        record = self._records[name]
-        return (
-            now_s - record.asked_at >= self._config.probe_interval_s
-            and self._penalty(record, now_s) < self._config.probe_below_penalty_s
-        )
