@@ -35,7 +35,7 @@ class CacheConfig:
     store: StoreConfig = field(default_factory=StoreConfig)
     documents: DocumentConfig = field(default_factory=DocumentConfig)
     freshness: FreshnessConfig = field(default_factory=FreshnessConfig)
-    fill_bytes_in_flight: int = 48 * 1024 * 1024
+    fill_bytes_in_flight: int = 40 * 1024 * 1024
     """Bytes of chunks on their way from the origin at the same time, in memory."""
     read_ahead_chunks: int = 4
     """Chunks of a file that are fetched before its reader asks for them, at once."""

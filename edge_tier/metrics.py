@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from edge_tier.cache.fill_config import CacheStats
 from edge_tier.cache.store import StoreStats
-from wire.sources.member import SourceStats
+from wire.sources.member import SOURCE_COUNTERS, SourceStats
 
 _GAUGES = {"chunks", "used_bytes", "pinned_bytes", "capacity_bytes"}
 
@@ -49,7 +49,7 @@ class CacheCollector(Collector):
         for name, value in asdict(self._store()).items():
             family = GaugeMetricFamily if name in _GAUGES else CounterMetricFamily
             yield family(f"headwater_edge_store_{name}", name, value=value)
-        for field in ("chunks", "bytes", "mismatches", "failures"):
+        for field in SOURCE_COUNTERS:
             figures = CounterMetricFamily(
                 f"headwater_edge_source_{field}", field, labels=["source"]
             )

@@ -57,7 +57,7 @@ class WorkerConfig:
     """Start and probe of an engine together; then it counts as hanging and is given up."""
     keep_previous: int = 1
     """Older revisions kept on disk: seeds for the next pull, and a way back."""
-    receive_threads: int = 4
+    receive_threads: int = 6
     """Chunks fetched at the same time from each of ``sources``."""
     drain_s: float = 30.0
     """How long streams of the old revision, or at shutdown, may go on."""

@@ -129,6 +129,7 @@ class Roller:
         if self._alive and pointer.revision == self.revision:
             self._refused = None
             return doubt
+        view.require_grace()
         refused = self._refused
         if refused and refused.pointer == pointer and self._clock() < refused.retry_at_s:
             return refused.reason

@@ -8,18 +8,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from wire.sources.member import SourceStats
-
-_FIGURES = {
-    "bytes": "Bytes of chunks and documents that a source gave.",
-    "chunks": "Chunks that a source gave.",
-    "mismatches": "Answers of a source that were not what was asked for; none was used.",
-    "failures": "Times a source was not reachable or broke the protocol.",
-}
+from wire.sources.member import SOURCE_COUNTERS, SourceStats
 
 
 class SourceMetrics(Collector):
-    """``headwater_worker_source_{bytes,chunks,mismatches,failures}_total`` by source."""
+    """``headwater_worker_source_{bytes,chunks,…}_total`` by source."""
 
     def __init__(
         self, registry: CollectorRegistry, stats: Callable[[], Sequence[SourceStats]]
@@ -29,7 +22,7 @@ class SourceMetrics(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         stats = self._stats()
-        for figure, help_text in _FIGURES.items():
+        for figure, help_text in SOURCE_COUNTERS.items():
             name = f"headwater_worker_source_{figure}"
             family = CounterMetricFamily(name, help_text, labels=["source"])
             for source in stats:

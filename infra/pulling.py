@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from rich.console import Console
 
 from gpu_worker.disk import ModelFolder
 from gpu_worker.pull import PullReport, pull
+from gpu_worker.variants import ManifestOnce, find_variant
 from infra.render import duration, pairs, shares, size, waterfall
 from wire.http_source import HttpSource
-from wire.sources.member import SourceStats
+from wire.sources.member import SOURCE_COUNTERS, SourceStats
 from wire.sources.nearest import Nearest
+from wire.threads import in_thread
 from wire.trust_client import TrustClient, open_trust
 
 THREADS = 8
@@ -39,18 +42,14 @@ class Pulled:
         return {
             "model": report.model,
             "revision": report.revision,
+            "variant": report.variant,
             "path": str(report.path),
             "size": report.size,
             "from_disk": report.resumed_bytes,
             "from_seeds": report.seeded_bytes,
             "from_network": report.fetched_bytes,
             "sources": {
-                s.name: {
-                    "chunks": s.chunks,
-                    "bytes": s.bytes,
-                    "mismatches": s.mismatches,
-                    "failures": s.failures,
-                }
+                s.name: {counter: getattr(s, counter) for counter in SOURCE_COUNTERS}
                 for s in self.sources
             },
             "steps_ms": report.steps_ms,
@@ -61,16 +60,11 @@ class Pulled:
         """For people."""
         report = self.report
         took = duration(self.seconds * 1e3)
-        console.print(
-            pairs(
-                {
-                    "model": report.model,
-                    "revision": report.revision,
-                    "path": report.path,
-                    "size": f"{size(report.size)} in {took}",
-                }
-            )
-        )
+        about: dict[str, object] = {"model": report.model, "revision": report.revision}
+        if report.variant:
+            about["variant"] = report.variant
+        about |= {"path": report.path, "size": f"{size(report.size)} in {took}"}
+        console.print(pairs(about))
         console.print(shares(self.parts()))
         if report.steps_ms:
             console.print(waterfall(report.steps_ms))
@@ -90,11 +84,20 @@ async def pull_model(
     folder: Path,
     trust_root: Path,
     *,
+    variant: str = "",
+    token: str | None = None,
     progress: Progress = lambda *_: None,
 ) -> Pulled:
     """Bring what the signed channel names to disk.
 
+    Args:
+        variant: which one, where the revision has several; where empty, the one that a worker
+            would take.
+        token: a pull token, for a private model; every URL is shown it.
+
     Raises:
+        NotFoundError: nothing stands at the channel.
+        VariantUnknownError: the revision has no such variant.
         ConfigError: no usable trust root or URL.
         TrustError: what the sources say is not signed by the publisher's root.
         HeadwaterError: as ``gpu_worker.pull.pull``.
@@ -102,15 +105,20 @@ async def pull_model(
     started = time.monotonic()
     trust = open_trust(folder / TRUST_FOLDER, trust_root)
     with (
-        ThreadPoolExecutor(THREADS, thread_name_prefix="receive") as receivers,
+        ThreadPoolExecutor(THREADS * max(1, len(urls)), thread_name_prefix="receive") as receivers,
         ThreadPoolExecutor(THREADS, thread_name_prefix="disk") as disk,
     ):
-        source = Nearest([HttpSource(url, receivers) for url in dict.fromkeys(urls)])
+        members = [HttpSource(url, receivers, token=token) for url in dict.fromkeys(urls)]
+        source = Nearest(members)
         try:
-            view = await TrustClient(source, trust).refresh()
+            view = await TrustClient(source, trust, members).refresh()
             revision = view.pointer(model, channel).revision
+            models, once = ModelFolder(folder), ManifestOnce(source)
+            chosen = await find_variant(
+                model, revision, once, models, partial(in_thread, disk), wanted=variant
+            )
             report = await pull(
-                model, revision, source, ModelFolder(folder), disk, progress=progress
+                model, revision, once, models, disk, variant=chosen, progress=progress
             )
         finally:
             await source.aclose()

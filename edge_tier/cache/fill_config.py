@@ -12,7 +12,7 @@ from wire.errors import ConfigError, HeadwaterError
 class FillConfig:
     """Bounds of filling the cache."""
 
-    fill_bytes_in_flight: int = 48 * 1024**2
+    fill_bytes_in_flight: int = 40 * 1024**2
     """Chunks in memory between upstream and disk; each fetch may need ``MAX_CHUNK_BYTES``."""
     attempts: int = 3
     """Fetches for one crowd of waiters before all of them get the failure."""

@@ -68,7 +68,7 @@ async def test_its_numbers_are_those_of_the_sources_and_the_disk(
     assert (waterfall.from_disk, waterfall.from_seeds, waterfall.from_network) == (0, 1_000, 2_000)
     assert waterfall.by_source == {"near": 1_000 + len(NEW.data), "far": 1_000}
     assert waterfall.mismatches == {"near": 2, "far": 0}  # asked once more, to check its store
-    assert {"pull: fetch", "pull: seed", "pull: flush"} <= waterfall.steps_ms.keys()
+    assert {"pull: fetch", "pull: seed", "pull: commit"} <= waterfall.steps_ms.keys()
 
 
 async def test_a_revision_that_is_here_costs_no_source_a_byte(

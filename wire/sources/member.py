@@ -63,6 +63,19 @@ class SourceStats:
     """Of chunks that came although another source's was taken; part of ``bytes``."""
 
 
+SOURCE_COUNTERS = {
+    "bytes": "Bytes of chunks and documents that a source gave.",
+    "chunks": "Chunks that a source gave.",
+    "mismatches": "Answers of a source that were not what was asked for; none was used.",
+    "failures": "Times a source was not reachable or broke the protocol.",
+    "probes": "Requests that only measured a source.",
+    "hedges": "Times a source was asked because another one's answer was overdue.",
+    "hedge_wins": "Hedges whose answer was the first.",
+    "abandoned": "Requests to a source given up before they were answered.",
+    "wasted_bytes": "Bytes of chunks that came although another source's was taken.",
+}
+"""The counters of ``SourceStats`` that metrics show, with their help."""
+
 Observer = Callable[[str, Outcome], None]
 """Told the name of a source and the outcome of a request to it."""
 
