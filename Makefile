@@ -8,7 +8,11 @@ PYTEST := $(BIN)/python -m pytest
 # System tests share running fleets of processes, so they stay in one process of their own.
 TESTS   = $(PYTEST) -n auto tests --ignore=tests/system && $(PYTEST) tests/system
 
-.PHONY: help venv demo test check format lint types contracts bench clean
+# Clients that the tests run against us and that cannot live in one environment with the rest. Where
+# one is not to be had, its tests are skipped and say so.
+beside = -$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/clients/$(1) '$(2)'
+
+.PHONY: help venv demo test check format lint types contracts bench bench-artifacts clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +23,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Headwater needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[worker,dev]'
+	$(call beside,hf1,huggingface_hub==1.33.0)
+	$(call beside,oras,oras==0.2.43)
 	@touch $@
 
 demo: $(STAMP)  ## The whole system on this machine, end to end
@@ -44,6 +50,10 @@ contracts: $(STAMP)
 
 bench: $(STAMP)  ## The figures of the README (NAMES="gateway pull" for some); results in build/bench
 	$(BIN)/python -m tests.benchmarks $(NAMES)
+
+bench-artifacts: $(STAMP)  ## The figures of the artifact plane with their peers, and the plot in docs/figures
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m tests.benchmarks artifacts
 
 clean:  ## Remove the environment and all build output
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

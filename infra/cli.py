@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import typer
 
-from infra.commands import artifacts, chat, demo, operate, tiers, up
+from infra.commands import artifacts, chat, demo, operate, tiers, tokens, up, upkeep, warm
 from infra.commands.options import JsonOption
 from infra.commands.output import command
 
@@ -35,12 +35,18 @@ app.command(rich_help_panel=_DOWN)(artifacts.publish)
 app.command(rich_help_panel=_DOWN)(artifacts.roll)
 app.command(rich_help_panel=_DOWN)(artifacts.purge)
 app.command(rich_help_panel=_DOWN)(artifacts.pull)
+app.command(rich_help_panel=_DOWN)(warm.warm)
 app.command(rich_help_panel=_UP)(chat.chat)
 app.add_typer(tiers.origin_app, name="origin", rich_help_panel=_TIERS)
 app.command(rich_help_panel=_TIERS)(tiers.edge)
 app.command(rich_help_panel=_TIERS)(tiers.worker)
 app.command(rich_help_panel=_OPERATE)(operate.status)
+app.command(rich_help_panel=_OPERATE)(upkeep.gc)
+app.command(rich_help_panel=_OPERATE)(upkeep.pin)
+app.command(rich_help_panel=_OPERATE)(upkeep.verify)
+app.command(rich_help_panel=_OPERATE)(upkeep.diff)
 app.add_typer(operate.keys_app, name="keys", rich_help_panel=_OPERATE)
+app.add_typer(tokens.tokens_app, name="tokens", rich_help_panel=_OPERATE)
 app.add_typer(operate.config_app, name="config", rich_help_panel=_OPERATE)
 
 

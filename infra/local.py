@@ -34,6 +34,7 @@ from infra.local_config import (
 from infra.state import Ready, StateDir, ensure_secret, read_secret, write_private, write_ready
 from wire.errors import ConfigError, UnauthorizedError
 from wire.paths import DEFAULT_CHANNEL
+from wire.pull_tokens import PullTokens
 
 if TYPE_CHECKING:
     from origin.publish import Published
@@ -43,7 +44,12 @@ PublishProgress = Callable[[str, str, int, int], None]
 """Told of the model, the step, and what is done and the total in bytes."""
 DEMO_FILES = {LOCAL_MODEL: "edge-small-r1", CLOUD_MODEL: "cloud-large"}
 SECRET_NAMES = frozenset(
-    {"HEADWATER_API_KEY", "HEADWATER_ADMIN_TOKEN", "HEADWATER_ROOT_PASSPHRASE"}
+    {
+        "HEADWATER_API_KEY",
+        "HEADWATER_ADMIN_TOKEN",
+        "HEADWATER_PULL_TOKEN",
+        "HEADWATER_ROOT_PASSPHRASE",
+    }
 )
 """Environment variables of the command that no tier has any business with."""
 _REST: tuple[Tier, ...] = ("cloud", "edge", "worker")
@@ -260,6 +266,7 @@ async def prepare(state: StateDir) -> None:
     ensure_secret(state.admin_token, "hwadm-")
     ensure_secret(state.worker_token, "hwwrk-")
     ensure_secret(state.cloud_token, "hwcld-")
+    await asyncio.to_thread(_ensure_edge_pull_token, state)
     staging, whole = state.root / ".initializing", state.root / ".initialized"
     if not whole.exists() and not state.keys.exists():
         await _initialize(state, staging)
@@ -268,6 +275,16 @@ async def prepare(state: StateDir) -> None:
         for made in sorted(whole.iterdir()):
             made.rename(state.root / made.name)
         whole.rmdir()
+
+
+def _ensure_edge_pull_token(state: StateDir) -> None:
+    """What the edge shows to the origin, which opens every model to it."""
+    tokens = PullTokens.open(state.pull_tokens("origin"))
+    with contextlib.suppress(ConfigError):
+        if tokens.reader(read_secret(state.edge_pull_token)) is not None:
+            return
+    _, token = tokens.mint(("*",), note="the edge on this machine")
+    write_private(state.edge_pull_token, f"{token}\n".encode())
 
 
 async def _initialize(state: StateDir, staging: Path) -> None:

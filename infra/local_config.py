@@ -64,11 +64,14 @@ def tier_tables(
         "store": str(state.origin_store),
         "keys_dir": str(state.keys),
         "admin_token_file": str(state.admin_token),
+        "pull_tokens_file": str(state.pull_tokens("origin")),
         "ready_file": str(state.run_file("origin")),
     }
     edge: dict[str, Value] = {
         "port": ports.edge,
         "origins": _known(urls.origin),
+        "origin_token_file": str(state.edge_pull_token),
+        "pull_tokens_file": str(state.pull_tokens("edge")),
         "trust_root": str(state.trust_root),
         "trust_dir": str(state.tier("edge") / "trust"),
         "refresh_s": pace.refresh_s,

@@ -75,6 +75,15 @@ class StateDir:
         return self.root / "secrets" / "worker-token"
 
     @property
+    def edge_pull_token(self) -> Path:
+        """What the edge shows to the origin."""
+        return self.root / "secrets" / "edge-pull-token"
+
+    def pull_tokens(self, tier: str) -> Path:
+        """The hashes of the pull tokens that a tier takes."""
+        return self.root / "secrets" / f"{tier}-pull-tokens.json"
+
+    @property
     def cloud_token(self) -> Path:
         return self.root / "secrets" / "cloud-token"
 

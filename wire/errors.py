@@ -97,6 +97,13 @@ class GGUFInvalidError(HeadwaterError):
     code = "gguf_invalid"
 
 
+class SafetensorsInvalidError(HeadwaterError):
+    """A safetensors file that must not be signed."""
+
+    status = 422
+    code = "safetensors_invalid"
+
+
 class ChunkMismatchError(HeadwaterError):
     """Bytes that are not the chunk they claim to be: rotten on disk, or changed on the way."""
 

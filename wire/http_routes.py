@@ -10,7 +10,7 @@ import asyncio
 import base64
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,6 +19,7 @@ from aiohttp import web
 
 from wire.chunk import chunk_id
 from wire.errors import NameInvalidError, NotFoundError
+from wire.http_access import IMMUTABLE, PUBLIC_HEADERS, ReadGuard
 from wire.http_files import Counter, FileSender, add_cache_status
 from wire.http_range import etag_matches
 from wire.manifest import Manifest, decode
@@ -40,7 +41,6 @@ from wire.paths import (
 from wire.source import ChunkServer, PointerState
 from wire.trust_bundle import TrustLimits, decode_bundle, role_document
 
-IMMUTABLE = "public, max-age=31536000, immutable"
 POINTER = "max-age=5, stale-while-revalidate=30, stale-if-error=86400"
 SHORT = "public, max-age=5, stale-while-revalidate=30, stale-if-error=86400"
 ARTIFACTS = "/artifacts"
@@ -68,6 +68,8 @@ class ArtifactRoutes:
         counter: told of every chunk and file served.
         documents: gives a trust document by its file name, for stock clients of The Update
             Framework; None: out of the current bundle.
+        guard: who may read which revision; None: everybody every one. Chunks have no guard: only
+            a manifest tells their ids (docs/adr/0009).
     """
 
     server: ChunkServer
@@ -76,6 +78,7 @@ class ArtifactRoutes:
     pointers: PointerCache | None = None
     counter: Counter | None = None
     documents: Callable[[str], bytes] | None = None
+    guard: ReadGuard | None = None
 
     @property
     def _sender(self) -> FileSender:
@@ -112,7 +115,8 @@ class ArtifactRoutes:
     async def manifest(self, request: web.Request) -> web.StreamResponse:
         """A revision's manifest, immutable."""
         revision = revision_id(request.match_info["revision"])
-        headers = _revision_headers(revision, f'"{revision}"')
+        caching = self._caching(request, revision)
+        headers = {**_revision_headers(revision, f'"{revision}"'), **caching}
         self.server.refuse_gone(revision_key(revision))
         if etag_matches(request.headers.get("If-None-Match"), headers["ETag"]):
             return web.Response(status=304, headers=headers)
@@ -123,10 +127,11 @@ class ArtifactRoutes:
         """A file of a revision, put together from its chunks, with ranges."""
         revision = revision_id(request.match_info["revision"])
         path = file_path(request.match_info["path"])
+        caching = self._caching(request, revision)
         manifest = await self._manifest(revision)
         entry = manifest.file(path)
         etag = f'"{entry.sha256}"'
-        headers = _revision_headers(revision, etag)
+        headers = {**_revision_headers(revision, etag), **caching}
         digest = base64.b64encode(bytes.fromhex(entry.sha256)).decode()
         headers |= {"Accept-Ranges": "bytes", "Repr-Digest": f"sha-256=:{digest}:"}
         if etag_matches(request.headers.get("If-None-Match"), etag):
@@ -168,6 +173,10 @@ class ArtifactRoutes:
             raise NameInvalidError("a path of artifacts has plain segments and does not climb")
         raise NotFoundError("no such artifact path")
 
+    def _caching(self, request: web.Request, revision: str) -> Mapping[str, str]:
+        """What caches may do with the answer. Before anything else is said of the revision."""
+        return PUBLIC_HEADERS if self.guard is None else self.guard.caching(request, revision)
+
     async def _manifest(self, revision: str) -> Manifest:
         data = await self.server.manifest(revision)
         if len(data) < 64 * 1024:
@@ -202,4 +211,4 @@ def _wants_revalidation(request: web.Request) -> bool:
 
 def _revision_headers(revision: str, etag: str) -> dict[str, str]:
     key = revision_key(revision)
-    return {"ETag": etag, "Cache-Control": IMMUTABLE, "Surrogate-Key": key, "Cache-Tag": key}
+    return {"ETag": etag, "Surrogate-Key": key, "Cache-Tag": key}

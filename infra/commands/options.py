@@ -55,6 +55,14 @@ TokenFileOption = Annotated[
         rich_help_panel=_TIERS,
     ),
 ]
+PullTokenFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="File with a pull token (mode 600), for a private model; or HEADWATER_PULL_TOKEN.",
+    ),
+]
 ApiKeyOption = Annotated[
     str | None,
     typer.Option(
@@ -230,6 +238,15 @@ def place(
         admin_token=os.environ.get("HEADWATER_ADMIN_TOKEN") or None,
         api_key=api_key,
     )
+
+
+def pull_token(file: Path | None) -> str | None:
+    """The pull token in a file, or else the environment's; None where there is neither."""
+    import os
+
+    from infra.state import read_secret
+
+    return read_secret(file) if file is not None else os.environ.get("HEADWATER_PULL_TOKEN") or None
 
 
 def _nothing_runs(what: str, state_dir: Path, option: str) -> str:

@@ -121,6 +121,27 @@ async def test_expired_trust_goes_on_serving_and_says_so(rig: Rig) -> None:
     assert "trust_expired" in rig.roller.reason
 
 
+async def test_beyond_the_offline_grace_what_runs_goes_on_and_nothing_is_started(
+    rig: Rig,
+) -> None:
+    await rig.serve(ONE)
+    rig.source.down = SourceUnavailableError("the edge is away")
+    # The timestamp's day, and the week of grace.
+    rig.wall.advance(8 * DAY_S)
+    await rig.roller.look()
+    assert (rig.roller.revision, rig.serving.state) == (ONE.id, "ready")
+    await rig.roller.aclose()
+    rig.boot()
+    await rig.roller.look()
+    assert rig.roller.revision == ""
+    assert rig.roller.reason.startswith("trust_expired: ")
+    assert "offline grace" in rig.roller.reason
+    rig.source.down = None
+    rig.wall.advance(-8 * DAY_S)
+    await rig.roller.look()
+    assert (rig.roller.revision, rig.serving.state) == (ONE.id, "ready")
+
+
 async def test_with_neither_source_nor_trust_it_says_why_and_goes_on_looking(rig: Rig) -> None:
     rig.source.down = SourceUnavailableError("nobody there")
     for attempt in range(1, 4):

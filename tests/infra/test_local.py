@@ -55,7 +55,7 @@ async def test_the_first_start_makes_keys_tokens_and_a_repository(state: StateDi
     load_key(state.publisher_key)
     load_key(state.keys / "root.key", read_secret(state.passphrase_file))
     assert state.trust_root.exists()
-    assert (state.origin_store / "trust" / "timestamp.json").exists()
+    assert (state.origin_store / "trust" / "documents.json").exists()
     tokens = {
         read_secret(file) for file in (state.admin_token, state.worker_token, state.cloud_token)
     }
@@ -65,7 +65,7 @@ async def test_the_first_start_makes_keys_tokens_and_a_repository(state: StateDi
 async def test_every_secret_is_for_its_owner_alone(state: StateDir) -> None:
     await prepare(state)
     secret = [*(state.root / "secrets").iterdir(), *state.keys.glob("*.key"), state.passphrase_file]
-    assert len(secret) == 7
+    assert len(secret) == 10
     assert {stat.S_IMODE(path.stat().st_mode) for path in secret} == {0o600}
 
 

@@ -74,6 +74,9 @@ def test_the_files_hold_no_secret() -> None:
     written = render(tier_tables(STATE, PORTS, URLS)) + render(cloud_tables(STATE, PORTS, URLS))
     assert set(re.findall(r'(\w+token\w*) = "([^"]*)"', written)) <= {
         ("admin_token_file", "/state/secrets/admin-token"),
+        ("origin_token_file", "/state/secrets/edge-pull-token"),
+        ("pull_tokens_file", "/state/secrets/origin-pull-tokens.json"),
+        ("pull_tokens_file", "/state/secrets/edge-pull-tokens.json"),
         ("worker_token_file", "/state/secrets/worker-token"),
         ("token_file", "/state/secrets/worker-token"),
         ("token_file", "/state/secrets/cloud-token"),

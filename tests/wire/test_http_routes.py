@@ -14,8 +14,9 @@ from yarl import URL
 
 from tests.fakes.source import MemorySource
 from wire.chunk import ChunkId
+from wire.http_access import IMMUTABLE
 from wire.http_errors import error_middleware
-from wire.http_routes import IMMUTABLE, ArtifactRoutes
+from wire.http_routes import ArtifactRoutes
 from wire.manifest import ChunkRef, FileEntry, build, encode
 from wire.source import Delivery, PointerState, StoredChunk
 
