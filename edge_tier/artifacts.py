@@ -31,6 +31,7 @@ from wire.http_routes import SHORT, ArtifactRoutes
 from wire.http_server import background, read_token
 from wire.http_source import HttpSource
 from wire.paths import TAKEDOWNS
+from wire.revision_reader import RevisionReader
 from wire.sources.nearest import Nearest
 from wire.trust_client import open_trust
 from wire.trust_store import TrustStore
@@ -134,7 +135,8 @@ class ArtifactPlane:
             access = await open_access(
                 lambda: self.trust.view, self._config.pull_tokens_file, admin_token, workers
             )
-            counter = ServedBytes(registry)
+            counter, facades = ServedBytes(registry), self._config.facades
+            revisions = RevisionReader(self.cache, executor, facades.held_manifest_bytes)
             ArtifactRoutes(
                 server=self.cache,
                 executor=executor,
@@ -142,9 +144,10 @@ class ArtifactPlane:
                 pointers=self.cache,
                 counter=counter,
                 guard=access,
+                revisions=revisions,
             ).add_to(app)
             sender = FileSender(self.cache, executor, self._config.cache.name, counter)
-            add_facades(app, sender, executor, access, self._config.facades)
+            add_facades(app, sender, revisions, access, facades)
             self._hub.add_to(app)
         app.cleanup_ctx.append(background("refresh-trust", self._refresh_always))
         app.cleanup_ctx.append(background("keep-pins", self._keep_pins))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from pathlib import Path
 
 from aiohttp import web
@@ -50,7 +49,7 @@ async def open_access(
 def add_facades(
     app: web.Application,
     sender: FileSender,
-    executor: Executor,
+    revisions: RevisionReader,
     access: Access,
     config: FacadeConfig,
 ) -> None:
@@ -58,7 +57,6 @@ def add_facades(
 
     Register them last: the Hub's paths begin with a name.
     """
-    revisions = RevisionReader(sender.server, executor, config.held_manifest_bytes)
     RegistryRoutes(access, revisions, sender, config).add_to(app)
     HubRoutes(access=access, revisions=revisions, sender=sender, config=config).add_to(app)
     app[ACCESS] = access

@@ -6,13 +6,11 @@ source and any CDN may stand between (RFC 9110, 9111, 8246, 9211, 9213, 9530).
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import web
@@ -22,7 +20,6 @@ from wire.errors import NameInvalidError, NotFoundError
 from wire.http_access import IMMUTABLE, PUBLIC_HEADERS, ReadGuard
 from wire.http_files import Counter, FileSender, add_cache_status
 from wire.http_range import etag_matches
-from wire.manifest import Manifest, decode
 from wire.paths import (
     CHANNELS,
     CHUNKS,
@@ -38,6 +35,7 @@ from wire.paths import (
     revision_id,
     revision_key,
 )
+from wire.revision_reader import HELD_MANIFEST_BYTES, RevisionReader
 from wire.source import ChunkServer, PointerState
 from wire.trust_bundle import TrustLimits, decode_bundle, role_document
 
@@ -56,7 +54,6 @@ class PointerCache(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactRoutes:
     """The artifact paths over one server of chunks.
 
@@ -70,19 +67,28 @@ class ArtifactRoutes:
             Framework; None: out of the current bundle.
         guard: who may read which revision; None: everybody every one. Chunks have no guard: only
             a manifest tells their ids (docs/adr/0009).
+        revisions: keeps manifests decoded; shared with the facades.
     """
 
-    server: ChunkServer
-    executor: Executor
-    cache_name: str | None = None
-    pointers: PointerCache | None = None
-    counter: Counter | None = None
-    documents: Callable[[str], bytes] | None = None
-    guard: ReadGuard | None = None
-
-    @property
-    def _sender(self) -> FileSender:
-        return FileSender(self.server, self.executor, self.cache_name, self.counter)
+    def __init__(
+        self,
+        *,
+        server: ChunkServer,
+        executor: Executor,
+        cache_name: str | None = None,
+        pointers: PointerCache | None = None,
+        counter: Counter | None = None,
+        documents: Callable[[str], bytes] | None = None,
+        guard: ReadGuard | None = None,
+        revisions: RevisionReader | None = None,
+    ) -> None:
+        self._server = server
+        self._cache_name = cache_name
+        self._pointers = pointers
+        self._documents = documents
+        self._guard = guard
+        self._revisions = revisions or RevisionReader(server, executor, HELD_MANIFEST_BYTES)
+        self._sender = FileSender(server, executor, cache_name, counter)
 
     def add_to(self, app: web.Application) -> None:
         """Register the routes."""
@@ -107,7 +113,7 @@ class ArtifactRoutes:
             "Accept-Ranges": "bytes",
         }
         revalidate = _wants_revalidation(request)
-        self.server.refuse_gone(f"chunk:{chunk}")
+        self._server.refuse_gone(f"chunk:{chunk}")
         if not revalidate and etag_matches(request.headers.get("If-None-Match"), etag):
             return web.Response(status=304, headers=headers)
         return await self._sender.send_chunk(request, chunk, headers, revalidate=revalidate)
@@ -117,10 +123,10 @@ class ArtifactRoutes:
         revision = revision_id(request.match_info["revision"])
         caching = self._caching(request, revision)
         headers = {**_revision_headers(revision, f'"{revision}"'), **caching}
-        self.server.refuse_gone(revision_key(revision))
+        self._server.refuse_gone(revision_key(revision))
         if etag_matches(request.headers.get("If-None-Match"), headers["ETag"]):
             return web.Response(status=304, headers=headers)
-        data = await self.server.manifest(revision)
+        data = await self._server.manifest(revision)
         return web.Response(body=data, content_type="application/json", headers=headers)
 
     async def file(self, request: web.Request) -> web.StreamResponse:
@@ -128,7 +134,7 @@ class ArtifactRoutes:
         revision = revision_id(request.match_info["revision"])
         path = file_path(request.match_info["path"])
         caching = self._caching(request, revision)
-        manifest = await self._manifest(revision)
+        manifest = await self._revisions.manifest(revision)
         entry = manifest.file(path)
         etag = f'"{entry.sha256}"'
         headers = {**_revision_headers(revision, etag), **caching}
@@ -142,7 +148,7 @@ class ArtifactRoutes:
         """A channel's pointer, short-lived and tagged."""
         model = model_name(request.match_info["model"])
         channel = channel_name(request.match_info["channel"])
-        data = await self.server.channel(model, channel)
+        data = await self._server.channel(model, channel)
         key = channel_key(model, channel)
         return self._pointer(request, data, key, POINTER, "application/json")
 
@@ -151,7 +157,7 @@ class ArtifactRoutes:
         text = request.query.get("root", "0")
         if not (text.isascii() and text.isdigit() and len(text) <= 9):
             raise NameInvalidError("root must be a version number")
-        data = await self.server.trust_bundle(int(text))
+        data = await self._server.trust_bundle(int(text))
         return self._pointer(request, data, TRUST_KEY, SHORT, "application/json")
 
     async def role(self, request: web.Request) -> web.StreamResponse:
@@ -159,10 +165,10 @@ class ArtifactRoutes:
         name = request.match_info["document"]
         if not _DOCUMENT.fullmatch(name):
             raise NameInvalidError("a trust document is timestamp.json or VERSION.ROLE.json")
-        if self.documents is not None:
-            data = self.documents(name)
+        if self._documents is not None:
+            data = self._documents(name)
         else:
-            bundle = decode_bundle(await self.server.trust_bundle(0), TrustLimits())
+            bundle = decode_bundle(await self._server.trust_bundle(0), TrustLimits())
             data = role_document(bundle, name)
         return self._pointer(request, data, TRUST_KEY, SHORT, "application/json")
 
@@ -175,15 +181,7 @@ class ArtifactRoutes:
 
     def _caching(self, request: web.Request, revision: str) -> Mapping[str, str]:
         """What caches may do with the answer. Before anything else is said of the revision."""
-        return PUBLIC_HEADERS if self.guard is None else self.guard.caching(request, revision)
-
-    async def _manifest(self, revision: str) -> Manifest:
-        data = await self.server.manifest(revision)
-        if len(data) < 64 * 1024:
-            return decode(data, revision)
-        return await asyncio.get_running_loop().run_in_executor(
-            self.executor, decode, data, revision
-        )
+        return PUBLIC_HEADERS if self._guard is None else self._guard.caching(request, revision)
 
     def _pointer(
         self, request: web.Request, data: bytes, key: str, caching: str, content_type: str
@@ -196,10 +194,10 @@ class ArtifactRoutes:
             "Surrogate-Key": key,
             "Cache-Tag": key,
         }
-        state = self.pointers.pointer_state(key) if self.pointers is not None else None
+        state = self._pointers.pointer_state(key) if self._pointers is not None else None
         if state is not None:
             headers["Age"] = str(int(state.age_s))
-            add_cache_status(headers, self.cache_name, state.cache_status)
+            add_cache_status(headers, self._cache_name, state.cache_status)
         if etag_matches(request.headers.get("If-None-Match"), etag):
             return web.Response(status=304, headers=headers)
         return web.Response(body=data, content_type=content_type, headers=headers)

@@ -15,6 +15,7 @@ from wire.manifest import FileEntry, Manifest, decode
 from wire.paths import revision_key
 from wire.source import ChunkServer
 
+HELD_MANIFEST_BYTES = 32 * 1024 * 1024
 _DECODED_AT_ONCE = 64 * 1024
 """Bytes of a manifest that the event loop can decode without being missed."""
 

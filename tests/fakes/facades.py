@@ -45,6 +45,7 @@ from wire.http_routes import ArtifactRoutes
 from wire.http_server import write_atomically
 from wire.manifest import ChunkRef, FileEntry, FileRole, build, encode
 from wire.pull_tokens import PullTokens
+from wire.revision_reader import HELD_MANIFEST_BYTES, RevisionReader
 from wire.trust_bundle import REVISIONS, TrustLimits, decode_bundle
 
 T = TypeVar("T")
@@ -145,9 +146,10 @@ async def open_tier(
     )
     app = web.Application(middlewares=[error_middleware(ERROR_BODIES)])
     with ThreadPoolExecutor(4) as pool:
-        ArtifactRoutes(server=source, executor=pool, guard=access).add_to(app)
+        revisions = RevisionReader(source, pool, HELD_MANIFEST_BYTES)
+        ArtifactRoutes(server=source, executor=pool, guard=access, revisions=revisions).add_to(app)
         sender = FileSender(source, pool, cache_name)
-        add_facades(app, sender, pool, access, config or FacadeConfig())
+        add_facades(app, sender, revisions, access, config or FacadeConfig())
         server = TestServer(app)
         await server.start_server()
         url = str(server.make_url("")).rstrip("/")
