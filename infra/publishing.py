@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,11 @@ from typing import Any
 from securesystemslib.signer import Signer
 
 from infra.parity import EngineOracle
+from origin.admin_client import OriginAdmin
+from origin.fileset import inspect
 from origin.keys import load_key
-from origin.publish import OriginAdmin, Published, publish
+from origin.offer import LocalFile, from_disk
+from origin.publish import Published, publish
 from wire.errors import NameInvalidError, NotFoundError
 from wire.http_client import BlockingClient
 from wire.paths import HEALTHZ
@@ -31,22 +34,38 @@ class PublisherDesk:
 
     def publish(
         self,
-        file: Path,
+        files: Path | Sequence[LocalFile],
         model: str,
         channel: str,
         *,
+        metadata: Mapping[str, str] | None = None,
+        private: bool = False,
         parity: bool = False,
         progress: Progress = lambda *_: None,
     ) -> Published:
         """As ``origin.publish.publish``.
 
         Args:
-            parity: load the checked file in llama.cpp too, and compare tokenizers with it.
+            files: what ``origin.offer.from_disk`` takes, or its result.
+            parity: load the checked file in llama.cpp too, and compare tokenizers and rendered
+                conversations with it.
         """
+        offered = from_disk(files) if isinstance(files, Path) else files
         with ExitStack() as stack:
-            oracle = stack.enter_context(EngineOracle(file, model)) if parity else None
+            oracle = None
+            if parity and (first := inspect(offered).model_file) is not None:
+                oracle = stack.enter_context(EngineOracle(first.file, model))
             return publish(
-                file, model, channel, self.origin, self.key, oracle=oracle, progress=progress
+                offered,
+                model,
+                channel,
+                self.origin,
+                self.key,
+                metadata=metadata,
+                private=private,
+                oracle=oracle,
+                render=oracle.render if oracle is not None else None,
+                progress=progress,
             )
 
 

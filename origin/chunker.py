@@ -1,9 +1,13 @@
 """Where the chunks of a file begin and end, and one pass over the file that names them.
 
 Boundaries follow the file's own structure, so an edit costs only what it changed and no rolling
-hash is needed. In GGUF the header is one run; adjacent small tensors of one layer share a chunk;
-a larger tensor is cut into equal pieces from its own start. Padding belongs to what it follows.
-Groups never reach over a layer, so a new or resized tensor moves no boundary of another layer.
+hash is needed. Adjacent small tensors of one layer share a chunk; a larger tensor is cut into equal
+pieces from its own start. Padding belongs to what it follows. Groups never reach over a layer, so a
+new or resized tensor moves no boundary of another layer.
+
+Of a GGUF header, the large entries (the vocabulary, the merges, a long template) and the tensor
+table are runs of their own, because their bytes stay when another key grows; what lies between them
+is small. In safetensors the header is one run: it holds nothing but the tensor table.
 """
 
 from __future__ import annotations
@@ -21,6 +25,10 @@ from wire.errors import ConfigError, ConflictError, SourceUnavailableError
 from wire.gguf_types import GGUF, Tensor
 from wire.manifest import ChunkRef, FileEntry, FileRole
 from wire.paths import file_path
+from wire.safetensors import Safetensors
+
+Layout = GGUF | Safetensors
+"""A file whose structure is known."""
 
 _LAYER = re.compile(r"(?:[^.]+\.)*?\d+(?=\.)")
 """``blk.7`` of ``blk.7.attn_norm.weight``: everything up to the first number."""
@@ -35,12 +43,16 @@ class ChunkerConfig:
     """Smaller tensors share chunks with their neighbours."""
     group_bytes: int = 256 * 1024
     """A shared chunk does not grow beyond this."""
+    header_part_bytes: int = 16 * 1024
+    """A GGUF header's entry of this size has a chunk of its own."""
 
     def __post_init__(self) -> None:
         if not 0 < self.max_chunk_bytes <= MAX_CHUNK_BYTES:
             raise ConfigError(f"max_chunk_bytes must be 1 to {MAX_CHUNK_BYTES}")
         if not 0 < self.small_tensor_bytes <= self.group_bytes <= self.max_chunk_bytes:
             raise ConfigError("0 < small_tensor_bytes <= group_bytes <= max_chunk_bytes must hold")
+        if self.header_part_bytes < 1:
+            raise ConfigError("header_part_bytes must be at least 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +74,31 @@ Sink = Callable[[Chunk], None]
 """Takes a chunk in file order. Its bytes are valid only during the call."""
 
 
-def plan(gguf: GGUF | None, file_size: int, config: ChunkerConfig = DEFAULT_CONFIG) -> list[Run]:
+def plan(
+    layout: Layout | None, file_size: int, config: ChunkerConfig = DEFAULT_CONFIG
+) -> list[Run]:
     """The runs that cover a file exactly, in order.
 
     Args:
-        gguf: the file's layout, or None where it is not GGUF: then it is cut at fixed size.
+        layout: the file's structure, or None where it has none: then it is cut at fixed size.
     """
-    if gguf is None:
+    if layout is None:
         return list(_fixed(Run(0, file_size), config.max_chunk_bytes))
-    return list(_plan_gguf(gguf, config))
+    if isinstance(layout, GGUF):
+        spans = list(_gguf_spans(layout))
+        header = list(_header_parts(layout, spans[0][1].offset if spans else layout.data_offset))
+    else:
+        spans = [(t.name, Run(t.offset, t.size)) for t in layout.tensors if t.size]
+        header = [Run(0, layout.data_offset)]
+    return list(_planned(header, spans, layout.file_size, config))
 
 
-def _plan_gguf(gguf: GGUF, config: ChunkerConfig) -> Iterator[Run]:
-    spans = list(_spans(gguf))
-    first = spans[0][1].offset if spans else gguf.data_offset
-    yield from _equal(Run(0, first), config.max_chunk_bytes)
+def _planned(
+    header: list[Run], spans: list[tuple[str, Run]], file_size: int, config: ChunkerConfig
+) -> Iterator[Run]:
+    for part in _merged(header, config.header_part_bytes):
+        yield from _equal(part, config.max_chunk_bytes)
+    first = header[-1].end
     layer, group = "", Run(first, 0)
     for name, span in spans:
         fits = span.size < config.small_tensor_bytes
@@ -91,10 +113,38 @@ def _plan_gguf(gguf: GGUF, config: ChunkerConfig) -> Iterator[Run]:
             group = Run(span.end, 0)
     if group.size:
         yield group
-    yield from _fixed(Run(group.end, gguf.file_size - group.end), config.max_chunk_bytes)
+    yield from _fixed(Run(group.end, file_size - group.end), config.max_chunk_bytes)
 
 
-def _spans(gguf: GGUF) -> Iterator[tuple[str, Run]]:
+def _header_parts(gguf: GGUF, end: int) -> Iterator[Run]:
+    """The header up to ``end``, where tensors begin: what comes first, each entry, the tensor
+    table, and the padding, whose length depends on everything before it."""
+    position = 0
+    for start, stop in (*gguf.entries.values(), gguf.table):
+        if position < start:
+            yield Run(position, start - position)
+        if start < stop:
+            yield Run(start, stop - start)
+        position = max(position, stop)
+    yield Run(position, end - position)
+
+
+def _merged(parts: list[Run], limit: int) -> Iterator[Run]:
+    """Parts of at least ``limit`` bytes as they are, and what lies between two of them as one."""
+    between = Run(0, 0)
+    for part in parts:
+        if part.size < limit:
+            between = Run(between.offset, between.size + part.size)
+            continue
+        if between.size:
+            yield between
+        yield part
+        between = Run(part.end, 0)
+    if between.size:
+        yield between
+
+
+def _gguf_spans(gguf: GGUF) -> Iterator[tuple[str, Run]]:
     """Each tensor with its padding, in file order; a longer gap is a span without a name."""
     ordered = sorted(gguf.tensors, key=lambda tensor: tensor.offset)
     for index, tensor in enumerate(ordered):
@@ -135,6 +185,7 @@ def scan(
     *,
     role: FileRole,
     path: str | None = None,
+    variant: str = "",
     progress: Progress | None = None,
     sink: Sink | None = None,
 ) -> FileEntry:
@@ -145,6 +196,7 @@ def scan(
     Args:
         runs: the plan; it covers the file.
         path: the file's path inside the revision; its own name by default.
+        variant: the variant it belongs to, if to one.
 
     Raises:
         NameInvalidError: the path cannot be one.
@@ -157,17 +209,21 @@ def scan(
     except OSError as error:
         raise SourceUnavailableError(f"cannot open {file}: {error.strerror}") from error
     with stream:
-        return _scan(stream, runs, inside, role, progress, sink)
+        refs, sha256 = _scan(stream, runs, inside, progress, sink)
+    size = sum(ref.size for ref in refs)
+    return FileEntry(
+        path=inside, size=size, sha256=sha256, role=role, chunks=tuple(refs), variant=variant
+    )
 
 
 def _scan(
     stream: FileIO,
     runs: Sequence[Run],
     path: str,
-    role: FileRole,
     progress: Progress | None,
     sink: Sink | None,
-) -> FileEntry:
+) -> tuple[list[ChunkRef], str]:
+    """The chunks in order, and the SHA-256 of the whole."""
     total = runs[-1].end if runs else 0
     sha256 = hashlib.sha256()
     refs: list[ChunkRef] = []
@@ -189,7 +245,7 @@ def _scan(
             behind.result()
     if stream.read(1):
         raise ConflictError(f"{path} grew beyond {done} B while it was read; publish it again")
-    return FileEntry(path=path, size=done, sha256=sha256.hexdigest(), role=role, chunks=tuple(refs))
+    return refs, sha256.hexdigest()
 
 
 def _views(stream: FileIO, runs: Sequence[Run]) -> Iterator[memoryview]:

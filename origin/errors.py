@@ -17,3 +17,16 @@ class PublishError(HeadwaterError):
 
     status = 422
     code = "publish_refused"
+
+
+class DigestMismatchError(PublishError):
+    """A file is not the one that its source announced."""
+
+    code = "digest_mismatch"
+
+
+class ImportRefusedError(HeadwaterError):
+    """A source, address, redirect or answer that an import must not follow."""
+
+    status = 422
+    code = "import_refused"

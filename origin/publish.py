@@ -1,4 +1,4 @@
-"""Publishes a model file, from the machine that holds the publisher's key.
+"""Publishes the files of a model, from the machine that holds the publisher's key.
 
 :func:`publish` reads as the steps, in order. Nothing is visible before the last: objects first,
 then the signed list of revisions, then the channel. Repeating a publish that was cut off sends only
@@ -7,52 +7,41 @@ what the origin does not have yet.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import msgspec
 from securesystemslib.signer import Signer
+from tuf.api.metadata import Targets
 
-from origin.bundle import ParityOracle, build_bundle
-from origin.chunker import plan, scan
-from origin.errors import PublishError
+from origin.admin_client import OriginAdmin
+from origin.bundle import Bundle, ParityOracle, RenderOracle, build_bundle
+from origin.chunker import Progress, plan, scan
+from origin.documents import read
+from origin.fileset import FileSet, Inspected, check_announced, inspect
+from origin.offer import LocalFile
 from origin.offline import sign_revisions
-from wire.chunk import Chunk, ChunkId
-from wire.errors import (
-    ChunkMismatchError,
-    ConflictError,
-    ForbiddenError,
-    GoneError,
-    HeadwaterError,
-    SourceUnavailableError,
-    UnauthorizedError,
-)
-from wire.gguf import read_gguf
+from origin.sending import Content, send_missing
+from wire.channel import revision_target
+from wire.errors import ConflictError
 from wire.gguf_types import GGUF
-from wire.http_client import BlockingClient, Response
-from wire.http_source import MAX_BUNDLE_BYTES
-from wire.manifest import ChunkRef, FileEntry, Manifest, build, encode, revision_of
-from wire.paths import ADMIN, TRUST_BUNDLE, channel_name, file_path, model_name
-from wire.trust_bundle import REVISIONS, TrustLimits, decode_bundle
+from wire.manifest import FileEntry, build, encode, revision_of
+from wire.paths import channel_name, model_name
+from wire.trust import PRIVATE_FIELD
 
-_UPLOADS = 4
-"""Chunks under way at the same time; memory is this many times 8 MiB."""
+__all__ = ["OriginAdmin", "Progress", "Published", "publish"]
+
 _SIGNINGS = 5
-_REFUSALS: dict[int, type[HeadwaterError]] = {
-    kind.status: kind for kind in (UnauthorizedError, ForbiddenError, ConflictError, GoneError)
-}
-Progress = Callable[[str, int, int], None]
-"""Told of a step's name, what is done and the total, both in bytes."""
+_DESCRIBED = (
+    "general.architecture", "general.name", "general.version", "general.license",
+)  # fmt: skip
+_TOLD = 256
+"""Characters of a value that the manifest repeats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a publish did. Sizes in bytes."""
+    """What a publish did. Sizes in bytes; ``tokenizer``: ``none`` where no edge reads the model."""
 
     model: str
     revision: str
@@ -61,126 +50,61 @@ class Published:
     sent_chunks: int
     sent_bytes: int
     tokenizer: str
-
-
-class OriginAdmin:
-    """The administrative API of an origin, from outside.
-
-    Args:
-        url: ``http[s]://host[:port]``.
-        token: the admin token.
-    """
-
-    def __init__(self, url: str, token: str) -> None:
-        self._client = BlockingClient(url, token=token)
-
-    def status(self) -> dict[str, Any]:
-        """Channels, revisions, trust."""
-        return self._json(self._client.get(f"{ADMIN}/status", limit_bytes=MAX_BUNDLE_BYTES))
-
-    def missing(self, ids: list[ChunkId]) -> set[ChunkId]:
-        """Which chunks the origin lacks."""
-        query = {"ids": ids}
-        try:
-            answer = self._post("chunks/missing", query)
-        except SourceUnavailableError:
-            # While a large file was hashed the origin may have closed the idle connection. Asking
-            # changes nothing, so it may be repeated.
-            answer = self._post("chunks/missing", query)
-        return set(answer["missing"])
-
-    def put_chunk(self, chunk: Chunk) -> None:
-        """Upload one chunk."""
-        self._json(self._client.send("PUT", f"{ADMIN}/chunks/{chunk.id}", chunk.data))
-
-    def put_manifest(self, revision: str, data: bytes) -> None:
-        """Upload a manifest."""
-        self._json(self._client.send("PUT", f"{ADMIN}/manifests/{revision}", data))
-
-    def signed_revisions(self) -> bytes:
-        """The current list of revisions, as the publisher signed it."""
-        answer = self._client.get(f"{TRUST_BUNDLE}?root=0", limit_bytes=MAX_BUNDLE_BYTES)
-        self._json(answer)
-        return decode_bundle(bytes(answer.body), TrustLimits()).roles[REVISIONS]
-
-    def publish(self, signed_revisions: bytes) -> None:
-        """Hand over a newly signed list of revisions."""
-        self._post("publish", {"revisions": signed_revisions.decode()})
-
-    def roll(self, model: str, channel: str, revision: str) -> dict[str, Any]:
-        """Point a channel at a revision."""
-        return self._post("roll", {"model": model, "channel": channel, "revision": revision})
-
-    def purge(self, key: str, *, hard: bool) -> dict[str, Any]:
-        """Invalidate a surrogate key everywhere."""
-        return self._post("purge", {"key": key, "hard": hard})
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
-
-    def _post(self, action: str, body: dict[str, Any]) -> dict[str, Any]:
-        content = msgspec.json.encode(body)
-        headers = {"Content-Type": "application/json"}
-        answer = self._client.send(
-            "POST", f"{ADMIN}/{action}", content, limit_bytes=MAX_BUNDLE_BYTES, headers=headers
-        )
-        return self._json(answer)
-
-    def _json(self, answer: Response) -> dict[str, Any]:
-        value: object = {}
-        try:
-            value = msgspec.json.decode(answer.body) if answer.body else {}
-        except msgspec.DecodeError:
-            value = None
-        if answer.status >= 400:
-            detail = value.get("detail", "") if isinstance(value, dict) else ""
-            kind = _REFUSALS.get(answer.status, PublishError)
-            raise kind(f"origin refused ({answer.status}): {detail}")
-        if not isinstance(value, dict):
-            raise SourceUnavailableError(f"{self._client.netloc} does not answer like an origin")
-        return value
+    files: int = 1
+    variants: tuple[str, ...] = ()
 
 
 def publish(
-    file: Path,
+    files: Sequence[LocalFile],
     model: str,
     channel: str,
     origin: OriginAdmin,
     key: Signer,
     *,
+    metadata: Mapping[str, str] | None = None,
+    private: bool = False,
     oracle: ParityOracle | None = None,
+    render: RenderOracle | None = None,
     progress: Progress = lambda *_: None,
 ) -> Published:
-    """Publish a GGUF file as a new revision and point ``channel`` at it.
+    """Publish files as a new revision and point ``channel`` at it.
 
-    The file is read once to name its chunks, and what the origin lacks once more to send it.
-    Memory is a few chunks, however large the file.
+    Every file is read once to name its chunks, and what the origin lacks once more to send it.
+    Memory is a few chunks, however large the files. The same files and metadata give the same
+    revision. Where there is a GGUF model, the edge's two files are made from it, and files that
+    stand at their places are left out.
 
     Args:
+        metadata: what the manifest says beside what the model says of itself (its source).
+        private: the revision needs a pull token.
         oracle: tokenizes like llama.cpp; checks the edge's tokenizer where an engine is there.
+        render: the same engine's rendering of conversations.
         progress: told of the steps ``scan`` and ``send``.
 
     Raises:
-        GGUFInvalidError, NameInvalidError, PublishError: it must not be published; says why.
+        GGUFInvalidError, SafetensorsInvalidError, NameInvalidError, PublishError: it must not be
+            published; says why.
+        DigestMismatchError: a file is not the one that its source announced.
         UnauthorizedError, ForbiddenError: the token, or the key, is not the one.
-        ConflictError: the file changed meanwhile, or somebody else is publishing all the time.
+        ConflictError: a file changed meanwhile, somebody else is publishing all the time, or the
+            revision stands published with the other privacy.
         SourceUnavailableError: the origin broke off; repeat, and only the rest is sent.
     """
-    model, channel, path = model_name(model), channel_name(channel), file_path(file.name)
+    model, channel = model_name(model), channel_name(channel)
     origin.status()  # a wrong address or token is told before gigabytes are read
-    gguf = _read(file)
-    bundle = build_bundle(gguf, oracle=oracle)
-    runs = plan(gguf, gguf.file_size)
-    weights = scan(file, runs, path=path, role="weights", progress=progress)
-    small = list(bundle.files())
-    manifest = build(model, (weights, *(entry for entry, _ in small)), _describe(gguf))
-    texts = {entry.path: text for entry, text in small}
-    sent = _send_missing(manifest, file, texts, origin, progress)
+    offered = inspect(files)
+    bundle = _bundle(offered, oracle, render)
+    entries = _scan(offered, progress)
+    small = list(bundle.files()) if bundle is not None else []
+    about = {**_describe(offered.model), **(metadata or {})}
+    manifest = build(model, (*entries, *(entry for entry, _ in small)), about)
+    contents: dict[str, Content] = {entry.path: text for entry, text in small}
+    contents.update((found.local.path, found.local.file) for found in offered.files)
+    sent = send_missing(manifest, contents, origin, progress)
     data = encode(manifest)
     revision = revision_of(data)
     origin.put_manifest(revision, data)
-    _sign(origin, key, model, revision, len(data))
+    _sign(origin, key, (model, revision, len(data)), private=private)
     origin.roll(model, channel, revision)
     return Published(
         model=model,
@@ -189,73 +113,74 @@ def publish(
         chunks=len(manifest.chunk_refs()),
         sent_chunks=len(sent),
         sent_bytes=sum(ref.size for ref in sent),
-        tokenizer=bundle.card.tokenizer,
+        tokenizer=bundle.card.tokenizer if bundle is not None else "none",
+        files=len(manifest.files),
+        variants=manifest.variants,
     )
 
 
-def _read(file: Path) -> GGUF:
-    try:
-        with file.open("rb") as stream:
-            return read_gguf(stream, file.stat().st_size)
-    except OSError as error:
-        raise PublishError(f"cannot read {file}: {error.strerror}") from error
+def _bundle(
+    offered: FileSet, oracle: ParityOracle | None, render: RenderOracle | None
+) -> Bundle | None:
+    if offered.model is None:
+        return None
+    return build_bundle(offered.model, oracle=oracle, render=render)
 
 
-def _describe(gguf: GGUF) -> dict[str, str]:
+def _scan(offered: FileSet, progress: Progress) -> list[FileEntry]:
+    """Every file, read once; ``progress`` is told of all of them together."""
+    total = sum(found.size for found in offered.files)
+    entries: list[FileEntry] = []
+    before = 0
+    for found in offered.files:
+
+        def tell(step: str, done: int, _total: int, before: int = before) -> None:
+            progress(step, before + done, total)
+
+        entries.append(_scanned(found, tell))
+        before += found.size
+    return entries
+
+
+def _scanned(found: Inspected, progress: Progress) -> FileEntry:
+    local = found.local
+    entry = scan(
+        local.file,
+        plan(found.layout, found.size),
+        path=local.path,
+        role=local.role,
+        variant=local.variant,
+        progress=progress,
+    )
+    check_announced(local, entry.sha256)
+    return entry
+
+
+def _describe(gguf: GGUF | None) -> dict[str, str]:
     """What the manifest says about the model, from the file's own ``general.*`` metadata."""
-    keys = ("general.architecture", "general.name", "general.version", "general.license")
-    return {k: v[:256] for k in keys if isinstance(v := gguf.metadata.get(k), str)}
+    if gguf is None:
+        return {}
+    found = {key: gguf.metadata.get(key) for key in _DESCRIBED}
+    return {key: value[:_TOLD] for key, value in found.items() if isinstance(value, str)}
 
 
-def _send_missing(
-    manifest: Manifest,
-    file: Path,
-    small: dict[str, bytes],
-    origin: OriginAdmin,
-    progress: Progress,
-) -> list[ChunkRef]:
-    """Upload what the origin lacks, a few chunks at a time; what was sent."""
-    missing = origin.missing(list(manifest.chunk_refs()))
-    sends: dict[ChunkId, tuple[FileEntry, int, ChunkRef]] = {}
-    for entry in manifest.files:
-        for offset, ref in entry.placed():
-            if ref.id in missing:
-                sends.setdefault(ref.id, (entry, offset, ref))
-    total = sum(ref.size for _, _, ref in sends.values())
-    done = 0
-    with file.open("rb") as stream, ThreadPoolExecutor(_UPLOADS, "publish") as pool:
-
-        def send(item: tuple[FileEntry, int, ChunkRef]) -> int:
-            entry, offset, ref = item
-            if entry.path in small:
-                data = small[entry.path][offset : offset + ref.size]
-            else:
-                data = os.pread(stream.fileno(), ref.size, offset)
-            origin.put_chunk(_unchanged(ref, data, file))
-            return ref.size
-
-        for size in pool.map(send, sends.values()):
-            done += size
-            progress("send", done, total)
-    return [ref for _, _, ref in sends.values()]
-
-
-def _unchanged(ref: ChunkRef, data: bytes, file: Path) -> Chunk:
-    try:
-        return Chunk(ref.id, data)
-    except ChunkMismatchError as error:
-        raise ConflictError(f"{file} changed while it was published; publish it again") from error
-
-
-def _sign(origin: OriginAdmin, key: Signer, model: str, revision: str, length: int) -> None:
+def _sign(
+    origin: OriginAdmin, key: Signer, revision: tuple[str, str, int], *, private: bool
+) -> None:
     """Add the revision to the signed list, unless it is there already. Somebody else may publish at
     the same time: the list is then read and signed again."""
+    target = revision_target(*revision[:2])
     for attempt in range(1, _SIGNINGS + 1):
-        published = origin.status()["revisions"]
-        if any(r["revision"] == revision and r["model"] == model for r in published):
-            return
         current = origin.signed_revisions()
-        signed = sign_revisions(current, key, [(model, revision, length)], now=time.time())
+        known = read(current, Targets).signed.targets.get(target)
+        if known is not None:
+            if bool(known.custom and known.custom.get(PRIVATE_FIELD)) != private:
+                raise ConflictError(
+                    f"revision {revision[1]} of {revision[0]} is published "
+                    f"{'for everybody' if private else 'as private'}; remove it first"
+                )
+            return
+        signed = sign_revisions(current, key, [revision], private=private, now=time.time())
         try:
             origin.publish(signed)
         except ConflictError:

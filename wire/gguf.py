@@ -74,11 +74,13 @@ def read_gguf(
     """
     cursor = _Cursor(source if callable(source) else _reader(source), file_size, limits)
     version, n_tensors, n_keys = _counts(cursor)
-    metadata = _metadata(cursor, n_keys)
+    metadata, entries = _metadata(cursor, n_keys)
     alignment = _alignment(metadata, limits)
-    entries = [_tensor_entry(cursor) for _ in range(n_tensors)]
+    table_start = cursor.position
+    listed = [_tensor_entry(cursor) for _ in range(n_tensors)]
+    table = (table_start, cursor.position)
     data_offset = min(_padded(cursor.position, alignment), file_size)
-    tensors = tuple(_placed(entry, data_offset, alignment, file_size) for entry in entries)
+    tensors = tuple(_placed(entry, data_offset, alignment, file_size) for entry in listed)
     _check_apart(tensors)
     return GGUF(
         version=version,
@@ -87,6 +89,8 @@ def read_gguf(
         data_offset=data_offset,
         tensors=tensors,
         file_size=file_size,
+        entries=entries,
+        table=table,
     )
 
 
@@ -218,16 +222,20 @@ def _counts(cursor: _Cursor) -> tuple[int, int, int]:
     return version, n_tensors, n_keys
 
 
-def _metadata(cursor: _Cursor, count: int) -> dict[str, Value]:
+def _metadata(cursor: _Cursor, count: int) -> tuple[dict[str, Value], dict[str, tuple[int, int]]]:
+    """The values by key, and where each entry starts and ends."""
     metadata: dict[str, Value] = {}
+    entries: dict[str, tuple[int, int]] = {}
     for index in range(count):
+        start = cursor.position
         key = cursor.text(cursor.limits.key_bytes, f"key {index}")
         if not key or "\0" in key:
             cursor.fail(f"key {index} is empty or holds a NUL")
         if key in metadata:
             cursor.fail(f"key {key[:_SHOWN]!r} stands twice")
         metadata[key] = _value(cursor, key)
-    return metadata
+        entries[key] = (start, cursor.position)
+    return metadata, entries
 
 
 def _value(cursor: _Cursor, key: str) -> Value:

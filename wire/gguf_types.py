@@ -6,7 +6,7 @@ Sources: the GGUF specification (ggml ``docs/gguf.md``) and the type table of ll
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
 from typing import NoReturn, cast
@@ -129,7 +129,8 @@ class GGUF:
     """A checked GGUF header. Offsets and sizes in bytes.
 
     ``data_offset`` is where tensor data may begin: the end of the header, padded to ``alignment``.
-    ``tensors`` stand in the order of the table.
+    ``tensors`` stand in the order of the table. ``entries`` says where each key stands, with its
+    type and value, and ``table`` where the table does: start and end.
     """
 
     version: int
@@ -138,6 +139,8 @@ class GGUF:
     data_offset: int
     tensors: tuple[Tensor, ...]
     file_size: int
+    entries: dict[str, tuple[int, int]] = field(default_factory=dict)
+    table: tuple[int, int] = (0, 0)
 
     @cached_property
     def parameters(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,9 +14,11 @@ from infra.commands.options import (
     DEFAULT_STATE_DIR,
     JsonOption,
     OriginOption,
+    PullTokenFileOption,
     StateDirOption,
     TokenFileOption,
     place,
+    pull_token,
 )
 from infra.commands.output import command
 from wire.errors import ConfigError
@@ -23,15 +26,43 @@ from wire.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
+_IMPORT = "What is fetched"
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL[@CHANNEL]", help="The channel is stable if none is given.")
 ]
 
 
 def publish(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A GGUF file.")],
-    model: Annotated[str, typer.Option("--model", metavar="NAME", help="Name of the model.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A file, a folder, hf://ORG/NAME, hf://ORG/NAME@REVISION/FILE, or an https URL.",
+        ),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", metavar="NAME", help="Name of the model; a hub's own if none is given."
+        ),
+    ] = None,
     channel: Annotated[str, typer.Option("--channel", help="Channel to point at it.")] = "stable",
+    private: Annotated[
+        bool, typer.Option("--private", help="Only a pull token opens the revision.")
+    ] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option("--include", metavar="GLOB", help="Of a folder or hub, only what fits."),
+    ] = None,
+    quant: Annotated[
+        str,
+        typer.Option(
+            "--quant", metavar="TYPE[,TYPE...]", help="Publish these quantizations of the file."
+        ),
+    ] = "",
+    keep_source: Annotated[
+        bool, typer.Option("--keep-source", help="With --quant: publish the file itself too.")
+    ] = False,
     publisher_key: Annotated[
         Path | None,
         typer.Option(
@@ -48,35 +79,106 @@ def publish(
             show_default=False,
         ),
     ] = None,
+    work_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--work-dir",
+            metavar="DIR",
+            help="Where fetched files wait to be published; the state directory's imports/.",
+            rich_help_panel=_IMPORT,
+        ),
+    ] = None,
+    max_size: Annotated[
+        int,
+        typer.Option(
+            "--max-size",
+            metavar="GB",
+            min=1,
+            max=100_000,
+            help="Largest file to fetch.",
+            rich_help_panel=_IMPORT,
+        ),
+    ] = 200,
+    allow_private_network: Annotated[
+        bool,
+        typer.Option(
+            "--allow-private-network",
+            help="A URL may lead to this machine and to private networks, on any port.",
+            rich_help_panel=_IMPORT,
+        ),
+    ] = False,
     state_dir: StateDirOption = DEFAULT_STATE_DIR,
     origin: OriginOption = None,
     token_file: TokenFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check, cut, sign and upload a model file, and point a channel at it.
+    """Check, cut, sign and upload a model, and point a channel at it.
 
-    Only chunks that the origin lacks are sent; one that broke off is repeated.
+    Only chunks that the origin lacks are sent; one that broke off is repeated. Models on a hub are
+    fetched from HF_ENDPOINT with HF_TOKEN.
 
     Example:
 
       $ headwater publish chat-q5.gguf --model chat-small
-      $ headwater publish chat-q5.gguf --model chat-small --channel candidate
+      $ headwater publish hf://org/name@main --include '*Q4_K_M*' --channel candidate
+      $ headwater publish chat-f16.gguf --model chat-small --quant Q4_K_M,Q8_0
     """
-    with command(as_json=as_json) as output:
+    with command(as_json=as_json) as output, ExitStack() as stack:
+        from infra.importing import ImportConfig, names_a_model, offered, requantized
+
+        types = [kind.strip() for kind in quant.split(",") if kind.strip()]
+        if model is None and not names_a_model(source):
+            raise ConfigError("give the model a name: --model NAME")
+        if keep_source and not types:
+            raise ConfigError("--keep-source goes with --quant")
         where = place(state_dir, origin=origin, token_file=token_file)
-        access = where.origin_admin()
+        access, key = where.origin_admin(), where.publisher_key(publisher_key)
         from infra.parity import engine_is_installed
         from infra.publishing import open_publisher
 
         parity = engine_is_installed() if parity is None else parity
-        key = where.publisher_key(publisher_key)
-        with (
-            open_publisher(access.url, access.secret, key) as desk,
-            output.progress(model) as progress,
-        ):
-            published = desk.publish(file, model, channel, parity=parity, progress=progress)
-        result = {**asdict(published), "channel": channel, "parity": parity}
-        output.result(result, lambda console: _show(console, result, {"size", "sent_bytes"}))
+        config = ImportConfig(
+            work_dir=work_dir or state_dir / "imports",
+            max_bytes=max_size * 10**9,
+            allow_private_network=allow_private_network,
+        )
+        desk = stack.enter_context(open_publisher(access.url, access.secret, key))
+        progress = stack.enter_context(output.progress(model or source))
+        offer = stack.enter_context(
+            offered(source, config, include=include or (), progress=progress)
+        )
+        report = None
+        if types:
+            offer, report = stack.enter_context(
+                requantized(offer, types, config, keep_source=keep_source, progress=progress)
+            )
+        published = desk.publish(
+            offer.files,
+            model or offer.name,
+            channel,
+            metadata=offer.metadata,
+            private=private,
+            parity=parity,
+            progress=progress,
+        )
+        result = {
+            **asdict(published),
+            "variants": list(published.variants),
+            "channel": channel,
+            "private": private,
+            "parity": parity,
+            **offer.metadata,
+        }
+        shown = {**result, "variants": ", ".join(published.variants) or "none"}
+        if report is not None:
+            result["quantization"] = report.as_dict()
+
+        def show(console: Console) -> None:
+            if report is not None:
+                report.show(console)
+            _show(console, shown, {"size", "sent_bytes"})
+
+        output.result(result, show)
 
 
 def roll(
@@ -167,6 +269,7 @@ def pull(
             help="The publisher's root.json; the state directory's if none is given.",
         ),
     ] = None,
+    token_file: PullTokenFileOption = None,
     state_dir: StateDirOption = DEFAULT_STATE_DIR,
     as_json: JsonOption = False,
 ) -> None:
@@ -190,7 +293,11 @@ def pull(
             raise ConfigError("--from names no URL")
         root = place(state_dir).trust_root(trust_root)
         with output.progress(name) as progress:
-            pulled = asyncio.run(pull_model(name, channel, urls, to, root, progress=progress))
+            pulled = asyncio.run(
+                pull_model(
+                    name, channel, urls, to, root, token=pull_token(token_file), progress=progress
+                )
+            )
         result = pulled.as_dict()
         output.result(result, lambda console: pulled.show(console))
 

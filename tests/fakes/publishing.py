@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from origin.admin_client import OriginAdmin
 from origin.chunker import plan, scan
 from origin.keys import load_key
 from origin.offline import sign_revisions
-from origin.publish import OriginAdmin
 from wire.chunk import ChunkId
 from wire.gguf import read_gguf
 from wire.manifest import FileEntry, build, encode, revision_of

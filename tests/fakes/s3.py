@@ -71,7 +71,7 @@ class S3:
 
     def object(self, key: str) -> bytes:
         """An object's bytes."""
-        return self._key(key).value
+        return bytes(self._key(key).value)
 
     def flip_bit(self, key: str) -> None:
         """Rot inside the server: its own checksum stays that of what was written."""

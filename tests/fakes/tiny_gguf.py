@@ -46,11 +46,14 @@ CORPUS = (
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Tokens by id, their GGUF types, and the merges in order of rank."""
+    """Tokens by id, their GGUF types, and the merges in order of rank; or, for SentencePiece, the
+    scores by id.
+    """
 
     tokens: tuple[str, ...]
     types: tuple[int, ...]
     merges: tuple[str, ...]
+    scores: tuple[float, ...] = ()
 
     def id(self, token: str) -> int:
         return self.tokens.index(token)
@@ -149,11 +152,14 @@ def _sparse_header(sizes: list[int]) -> bytes:
 def _add_tokenizer(
     writer: gguf.GGUFWriter, vocab: Vocabulary, pre: str, chat_template: str | None
 ) -> None:
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre)
+    writer.add_tokenizer_model("llama" if vocab.scores else "gpt2")
+    writer.add_tokenizer_pre("default" if vocab.scores else pre)
     writer.add_token_list(list(vocab.tokens))
     writer.add_token_types(list(vocab.types))
-    writer.add_token_merges(list(vocab.merges))
+    if vocab.scores:
+        writer.add_token_scores(list(vocab.scores))
+    else:
+        writer.add_token_merges(list(vocab.merges))
     if "<|endoftext|>" in vocab.tokens:
         writer.add_bos_token_id(vocab.id("<|endoftext|>"))
     if "<|im_end|>" in vocab.tokens:

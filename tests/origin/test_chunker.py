@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import resource
+from collections.abc import Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -12,12 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from origin.chunker import ChunkerConfig, Run, layer_of, plan, scan
+from tests.fakes import raw_gguf
+from tests.fakes.raw_safetensors import write as write_safetensors
 from tests.fakes.tiny_gguf import write_sparse_gguf, write_tiny_gguf
 from wire.chunk import MAX_CHUNK_BYTES, Chunk, hash_chunk
 from wire.errors import ConfigError, ConflictError, NameInvalidError, SourceUnavailableError
 from wire.gguf import GGUF, read_gguf
 from wire.gguf_types import TENSOR_TYPES, Tensor
 from wire.manifest import FileEntry
+from wire.safetensors import Safetensors, read_safetensors
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -174,7 +179,7 @@ def test_impossible_configurations_are_refused() -> None:
     for config in (
         {"max_chunk_bytes": 0}, {"max_chunk_bytes": MAX_CHUNK_BYTES + 1},
         {"small_tensor_bytes": 0}, {"small_tensor_bytes": 512 * KIB},
-        {"max_chunk_bytes": 1_000},
+        {"max_chunk_bytes": 1_000}, {"header_part_bytes": 0},
     ):  # fmt: skip
         with pytest.raises(ConfigError):
             ChunkerConfig(**config)
@@ -274,3 +279,194 @@ def test_a_large_file_is_scanned_in_bounded_memory(tmp_path: Path) -> None:
 def test_a_layout_of_another_size_is_not_trusted_beyond_the_file() -> None:
     gguf = replace(layout([("a", 600)]), file_size=5_000)
     assert_covers(plan(gguf, 5_000, SMALL), 5_000, SMALL)
+
+
+# The header of a GGUF
+
+
+VOCABULARY_TOKENS = 150_000
+LARGE_KEYS = [
+    raw_gguf.texts_key(
+        "tokenizer.ggml.tokens", [f"token{index:06d}" for index in range(VOCABULARY_TOKENS)]
+    ),
+    raw_gguf.key(
+        "tokenizer.ggml.scores",
+        raw_gguf.ARRAY,
+        raw_gguf.array(raw_gguf.F32, VOCABULARY_TOKENS, bytes(4 * VOCABULARY_TOKENS)),
+    ),
+    raw_gguf.key(
+        "tokenizer.ggml.token_type",
+        raw_gguf.ARRAY,
+        raw_gguf.array(raw_gguf.I32, VOCABULARY_TOKENS, b"\x01\0\0\0" * VOCABULARY_TOKENS),
+    ),
+    raw_gguf.texts_key(
+        "tokenizer.ggml.merges", [f"to ken{index:06d}" for index in range(VOCABULARY_TOKENS)]
+    ),
+]
+"""What the tokenizer of a current model takes: 8.3 MB."""
+
+
+def header(
+    tensors: Sequence[tuple[str, int]], *, name: str = "one", template: str = "t" * 6_000
+) -> bytes:
+    """A header with a large vocabulary between small keys, and a table of I8 tensors."""
+    entries, offset = [], 0
+    for tensor, size in tensors:
+        entries.append(raw_gguf.tensor(tensor, (size,), 24, offset))
+        offset += -(-size // 32) * 32
+    keys = [
+        raw_gguf.text_key("general.architecture", "llama"),
+        raw_gguf.text_key("general.name", name),
+        *LARGE_KEYS,
+        raw_gguf.text_key("tokenizer.chat_template", template),
+        raw_gguf.u32_key("general.quantization_version", 2),
+    ]
+    return raw_gguf.header(keys, entries)
+
+
+def layers(count: int, tensor_bytes: int, per_layer: int = 9) -> list[tuple[str, int]]:
+    tensors = [("token_embd.weight", tensor_bytes), ("output_norm.weight", 4_096)]
+    for layer in range(count):
+        tensors.append((f"blk.{layer}.attn_norm.weight", 4_096))
+        tensors += [(f"blk.{layer}.part{part}.weight", tensor_bytes) for part in range(per_layer)]
+    return tensors
+
+
+def as_chunks(head: bytes, size: int) -> tuple[set[tuple[str, int]], list[Run], GGUF]:
+    """The chunks of a file whose tensors never change: a header's by their bytes, the others by
+    their place in the data."""
+    gguf = read_gguf(BytesIO(head), size)
+    runs = plan(gguf, size)
+    assert_covers(runs, size, ChunkerConfig())
+    found: set[tuple[str, int]] = set()
+    for run in runs:
+        if run.end <= len(head):
+            found.add((hash_chunk(head[run.offset : run.end]), run.size))
+        else:
+            assert run.offset >= len(head), "a chunk holds header and tensor"
+            found.add((f"data {run.offset - gguf.data_offset}", run.size))
+    return found, runs, gguf
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"template": "x" * 6_000},
+        {"template": "t" * 6_001},
+        {"template": "t" * 9_999},
+        {"name": "another name, longer by far"},
+        {"name": ""},
+    ],
+)
+def test_a_metadata_edit_of_two_gib_costs_a_thousandth_of_it_at_most(edit: dict[str, str]) -> None:
+    tensors = layers(24, 10 * MIB + 512)
+    size = sum(-(-size // 32) * 32 for _, size in tensors)
+    before, after = header(tensors), header(tensors, **edit)
+    assert len(before) > 7 * 10**6
+    old, _, _ = as_chunks(before, len(before) + size)
+    new, runs, _ = as_chunks(after, len(after) + size)
+    assert sum(run.size for run in runs) > 2 * 1024 * MIB
+    refetched = sum(size for _, size in new - old)
+    print(f"{edit.keys()}: {refetched} B of {len(after) + size} B are new")
+    assert 0 < refetched < 64 * KIB < 0.001 * 2 * 1024 * MIB
+
+
+def test_another_vocabulary_costs_its_own_array() -> None:
+    tensors = layers(2, MIB)
+    size = sum(-(-size // 32) * 32 for _, size in tensors)
+    before = header(tensors)
+    after = before.replace(b"token149999", b"token!!!!!!")
+    old, _, _ = as_chunks(before, len(before) + size)
+    new, _, _ = as_chunks(after, len(after) + size)
+    tokens = len(LARGE_KEYS[0])
+    assert sum(size for _, size in new - old) == tokens
+
+
+def test_a_fine_tune_of_two_layers_costs_them_and_a_hundredth(tmp_path: Path) -> None:
+    tensors = layers(24, 320 * KIB)
+    paths = [tmp_path / "base.gguf", tmp_path / "tuned.gguf"]
+    changed = 0
+    for path, name in zip(paths, ("base", "base, tuned for something else"), strict=True):
+        tuned = path is paths[1]
+        with path.open("wb") as stream:
+            stream.write(header(tensors, name=name, template="u" * 7_000 if tuned else "t" * 100))
+            for tensor, size in tensors:
+                differs = tuned and layer_of(tensor) in ("blk.7", "blk.19")
+                seed = f"{tensor}{differs}".encode()
+                stream.write(hashlib.shake_128(seed).digest(size) + bytes(-size % 32))
+                changed += size if differs else 0
+    base, tuned_entry = (scanned(path) for path in paths)
+    known = {ref.id for ref in base.chunks}
+    moved = sum(ref.size for ref in tuned_entry.chunks if ref.id not in known)
+    print(f"{moved} B to move for {changed} B that changed")
+    assert changed <= moved <= 1.01 * changed
+
+
+def test_a_small_header_stays_one_run(tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "tiny.gguf")
+    with path.open("rb") as stream:
+        gguf = read_gguf(stream, path.stat().st_size)
+    runs = plan(gguf, gguf.file_size)
+    assert len(gguf.entries) > 10
+    assert [run for run in runs if run.end <= gguf.data_offset] == [Run(0, gguf.data_offset)]
+
+
+@given(st.lists(st.integers(1, 3_000), max_size=12), st.integers(1, 4_000))
+@settings(deadline=None)
+def test_a_header_is_covered_whatever_its_parts(sizes: list[int], limit: int) -> None:
+    keys = [raw_gguf.text_key(f"k{index}", "x" * size) for index, size in enumerate(sizes)]
+    data = raw_gguf.header(keys, [raw_gguf.tensor("a", (40,), 24)]) + bytes(64)
+    gguf = read_gguf(BytesIO(data), len(data))
+    config = ChunkerConfig(header_part_bytes=limit)
+    runs = plan(gguf, len(data), config)
+    assert_covers(runs, len(data), config)
+    own = {Run(start, end - start) for start, end in gguf.entries.values() if end - start >= limit}
+    assert own <= set(runs)
+
+
+# safetensors
+
+
+def read_layout(data: bytes) -> Safetensors:
+    return read_safetensors(BytesIO(data), len(data))
+
+
+def test_safetensors_are_cut_at_tensors() -> None:
+    data = write_safetensors(
+        {
+            "model.layers.0.norm1": ("I8", (100,)),
+            "model.layers.0.norm2": ("I8", (90,)),
+            "model.layers.0.q": ("I8", (1_000,)),
+            "model.layers.1.norm": ("I8", (50,)),
+            "none": ("I8", (0,)),
+            "model.layers.1.w": ("I8", (9_000,)),
+        }
+    )
+    layout = read_layout(data)
+    start = layout.data_offset
+    assert plan(layout, len(data), SMALL) == [
+        Run(0, start), Run(start, 190), Run(start + 190, 1_000), Run(start + 1_190, 50),
+        Run(start + 1_240, 3_000), Run(start + 4_240, 3_000), Run(start + 7_240, 3_000),
+    ]  # fmt: skip
+
+
+@given(st.lists(st.tuples(names, st.integers(0, 9_000)), max_size=20, unique_by=lambda t: t[0]))
+@settings(deadline=None)
+def test_a_plan_covers_safetensors_exactly(tensors: list[tuple[str, int]]) -> None:
+    data = write_safetensors({name: ("I8", (size,)) for name, size in tensors})
+    assert_covers(plan(read_layout(data), len(data), SMALL), len(data), SMALL)
+
+
+def test_a_changed_tensor_of_safetensors_costs_itself() -> None:
+    table = {f"model.layers.{layer}.w": ("I8", (6_000,)) for layer in range(6)}
+    one = write_safetensors(table)
+    other = one[:-5] + b"other"
+    more = write_safetensors({"a.new": ("I8", (300,)), **table})
+    known = cut(one)
+    assert len(cut(other) - known) == 1
+    assert sum(size for _, size in cut(more) - known) == read_layout(more).data_offset + 300
+
+
+def cut(data: bytes) -> set[tuple[str, int]]:
+    runs = plan(read_layout(data), len(data), SMALL)
+    return {(hash_chunk(data[run.offset : run.end]), run.size) for run in runs}

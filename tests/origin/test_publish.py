@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,20 @@ from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner
 
-from origin.app import PUBLISHER, build_app
-from origin.errors import PublishError
+from origin.admin_client import OriginAdmin
+from origin.app import PUBLISHER
+from origin.errors import DigestMismatchError, PublishError
 from origin.keys import PUBLISHER_KEY
-from origin.publish import OriginAdmin, Published, publish
+from origin.offer import LocalFile, role_of
+from origin.publish import Published, publish
 from tests.fakes import raw_gguf
 from tests.fakes.origin_home import REPOSITORY_ROOT, Home, StartOrigin
 from tests.fakes.publishing import flip_bit
-from tests.fakes.tier import Canned, stub_tier
+from tests.fakes.raw_safetensors import write_file
+from tests.fakes.split_gguf import split_gguf
 from tests.fakes.tiny_gguf import write_tiny_gguf
 from wire.bundle import CARD_PATH, TOKENIZER_PATH, decode_card
-from wire.chunk import MAX_CHUNK_BYTES, hash_chunk
+from wire.chunk import MAX_CHUNK_BYTES
 from wire.errors import (
     ChunkMismatchError,
     ConflictError,
@@ -32,7 +36,7 @@ from wire.errors import (
     SourceUnavailableError,
     UnauthorizedError,
 )
-from wire.manifest import decode, revision_of
+from wire.manifest import Manifest, decode, revision_of
 
 MIB = 2**20
 GIB = 2**30
@@ -60,26 +64,32 @@ class Desk:
         self.url = url
         self.steps: list[tuple[str, int, int]] = []
 
-    async def publish(self, file: Path, channel: str = "stable", **more: Any) -> Published:
-        return await asyncio.to_thread(self._publish, file, channel, **more)
+    async def publish(
+        self, files: Path | Sequence[LocalFile], channel: str = "stable", **more: Any
+    ) -> Published:
+        if isinstance(files, Path):
+            files = [LocalFile(file=files, path=files.name)]
+        return await asyncio.to_thread(self._publish, files, channel, **more)
 
     def _publish(
         self,
-        file: Path,
+        files: Sequence[LocalFile],
         channel: str,
         *,
         key: CryptoSigner | None = None,
         token: str | None = None,
         progress: Callable[[str, int, int], None] | None = None,
+        **more: Any,
     ) -> Published:
         origin = OriginAdmin(self.url, token or self.home.token)
         try:
             return publish(
-                file,
+                files,
                 "chat",
                 channel,
                 origin,
                 key or self.home.publisher_key,
+                **more,
                 progress=progress or (lambda *step: self.steps.append(step)),
             )
         finally:
@@ -187,20 +197,6 @@ async def test_publishing_again_heals_a_chunk_that_rotted_in_the_store(
     assert await store.chunk(chunk.id)
 
 
-async def test_a_connection_that_idled_away_while_the_file_was_read_is_no_failure(
-    home: Home, start_origin: StartOrigin
-) -> None:
-    first = await start_origin()
-    origin = OriginAdmin(str(first.make_url("")), home.token)
-    await asyncio.to_thread(origin.status)
-    port = first.port
-    await first.close()
-    async with TestServer(await build_app(home.config), port=port):
-        wanted = hash_chunk(b"x")
-        assert await asyncio.to_thread(origin.missing, [wanted]) == {wanted}
-    origin.close()
-
-
 async def test_publishers_at_the_same_time_all_get_through(
     desk: Desk, server: TestServer, model: Path, tmp_path: Path
 ) -> None:
@@ -213,6 +209,114 @@ async def test_publishers_at_the_same_time_all_get_through(
     assert {p.channel: p.revision for p in view.pointers()} == {
         file.stem: published.revision for file, published in zip(files, done, strict=True)
     }
+
+
+# Several files
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model with other weights in its last layer."""
+    folder = tmp_path_factory.mktemp("other")
+    file = write_tiny_gguf(folder / "tiny.gguf", n_layer=16)
+    file.write_bytes(content(file)[:-64] + bytes(64))
+    return file
+
+
+def offer(file: Path, path: str, **more: Any) -> LocalFile:
+    return LocalFile(file=file, path=path, role=role_of(path), **more)
+
+
+async def published(desk: Desk, server: TestServer, done: Published) -> Manifest:
+    return decode(await server.app[PUBLISHER].store.manifest(done.revision), done.revision)
+
+
+async def test_variants_share_a_revision_and_what_is_alike_goes_once(
+    desk: Desk, server: TestServer, model: Path, other: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "LICENSE").write_text("free")
+    done = await desk.publish(
+        [
+            offer(model, "chat-Q8_0.gguf"),
+            offer(other, "chat-Q4_0.gguf"),
+            offer(tmp_path / "LICENSE", "LICENSE"),
+        ]
+    )
+    manifest = await published(desk, server, done)
+    assert done.variants == manifest.variants == ("Q4_0", "Q8_0")
+    assert done.files == len(manifest.files) == 5
+    assert manifest.file("LICENSE").role == "other"
+    assert done.sent_bytes < 1.2 * len(content(model))
+    assert done.sent_bytes == sum(ref.size for ref in manifest.chunk_refs().values())
+    paths = {entry.path for entry in manifest.of_variant("Q4_0")}
+    assert paths == {"chat-Q4_0.gguf", "LICENSE", TOKENIZER_PATH, CARD_PATH}
+    scans = [step for step in desk.steps if step[0] == "scan"]
+    total = 2 * len(content(model)) + 4
+    assert scans[-1] == ("scan", total, total)
+    assert scans == sorted(scans)
+
+
+async def test_parts_are_one_model_whose_card_counts_all_of_them(
+    desk: Desk, server: TestServer, model: Path, tmp_path: Path
+) -> None:
+    parts = split_gguf(model, tmp_path, 3)
+    done = await desk.publish([offer(path, path.name) for path in parts])
+    manifest = await published(desk, server, done)
+    store = server.app[PUBLISHER].store
+    card = manifest.file(CARD_PATH)
+    data = b"".join([(await store.chunk(ref.id)).data for ref in card.chunks])
+    whole = await desk.publish(model, "beta")
+    other = (await published(desk, server, whole)).file(CARD_PATH)
+    assert data == b"".join([(await store.chunk(ref.id)).data for ref in other.chunks])
+    assert [entry.path for entry in manifest.by_role("weights")] == [p.name for p in parts]
+    assert whole.sent_bytes < len(content(model)) / 4, "the parts hold the same tensors"
+
+
+async def test_safetensors_are_published_without_a_bundle(
+    desk: Desk, server: TestServer, tmp_path: Path
+) -> None:
+    table = {f"model.layers.{layer}.w": ("F32", (300, 300)) for layer in range(3)}
+    file = write_file(tmp_path / "model.safetensors", table)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    done = await desk.publish(
+        [offer(file, file.name), offer(tmp_path / "tokenizer.json", "tokenizer.json")]
+    )
+    manifest = await published(desk, server, done)
+    assert done.tokenizer == "none"
+    assert {entry.path: entry.role for entry in manifest.files} == {
+        "model.safetensors": "weights",
+        "tokenizer.json": "other",
+    }
+    assert len(manifest.file("model.safetensors").chunks) == 4
+
+
+async def test_where_a_model_is_from_stands_in_the_manifest(
+    desk: Desk, server: TestServer, model: Path
+) -> None:
+    told = {"source": "hf://org/name", "source.revision": "a" * 40}
+    done = await desk.publish(model, metadata=told)
+    manifest = await published(desk, server, done)
+    assert told.items() <= manifest.metadata.items()
+    assert (await desk.publish(model, metadata=told)).revision == done.revision
+    assert (await desk.publish(model)).revision != done.revision
+
+
+async def test_a_private_revision_is_signed_as_one(
+    desk: Desk, server: TestServer, model: Path
+) -> None:
+    done = await desk.publish(model, private=True)
+    assert ("chat", done.revision) in server.app[PUBLISHER].repository.view.private
+    assert (await desk.publish(model, private=True)).revision == done.revision
+    with pytest.raises(ConflictError, match="as private"):
+        await desk.publish(model)
+
+
+async def test_a_file_that_is_not_what_was_announced_is_not_sent(desk: Desk, model: Path) -> None:
+    with pytest.raises(DigestMismatchError):
+        await desk.publish([offer(model, "tiny.gguf", sha256="0" * 64)])
+    assert not (desk.home.store_folder / "chunks").exists()
+    true = hashlib.sha256(content(model)).hexdigest()
+    assert (await desk.publish([offer(model, "tiny.gguf", sha256=true)])).sent_chunks
 
 
 # What is refused
@@ -270,15 +374,6 @@ async def test_a_missing_file_is_named(desk: Desk, tmp_path: Path) -> None:
         await desk.publish(tmp_path / "gone.gguf")
 
 
-def test_who_does_not_answer_like_an_origin_is_no_origin() -> None:
-    for body in (b"<html>", b"[]"):
-        with stub_tier({"GET /admin/status": Canned(body)}) as stub:
-            origin = OriginAdmin(stub.url, "token")
-            with pytest.raises(SourceUnavailableError, match="like an origin"):
-                origin.status()
-            origin.close()
-
-
 async def test_nobody_there_is_told(home: Home, model: Path) -> None:
     with pytest.raises(SourceUnavailableError, match="cannot connect"):
         await Desk(home, "http://127.0.0.1:9").publish(model)
@@ -309,10 +404,11 @@ _PUBLISH = """
 import os, sys
 from pathlib import Path
 from origin.keys import load_key
+from origin.offer import from_disk
 from origin.publish import OriginAdmin, publish
 from tests.fakes.processes import peak_rss_bytes
 file, url, token, key = sys.argv[1:]
-publish(Path(file), "chat", "stable", OriginAdmin(url, token), load_key(Path(key)))
+publish(from_disk(Path(file)), "chat", "stable", OriginAdmin(url, token), load_key(Path(key)))
 print(peak_rss_bytes(os.getpid()))
 """
 

@@ -350,3 +350,17 @@ def test_noise_after_the_magic_is_never_worse_than_refused(noise: bytes) -> None
     data = b"GGUF" + struct.pack("<I", 3) + noise
     with contextlib.suppress(GGUFInvalidError):
         read(data)
+
+
+def test_it_is_told_where_every_key_and_the_table_stand(tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "tiny.gguf")
+    data = path.read_bytes()
+    found = read_gguf(BytesIO(data), len(data))
+    assert list(found.entries) == list(found.metadata)
+    spans = list(found.entries.values())
+    assert spans[0][0] == 24
+    assert [end for _, end in spans] == [*(start for start, _ in spans[1:]), found.table[0]]
+    for name, (start, end) in found.entries.items():
+        assert data[start:end].startswith(text(name))
+    assert data[found.table[0] : found.table[1]].startswith(text(found.tensors[0].name))
+    assert found.table[1] <= found.data_offset < found.table[1] + found.alignment

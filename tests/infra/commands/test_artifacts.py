@@ -30,6 +30,8 @@ def test_a_publish_that_cannot_be_is_refused(
 
 
 def test_a_size_is_a_number_of_gigabytes(tmp_path: Path) -> None:
-    for size in ("0", "-1", "nan", "x", "1e9"):
+    for size in ("0", "-1", "nan", "x", "1e9", "1000000"):
         arguments = ["publish", "hf://org/name", "--max-size", size, "--state-dir", str(tmp_path)]
-        assert CliRunner().invoke(app, arguments).exit_code == USAGE
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == USAGE
+        assert "Invalid value" in done.stderr
