@@ -86,6 +86,7 @@ async def pull_model(
     *,
     variant: str = "",
     token: str | None = None,
+    flush: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Pulled:
     """Bring what the signed channel names to disk.
@@ -94,6 +95,7 @@ async def pull_model(
         variant: which one, where the revision has several; where empty, the one that a worker
             would take.
         token: a pull token, for a private model; every URL is shown it.
+        flush: wait until everything is on the disk, too.
 
     Raises:
         NotFoundError: nothing stands at the channel.
@@ -120,6 +122,8 @@ async def pull_model(
             report = await pull(
                 model, revision, once, models, disk, variant=chosen, progress=progress
             )
+            if flush:
+                await in_thread(disk, lambda: models.flush(model, revision))
         finally:
             await source.aclose()
     return Pulled(report, source.stats(), time.monotonic() - started)

@@ -269,6 +269,21 @@ def pull(
             help="The publisher's root.json; the state directory's if none is given.",
         ),
     ] = None,
+    variant: Annotated[
+        str,
+        typer.Option(
+            "--variant",
+            metavar="NAME",
+            help="Which of a revision's variants; the one a worker would take if none is given.",
+        ),
+    ] = "",
+    flush: Annotated[
+        bool,
+        typer.Option(
+            "--flush",
+            help="Wait for the disk. Without, a power cut soon after costs a check of every chunk.",
+        ),
+    ] = False,
     token_file: PullTokenFileOption = None,
     state_dir: StateDirOption = DEFAULT_STATE_DIR,
     as_json: JsonOption = False,
@@ -280,6 +295,7 @@ def pull(
     Example:
 
       $ headwater pull chat-small --from http://edge-1:7401,http://edge-2:7401 --to /models
+      $ headwater pull chat-small --variant Q4_K_M --from http://edge-1:7401 --to /models
     """
     import asyncio
 
@@ -295,7 +311,15 @@ def pull(
         with output.progress(name) as progress:
             pulled = asyncio.run(
                 pull_model(
-                    name, channel, urls, to, root, token=pull_token(token_file), progress=progress
+                    name,
+                    channel,
+                    urls,
+                    to,
+                    root,
+                    variant=variant,
+                    token=pull_token(token_file),
+                    flush=flush,
+                    progress=progress,
                 )
             )
         result = pulled.as_dict()
