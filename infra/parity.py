@@ -1,4 +1,5 @@
-"""llama.cpp as the oracle of a publish: the edge's tokenizer must give the very ids that it gives.
+"""llama.cpp as the oracle of a publish: the edge's tokenizer must give the very ids that it gives,
+and the edge's chat template the very prompts.
 
 The engine runs in a process of its own, as on a worker, with as little context as it takes. It is
 started by the first question, which comes after our own bounded reader has accepted the file: no
@@ -9,10 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+import msgspec
+
 from gpu_worker.engines.llamacpp import LlamaCpp, LlamaCppConfig
+from gpu_worker.engines.llamacpp_api import decode_answer
 from wire.errors import ConfigError
 
 _CONTEXT_TOKENS = 512
@@ -24,7 +29,8 @@ def engine_is_installed() -> bool:
 
 
 class EngineOracle:
-    """A ``ParityOracle``, as long as the context lasts. Blocking; not for an event loop's thread.
+    """A ``ParityOracle``, and with :meth:`render` a ``RenderOracle``, as long as the context lasts.
+    Blocking; not for an event loop's thread.
 
     Raises:
         ConfigError: no engine is installed.
@@ -40,7 +46,7 @@ class EngineOracle:
         self._file = file
         self._model = model
         self._runner = asyncio.Runner()
-        self._engine: LlamaCpp | None = None
+        self._engine: _AskedEngine | None = None
 
     def __enter__(self) -> EngineOracle:
         return self
@@ -59,7 +65,21 @@ class EngineOracle:
         """The ids of ``text``, special tokens in it counting, without BOS and EOS."""
         return self._runner.run(self._ids(text))
 
+    def render(self, turns: Sequence[tuple[str, str]]) -> str | None:
+        """The prompt that the engine makes of a conversation of roles and contents, up to where
+        the assistant begins; None where the template refuses it.
+        """
+        return self._runner.run(self._prompt(turns))
+
     async def _ids(self, text: str) -> list[int]:
+        engine = await self._started()
+        return await engine.tokenize(text, parse_special=True)
+
+    async def _prompt(self, turns: Sequence[tuple[str, str]]) -> str | None:
+        engine = await self._started()
+        return await engine.render(turns)
+
+    async def _started(self) -> _AskedEngine:
         if self._engine is None:
             config = LlamaCppConfig(
                 slots=1,
@@ -68,7 +88,25 @@ class EngineOracle:
                 prompt_cache_mib=0,
                 warmup=False,
             )
-            engine = LlamaCpp(self._file, model=self._model, revision="0" * 64, config=config)
+            revision = "0" * 64
+            engine = _AskedEngine(self._file, model=self._model, revision=revision, config=config)
             await engine.start()
             self._engine = engine
-        return await self._engine.tokenize(text, parse_special=True)
+        return self._engine
+
+
+class _Rendered(msgspec.Struct, frozen=True):
+    """llama.cpp's answer to ``/apply-template``."""
+
+    prompt: str
+
+
+class _AskedEngine(LlamaCpp):
+    """llama.cpp, which also says what its template makes of messages."""
+
+    async def render(self, turns: Sequence[tuple[str, str]]) -> str | None:
+        """The prompt; None where the template refuses the messages."""
+        messages = [{"role": role, "content": content} for role, content in turns]
+        question = msgspec.json.encode({"messages": messages})
+        status, answer = await self._call("POST", "/apply-template", question)
+        return decode_answer(answer, _Rendered).prompt if status == 200 else None

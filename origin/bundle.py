@@ -7,16 +7,19 @@ engine, with the reason in the card. Where an engine is at hand, an oracle asks 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
 from origin.chunker import plan
+from origin.parity_corpus import ParityText, parity_texts
 from origin.template_probe import TemplateReport, probe_template
-from origin.vocabulary import Vocabulary, tokenizer_json
+from origin.tokenizer_file import tokenizer_json
+from origin.vocabulary import SPACE, Vocabulary
 from wire.bundle import CARD_PATH, TOKENIZER_PATH, ModelCard, encode_card
 from wire.chat_sandbox import Turn
 from wire.chunk import hash_chunk
@@ -45,18 +48,6 @@ _ENGINE_TEMPLATES = {
     "in JSONSchema format": "StepFun",
 }
 """Marks of templates whose messages llama.cpp rewrites before it renders them."""
-
-_PARITY_TEXTS = (
-    "Hello, world! I'm sure they've said we'll see; you'd BETTER'RE.",
-    "  leading, trailing  \n\n\n\tTabs\t\tand\r\nlines \r\r\n   \n x",
-    "1 12 123 1234 12345 3.14159 1,000,000 ½ Ⅷ ٣٤٥ 一二三",
-    "def f(x):\n    return {'a': [x ** 2, \"b\"]}  # ok?\n\n\n\nclass A: ...",
-    "Größe Straße œuvre naïve façade Привет, мир! Ελληνικά",
-    "你好，世界！東京は日本の首都です。안녕하세요 세계 นมัสการ",
-    "مرحبا بالعالم שלום עולם नमस्ते दुनिया বাংলা தமிழ்",
-    "🙂🙃👩‍👩‍👧‍👦 🇫🇷 ①② ™ © µ ª º \u00a0 \u2003 \u3000 \u200b \ufeff \u0301e\u0301",
-    "''' 's 'S 'll ''ll' !!! ... ??!! --- === ((())) <<>> <|no token|> [x] \\n \x00 \x1f \x7f",
-)
 
 
 class ParityOracle(Protocol):
@@ -94,6 +85,7 @@ def build_bundle(
     oracle: ParityOracle | None = None,
     render: RenderOracle | None = None,
     probe: Probe = probe_template,
+    parity_s: float = 60.0,
 ) -> Bundle:
     """The edge bundle of a GGUF file.
 
@@ -102,6 +94,7 @@ def build_bundle(
             the engine.
         render: the same engine's rendering of conversations.
         probe: renders the chat template in safety.
+        parity_s: how long the comparison with the oracle may take; a slower one confirms nothing.
 
     Raises:
         GGUFInvalidError: the metadata lacks what every model needs.
@@ -115,7 +108,11 @@ def build_bundle(
     if not about_tokenizer:
         tokenizer = tokenizer_json(vocabulary)
         encoder = Encoder(tokenizer, card)
-        about_tokenizer = list(_unlike(encoder, oracle, [*_PARITY_TEXTS, *prompts]))
+        texts = list(parity_texts([token.text for token in card.control_literals], prompts))
+        about_tokenizer = [
+            *_misspelled(encoder, vocabulary, texts),
+            *_unlike(encoder, oracle, texts, parity_s),
+        ]
     about_template = [] if report is None else list(_about_template(card, report, render))
     doubts = (*about_tokenizer, *about_template)
     if report is not None:
@@ -183,12 +180,37 @@ def quantization(gguf: GGUF) -> str:
     return sizes.most_common(1)[0][0] if sizes else "none"
 
 
-def _unlike(encoder: Encoder, oracle: ParityOracle | None, texts: Sequence[str]) -> Iterator[str]:
-    """One doubt, where the engine gives other ids for one of the texts."""
+def _misspelled(
+    encoder: Encoder, vocabulary: Vocabulary, texts: Iterable[ParityText]
+) -> Iterator[str]:
+    """One doubt, where the ids of a text do not spell it."""
+    spaces = SPACE if vocabulary.is_spm else " "
     for index, text in enumerate(texts):
-        ids = encoder.encode_parsed(text)
-        if oracle is not None and ids != list(oracle(text)):
-            yield f"the engine gives other ids for parity text {index}"
+        expected = b"".join(
+            vocabulary.spelled(run)
+            if isinstance(run, int)
+            else (" " * vocabulary.adds_space + run.replace(spaces, " ")).encode()
+            for run in encoder.split(text.text)
+        )
+        spelled = b"".join(map(vocabulary.spelled, encoder.encode_parsed(text.text)))
+        if spelled != expected:
+            yield f"the ids of parity text {index} ({text.name}) do not spell it"
+            return
+
+
+def _unlike(
+    encoder: Encoder, oracle: ParityOracle | None, texts: Iterable[ParityText], parity_s: float
+) -> Iterator[str]:
+    """One doubt, where the engine gives other ids for one of the texts, or takes too long."""
+    if oracle is None:
+        return
+    until = time.monotonic() + parity_s
+    for index, text in enumerate(texts):
+        if encoder.encode_parsed(text.text) != list(oracle(text.text)):
+            yield f"the engine gives other ids for parity text {index} ({text.name})"
+            return
+        if time.monotonic() > until:
+            yield f"the engine confirmed only {index + 1} parity texts in {parity_s} s"
             return
 
 

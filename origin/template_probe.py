@@ -48,6 +48,8 @@ _BARE_VARIABLES: Mapping[str, str | bool] = {
     "add_generation_prompt": True,
 }
 """What a template finds when llama.cpp tries out what it can do (``caps.cpp``)."""
+_MAX_REASON = 500
+"""Characters: a template may have a hand in what is said of it."""
 
 
 class TemplateRefusedError(HeadwaterError):
@@ -155,7 +157,7 @@ def main() -> None:
     try:
         verdict = _Verdict(report=examine(task.card, task.rendered_bytes))
     except (HeadwaterError, TemplateError) as error:
-        verdict = _Verdict(refusal=str(error))
+        verdict = _Verdict(refusal=str(error)[:_MAX_REASON])
     except MemoryError:
         verdict = _Verdict(refusal=f"it needs more than {task.memory_bytes} B of memory")
     sys.stdout.buffer.write(msgspec.json.encode(verdict))

@@ -1,8 +1,11 @@
-"""Text and special tokens to ids, exactly as llama.cpp's BPE tokenizer gives them.
+"""Text and special tokens to ids, exactly as llama.cpp's BPE and SentencePiece give them.
 
 Text runs go to the ``tokenizers`` library, whose file lists no special token: only ids that are
 already pieces come out as control tokens. Runs of white space that are tokens of their own (type
 USER_DEFINED) are cut out of every text first, as llama.cpp does whatever ``parse_special`` says.
+
+A SentencePiece tokenizer puts a space before every run of text. Between two runs there is always a
+special token, so that is where llama.cpp puts them too: at the beginning and after special tokens.
 """
 
 from __future__ import annotations
@@ -53,6 +56,9 @@ class Encoder:
     def encode(self, pieces: Sequence[Piece]) -> list[int]:
         """The ids of a prompt, with the BOS and EOS that the model asks for.
 
+        Args:
+            pieces: no two texts side by side.
+
         Raises:
             RequestInvalidError: a text that is no Unicode (a lone surrogate).
         """
@@ -68,6 +74,10 @@ class Encoder:
                 ids.extend(known[piece] if piece in known else next(encoded))
         ids.extend(self._tail)
         return ids
+
+    def split(self, text: str) -> Sequence[Piece]:
+        """The text as :meth:`encode_parsed` cuts it: runs of text between special tokens."""
+        return self._split_plain(self._specials.partition(text))
 
     def encode_parsed(self, text: str) -> list[int]:
         """The ids of a text in which special tokens count, without BOS and EOS; never for content.

@@ -13,6 +13,7 @@ from origin.bundle import NO_TOKENIZER, Bundle, build_bundle, quantization
 from origin.template_probe import TemplateRefusedError, TemplateReport, examine
 from tests.fakes import templates
 from tests.fakes.llama_server import LlamaServer, llama_server
+from tests.fakes.spm_vocabulary import train_spm
 from tests.fakes.tiny_gguf import CHATML, train_vocabulary, write_tiny_gguf
 from wire.bundle import ModelCard, SpecialToken, decode_card
 from wire.chat_sandbox import Turn
@@ -124,7 +125,42 @@ def test_what_the_engine_tokenizes_otherwise_is_left_to_it(tiny: GGUF) -> None:
     bundle = build_bundle(tiny, oracle=lambda text: [0, *text.encode()], probe=examined)
     assert (bundle.card.tokenizer, bundle.card.template) == ("engine", "engine")
     assert bundle.tokenizer == NO_TOKENIZER
-    assert bundle.card.reasons == ("the engine gives other ids for parity text 0",)
+    assert bundle.card.reasons == ("the engine gives other ids for parity text 0 (contractions)",)
+
+
+def test_an_engine_that_differs_in_one_text_is_told_which(tiny: GGUF) -> None:
+    encoder = Encoder(build_bundle(tiny, probe=examined).tokenizer, build_bundle(tiny).card)
+
+    def differs_in_emoji(text: str) -> list[int]:
+        return [*encoder.encode_parsed(text), *([0] if "👩🏿" in text else [])]
+
+    (reason,) = build_bundle(tiny, oracle=differs_in_emoji, probe=examined).card.reasons
+    assert reason.startswith("the engine gives other ids for parity text ")
+    assert reason.endswith("(emoji)")
+
+
+def test_an_engine_that_takes_too_long_confirms_nothing(tiny: GGUF) -> None:
+    encoder = Encoder(build_bundle(tiny, probe=examined).tokenizer, build_bundle(tiny).card)
+    card = build_bundle(tiny, oracle=encoder.encode_parsed, probe=examined, parity_s=0.0).card
+    assert card.tokenizer == "engine"
+    assert card.reasons == ("the engine confirmed only 1 parity texts in 0.0 s",)
+
+
+def test_ids_that_do_not_spell_their_text_are_noticed_without_an_engine(
+    tiny: GGUF, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Encoder, "encode_parsed", lambda encoder, text: encoder.encode([text])[1:])
+    card = build_bundle(tiny, probe=examined).card
+    assert card.tokenizer == "engine"
+    assert card.reasons == ("the ids of parity text 0 (contractions) do not spell it",)
+
+
+def test_a_sentencepiece_model_is_exact(tmp_path: Path) -> None:
+    vocabulary = train_spm(control=("<|im_start|>", "<|im_end|>"))
+    path = write_tiny_gguf(tmp_path / "spm.gguf", vocab=vocabulary)
+    card = confirmed(path).card
+    assert (card.tokenizer, card.template, card.reasons) == ("exact", "exact", ())
+    assert (card.bos, card.add_bos) == (SpecialToken("<s>", 1), True)
 
 
 def test_what_the_engine_renders_otherwise_is_left_to_it(tiny: GGUF) -> None:
@@ -136,8 +172,9 @@ def test_what_the_engine_renders_otherwise_is_left_to_it(tiny: GGUF) -> None:
 @pytest.mark.parametrize(
     ("keys", "reason"),
     [
-        ({"tokenizer.ggml.pre": "tekken"}, "pre-tokenizer 'tekken'"),
-        ({"tokenizer.ggml.model": "llama"}, "model 'llama'"),
+        ({"tokenizer.ggml.pre": "glm4"}, "pre-tokenizer 'glm4'"),
+        ({"tokenizer.ggml.model": "t5"}, "model 't5'"),
+        ({"tokenizer.ggml.model": "llama"}, "lacks single bytes"),
         ({"general.name": "phi3"}, "swallow white space"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from origin.template_probe import ProbeConfig, TemplateRefusedError, examine, probe_template
@@ -61,6 +63,62 @@ def test_a_range_beyond_the_sandboxs_is_refused() -> None:
 
 def test_memory_ends_with_the_limit() -> None:
     assert "B of memory" in refusal("{{ 'x' * 10**10 }}")
+
+
+def test_a_long_reason_is_cut_short() -> None:
+    assert len(refusal("{{ x | " + "f" * 100_000 + " }}")) < 1_000
+
+
+def test_a_list_that_grows_forever_ends_with_a_limit() -> None:
+    growing = (
+        "{% set ns = namespace(a=['x' * 1000]) %}{% for i in range(99) %}"
+        "{% set ns.a = ns.a + ns.a %}{% endfor %}{{ messages[0].content }}"
+    )
+    assert refused_soon(growing) in ("memory", "CPU")
+
+
+def test_a_text_that_doubles_forever_ends_with_a_limit() -> None:
+    doubling = (
+        "{% set ns = namespace(a='xx') %}{% for i in range(99) %}"
+        "{% set ns.a = ns.a ~ ns.a %}{% endfor %}{{ messages[0].content }}"
+    )
+    assert refused_soon(doubling) in ("memory", "CPU")
+
+
+def test_a_wide_format_ends_with_the_memory() -> None:
+    assert refused_soon("{{ '%1000000000000d' % 1 }}") in ("memory", "Error")
+    assert refused_soon("{{ 'x'.ljust(10 ** 11) }}") == "memory"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
+        "{% macro f() %}{{ g() }}{% endmacro %}{% macro g() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{% macro f(n) %}{{ f(n) }}{{ f(n) }}{% endmacro %}{{ f(0) }}",
+        "{% for x in [[1]] recursive %}{{ loop([x]) }}{% endfor %}",
+    ],
+)
+def test_recursion_without_an_end_is_refused(source: str) -> None:
+    assert refused_soon(source) in ("RecursionError", "CPU", "memory", "crash")
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{{ " + "(" * 5_000 + "1" + ")" * 5_000 + " }}", "{% if 1 %}" * 3_000 + "{% endif %}" * 3_000,
+     "{{ 1" + " + 1" * 20_000 + " }}", "{{ [" * 2_000, "{% for i in x %}" * 50_000],
+)  # fmt: skip
+def test_a_template_nested_too_deeply_is_refused(source: str) -> None:
+    assert refused_soon(source)
+
+
+def refused_soon(source: str) -> str:
+    """What ended the template, known within 20 s."""
+    began = time.monotonic()
+    reason = refusal(source)
+    assert time.monotonic() - began < 20.0
+    known = ("memory", "CPU", "RecursionError", "Error", "crash", "ended with status", "expected")
+    return next((word for word in known if word in reason), reason)
 
 
 def test_a_template_that_only_waits_ends_with_the_wall_clock() -> None:

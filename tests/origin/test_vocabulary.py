@@ -6,13 +6,14 @@ import json
 
 import pytest
 
-from origin.vocabulary import BYTE_CHARACTERS, Vocabulary, decoded, tokenizer_json
+from origin.tokenizer_file import tokenizer_json
+from origin.vocabulary import BYTE_CHARACTERS, BYTE_TOKENS, Vocabulary, decoded
 from wire.bundle import SpecialToken
 from wire.errors import GGUFInvalidError
 from wire.gguf_types import GGUF, Value
 
 BYTES = tuple(BYTE_CHARACTERS)
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 
 def metadata_of(*tokens: tuple[str, int], **keys: Value) -> dict[str, Value]:
@@ -71,8 +72,13 @@ def test_only_runs_of_white_space_are_plain_specials() -> None:
 @pytest.mark.parametrize(
     ("found", "doubt"),
     [
-        (vocabulary(pre="tekken"), "pre-tokenizer 'tekken'"),
-        (vocabulary(model="llama"), "model 'llama'"),
+        (vocabulary(pre="glm4"), "pre-tokenizer 'glm4'"),
+        (vocabulary(model="t5"), "model 't5'"),
+        (vocabulary(model="bert"), "model 'bert'"),
+        (vocabulary(model="plamo2"), "model 'plamo2'"),
+        (vocabulary(model="rwkv"), "model 'rwkv'"),
+        (vocabulary(model="gemma4"), "model 'gemma4'"),
+        (vocabulary(("<mask>", CONTROL), pre="jina-v2-de"), "swallow white space"),
         (vocabulary(tokens=(*BYTES[1:], "ab"), token_type=(1,) * 256), "lacks single bytes"),
         (vocabulary(merges=("a c",)), "merge is not of plain tokens"),
         (vocabulary(merges=("ab",)), "merge is not of plain tokens"),
@@ -116,7 +122,78 @@ def test_bos_is_added_where_the_file_or_the_pre_tokenizer_says_so() -> None:
     assert vocabulary(pre="llama-bpe").adds("bos")
     assert not vocabulary(pre="llama-bpe", add_bos_token=False).adds("bos")
     assert not vocabulary(pre="llama-bpe").adds("eos")
-    assert vocabulary(model="llama").adds("bos")
+
+
+def test_a_pre_tokenizer_may_have_no_default_bos() -> None:
+    assert vocabulary(pre="chatglm-bpe").named("bos") is None
+    assert vocabulary(pre="chatglm-bpe").named("eos") is not None
+
+
+def spm(*tokens: tuple[str, int, float], **keys: Value) -> Vocabulary:
+    """A SentencePiece vocabulary with ``a``, ``b``, ``ab`` and these tokens."""
+    special = (("<unk>", UNKNOWN, 0.0), ("<s>", CONTROL, 0.0), ("</s>", CONTROL, 0.0))
+    plain = (
+        ("a", NORMAL, -9.0),
+        ("b", NORMAL, -9.0),
+        ("\u2581", NORMAL, -9.0),
+        ("ab", NORMAL, -1.0),
+    )
+    rows = (*special, *((token, BYTE, 0.0) for token in BYTE_TOKENS), *plain, *tokens)
+    found: dict[str, Value] = {
+        "model": "llama",
+        "tokens": tuple(text for text, _, _ in rows),
+        "token_type": tuple(kind for _, kind, _ in rows),
+        "scores": tuple(score for _, _, score in rows),
+        **keys,
+    }
+    return Vocabulary(of({f"tokenizer.ggml.{key}": value for key, value in found.items()}))
+
+
+def test_a_sentencepiece_vocabulary_has_its_own_defaults() -> None:
+    found = spm(("\u2581a", NORMAL, -2.0))
+    assert list(found.doubts()) == []
+    assert (found.named("bos"), found.named("eos")) == (
+        SpecialToken("<s>", 1), SpecialToken("</s>", 2),
+    )  # fmt: skip
+    assert found.adds("bos")
+    assert found.adds_space
+    assert not spm(add_space_prefix=False).adds_space
+    assert found.merges == [("a", "b"), ("\u2581", "a")]
+
+
+def test_tokens_of_sentencepiece_spell_bytes_and_spaces() -> None:
+    found = spm(("\u2581a", NORMAL, -2.0), ("<\u2581x>", CONTROL, 0.0))
+    spelled = {token: found.spelled(id_) for token, id_ in found.ids.items()}
+    assert spelled["<0x0A>"] == b"\n"
+    assert spelled["\u2581a"] == b" a"
+    assert spelled["<\u2581x>"].decode() == "<\u2581x>"
+    assert found.shown(found.ids["\u2581a"]) == " a"
+
+
+@pytest.mark.parametrize(
+    ("found", "doubt"),
+    [
+        (spm(token_type=(CONTROL,) * 263), "lacks single bytes"),
+        (spm(("c", NORMAL, -9.0), ("abc", NORMAL, -1.0)), "have one score"),
+        (spm(("ac", NORMAL, -2.0)), "no token of its own"),
+        (spm(("\u2581a", CONTROL, 0.0)), "merged into a token of bytes or of control"),
+        (spm(("\u2581a", USER_DEFINED, 0.0)), "merged into a token of bytes or of control"),
+        (spm(("bb", NORMAL, float("nan"))), "not a finite number"),
+        (spm(("bb", NORMAL, float("-inf"))), "not a finite number"),
+        (spm(("b" * 200, NORMAL, -3.0)), "too long"),
+        (spm(bos_token_id=260), "bos is added but is not a special"),
+    ],
+)  # fmt: skip
+def test_what_an_edge_cannot_follow_of_sentencepiece_is_a_doubt(
+    found: Vocabulary, doubt: str
+) -> None:
+    assert any(doubt in reason for reason in found.doubts()), list(found.doubts())
+
+
+@pytest.mark.parametrize("scores", [(0.0,), "text", ("x",) * 263, (2**2000,) * 263])
+def test_scores_that_llama_cpp_refuses_are_refused(scores: Value) -> None:
+    with pytest.raises(GGUFInvalidError, match="score"):
+        list(spm(scores=scores).doubts())
 
 
 def test_a_merge_that_stands_twice_keeps_its_first_rank() -> None:
