@@ -102,6 +102,9 @@ def _show_channels(console: Console, origin: Mapping[str, Any]) -> None:
     ]
     columns = ("channel", "revision", "rolls", "revisions")
     console.print(table(columns, rows, right="rolls,revisions"))
+    if pins := origin.get("pins"):
+        rows_of_pins = [(pin["model"], short(pin["revision"])) for pin in pins]
+        console.print(table(("model", "pinned"), rows_of_pins))
 
 
 def _show_workers(console: Console, edge: Mapping[str, Any]) -> None:

@@ -10,8 +10,9 @@ import msgspec
 from aiohttp import web
 
 from origin.announce import Publisher, describe
+from origin.bodies import read_body, read_json
 from wire.chunk import MAX_CHUNK_BYTES, Chunk, chunk_id
-from wire.errors import ChunkMismatchError, RequestInvalidError, TooLargeError
+from wire.errors import ChunkMismatchError, RequestInvalidError
 from wire.http_server import json_answer, require_token
 from wire.paths import ADMIN, channel_name, model_name, revision_id
 
@@ -65,21 +66,23 @@ class AdminRoutes:
         router.add_post(f"{ADMIN}/purge", self.purge)
 
     async def status(self, request: web.Request) -> web.Response:
-        """Channels, revisions and the state of the trust metadata."""
+        """Channels, revisions, pins and the state of the trust metadata."""
         require_token(request, self.token)
-        return json_answer(describe(self.publisher.repository))
+        pins = sorted(await self.publisher.store.pins())
+        pinned = [{"model": model, "revision": revision} for model, revision in pins]
+        return json_answer({**describe(self.publisher.repository), "pins": pinned})
 
     async def missing(self, request: web.Request) -> web.Response:
         """Which of these chunks the store lacks."""
         query = await self._read(request, MissingQuery)
         ids = [chunk_id(text) for text in query.ids]
-        return json_answer({"missing": await self.publisher.store.missing_chunks(ids)})
+        return json_answer({"missing": await self.publisher.missing(ids)})
 
     async def put_chunk(self, request: web.Request) -> web.Response:
         """Store one chunk; its name must be true."""
         require_token(request, self.token)
         chunk = chunk_id(request.match_info["id"])
-        body = await _body(request, MAX_CHUNK_BYTES)
+        body = await read_body(request, MAX_CHUNK_BYTES)
         try:
             verified = await asyncio.to_thread(Chunk, chunk, body)
         except ChunkMismatchError as error:
@@ -91,7 +94,7 @@ class AdminRoutes:
         """Store a manifest whose chunks are all here."""
         require_token(request, self.token)
         revision = revision_id(request.match_info["revision"])
-        body = await _body(request, self.max_body_bytes)
+        body = await read_body(request, self.max_body_bytes)
         await self.publisher.put_manifest(revision, body)
         return web.Response(status=204)
 
@@ -116,20 +119,4 @@ class AdminRoutes:
 
     async def _read(self, request: web.Request, kind: type[T]) -> T:
         require_token(request, self.token)
-        body = await _body(request, self.max_body_bytes)
-        try:
-            return msgspec.json.decode(body, type=kind)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise RequestInvalidError(f"request body: {error}") from error
-
-
-async def _body(request: web.Request, limit_bytes: int) -> bytes:
-    if (request.content_length or 0) > limit_bytes:
-        raise TooLargeError(f"body is over {limit_bytes} B")
-    parts, size = [], 0
-    async for part in request.content.iter_any():
-        size += len(part)
-        if size > limit_bytes:
-            raise TooLargeError(f"body is over {limit_bytes} B")
-        parts.append(part)
-    return b"".join(parts)
+        return await read_json(request, kind, self.max_body_bytes)

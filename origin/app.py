@@ -13,19 +13,27 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter
 
 from origin.admin import AdminRoutes
-from origin.announce import OriginServer, Publisher
+from origin.announce import Publisher
 from origin.config import OriginConfig
 from origin.errors import StoreError
-from origin.keys import ONLINE_KEY, load_key
+from origin.keys import ONLINE_KEY, load_key, promote
+from origin.serving import OriginServer
 from origin.signing import Repository
 from origin.store import ObjectStore
+from origin.takedowns import TakedownRoutes
+from origin.trust_routes import TrustRoutes, spare_online_key
+from origin.upkeep.jobs import Jobs
+from origin.upkeep.routes import UpkeepRoutes
 from wire.chunk import ChunkId
 from wire.errors import ConfigError, HeadwaterError, TrustError
 from wire.events import EventLog
 from wire.http_errors import error_middleware
 from wire.http_events import EventHub
+from wire.http_facades import ERROR_BODIES, add_facades, open_access
+from wire.http_files import FileSender
 from wire.http_routes import ArtifactRoutes
 from wire.http_server import add_operations, background, read_token
+from wire.revision_reader import RevisionReader
 
 _log = structlog.get_logger("origin")
 PUBLISHER = web.AppKey("publisher", Publisher)
@@ -67,18 +75,49 @@ async def build_app(config: OriginConfig) -> web.Application:
     publisher, hub = await _open(config, metrics)
     executor = ThreadPoolExecutor(config.io_threads, thread_name_prefix="origin-io")
     server = OriginServer(publisher)
+    access = await open_access(
+        lambda: publisher.repository.view, config.pull_tokens_file, token, (token,)
+    )
+    revisions = RevisionReader(server, executor, config.facades.held_manifest_bytes)
 
-    app = web.Application(middlewares=[error_middleware()], client_max_size=0)
+    app = web.Application(middlewares=[error_middleware(ERROR_BODIES)], client_max_size=0)
     app[PUBLISHER] = publisher
     add_operations(app, ready=lambda: None, registry=registry)
+    TakedownRoutes(gone=lambda: publisher.gone).add_to(app)  # before the path that matches all
     ArtifactRoutes(
-        server=server, executor=executor, counter=metrics, documents=server.document
+        server=server,
+        executor=executor,
+        counter=metrics,
+        documents=server.document,
+        guard=access,
+        revisions=revisions,
     ).add_to(app)
     hub.add_to(app)
     AdminRoutes(
         publisher=publisher, token=token, max_body_bytes=config.max_admin_body_bytes
     ).add_to(app)
+    TrustRoutes(
+        publisher=publisher,
+        token=token,
+        max_body_bytes=config.max_admin_body_bytes,
+        keys_dir=config.keys_dir,
+    ).add_to(app)
+    sender = FileSender(server, executor, counter=metrics)
+    add_facades(app, sender, revisions, access, config.facades)
+    upkeep = UpkeepRoutes(
+        publisher=publisher,
+        jobs=Jobs(),
+        config=config.gc,
+        token=token,
+        max_body_bytes=config.max_admin_body_bytes,
+    )
+    upkeep.add_to(app)
     app.cleanup_ctx.append(background("renew-trust", lambda: _renew(publisher, config)))
+    if publisher.store.shared and config.refresh_s > 0:
+        app.cleanup_ctx.append(background("refresh", lambda: _refresh(publisher, config)))
+    if config.scrub_interval_s > 0:
+        interval_s, rate = config.scrub_interval_s, config.scrub_bytes_per_s
+        app.cleanup_ctx.append(background("scrub", lambda: upkeep.scrub_for_ever(interval_s, rate)))
     app.on_cleanup.append(_closing(publisher, executor))
     return app
 
@@ -86,15 +125,23 @@ async def build_app(config: OriginConfig) -> web.Application:
 async def _open(config: OriginConfig, metrics: OriginMetrics) -> tuple[Publisher, EventHub]:
     """What is stored, verified."""
     online_key = await asyncio.to_thread(load_key, config.keys_dir / ONLINE_KEY)
-    store = await asyncio.to_thread(ObjectStore, config.store, on_corrupt=metrics.corrupt)
+    spare_key = await asyncio.to_thread(spare_online_key, config.keys_dir)
+    store = await asyncio.to_thread(
+        ObjectStore, config.store, config=config.s3, on_corrupt=metrics.corrupt
+    )
     try:
         await store.sweep()
-        repository = Repository.load(await store.trust_documents(), online_key)
+        documents = await store.trust_documents()
+        repository = Repository.load(documents, online_key, spare_key=spare_key)
+        if repository.online_key is spare_key:
+            await asyncio.to_thread(promote, config.keys_dir / ONLINE_KEY)
         gone = await store.gone_keys()
     except (StoreError, TrustError) as error:
         raise ConfigError(f"cannot use the store {config.store!r}: {error.message}") from error
     hub = EventHub(EventLog(secrets.token_hex(4)), config.events)
-    return Publisher(store, repository, hub, gone, clock=time.time), hub
+    publisher = Publisher(store, repository, hub, gone, clock=time.time)
+    await publisher.restore()
+    return publisher, hub
 
 
 async def _renew(publisher: Publisher, config: OriginConfig) -> None:
@@ -107,6 +154,16 @@ async def _renew(publisher: Publisher, config: OriginConfig) -> None:
             delay_s = min(delay_s, config.retry_renewal_s)
             _log.error("trust not renewed", code=error.code, error=error.message)
         await asyncio.sleep(delay_s)
+
+
+async def _refresh(publisher: Publisher, config: OriginConfig) -> None:
+    """For ever: what another origin on the same bucket changes is taken over soon after."""
+    while True:
+        await asyncio.sleep(config.refresh_s)
+        try:
+            await publisher.refresh()
+        except HeadwaterError as error:
+            _log.error("store not read again", code=error.code, error=error.message)
 
 
 def _closing(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from origin.stores.bucket import S3Config
+from origin.upkeep.policy import GcConfig
+from wire.catalog import FacadeConfig
 from wire.http_events import EventsConfig
 
 
@@ -20,6 +23,8 @@ class OriginConfig:
     keys_dir: Path = Path("origin-keys")
     """Holds ``online.key`` and ``root.json`` (made by ``headwater origin init``)."""
     admin_token_file: Path = Path("admin-token")
+    pull_tokens_file: Path = Path("origin-pull-tokens.json")
+    """Hashes of the tokens that open private models (``headwater tokens``); may be missing."""
     ready_file: Path | None = None
     """Written with the URL once the origin answers."""
     io_threads: int = 8
@@ -31,4 +36,13 @@ class OriginConfig:
     """How soon a renewal that failed is tried again."""
     drain_s: float = 5.0
     """How long running answers may take at shutdown."""
+    refresh_s: float = 5.0
+    """How often a bucket is asked whether another origin changed it; a folder has one origin."""
+    scrub_interval_s: float = 0.0
+    """How long after a scrub of the whole store the next one begins; 0: only when asked for."""
+    scrub_bytes_per_s: int = 50_000_000
+    """The most that a scrub of this kind reads; 0 is unlimited."""
+    gc: GcConfig = field(default_factory=GcConfig)
+    s3: S3Config = field(default_factory=S3Config)
     events: EventsConfig = field(default_factory=EventsConfig)
+    facades: FacadeConfig = field(default_factory=FacadeConfig)

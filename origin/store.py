@@ -1,47 +1,63 @@
-"""The origin's objects, through obstore: a local folder by default, S3, GCS or Azure by URL.
+"""The origin's objects, in a local folder by default, in S3, GCS or Azure by URL.
 
-Layout: ``chunks/ab/<id>``, ``manifests/<revision>``, ``trust/<document>``, ``gone/<digest>`` and,
-for what was found rotten, ``corrupt/<id>``. Every object is written whole or not at all.
+Layout: ``chunks/ab/<id>``, ``manifests/<revision>``, ``trust/documents.json``, ``gone/<digest>``,
+``pins/<model>/<revision>``, ``leases/<digest>`` and, for what was found rotten, ``corrupt/<id>``.
+Every object is written whole or not at all.
 
-obstore's blocking calls are used, in threads: its asynchronous ones answer from threads of their
-own, and such an answer aborts the process where the interpreter is just ending (pyo3-async-runtimes
-issue 40). In a local folder objects are written by this file, because obstore renames before
-anything was flushed: a power cut could then leave a name without its bytes.
+All role files stand in one object, so that one conditional write commits a change: there is no
+half of it, and of two origins that share a bucket one gets a ``ConflictError`` where both would
+write. What an upload asked about is leased (``origin.upkeep.gc``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
-import shutil
-import stat
-import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-import obstore
+import msgspec
 import structlog
-from obstore.store import LocalStore, from_url
 
 from origin.errors import StoreError
-from wire.chunk import Buffer, Chunk, ChunkId, hash_chunk
-from wire.errors import ChunkMismatchError, ConfigError, ManifestInvalidError, NotFoundError
-from wire.manifest import Manifest, decode, revision_of
+from origin.stores.bucket import BucketObjects, S3Config
+from origin.stores.folder import FolderObjects
+from origin.stores.objects import Objects, Stat, Tag
+from wire.chunk import MAX_CHUNK_BYTES, Buffer, Chunk, ChunkId, hash_chunk
+from wire.errors import (
+    ChunkMismatchError,
+    ConfigError,
+    ConflictError,
+    ManifestInvalidError,
+    NotFoundError,
+    TooLargeError,
+)
+from wire.manifest import MAX_MANIFEST_BYTES, Manifest, decode, revision_of
 from wire.source import StoredChunk
 
 _log = structlog.get_logger("store")
-_PARALLEL_LOOKUPS = 16
-_STAGING = "staging"
+T = TypeVar("T")
+_THREADS = 16
+"""Objects read or looked up at the same time; of chunks, memory is this many times 8 MiB."""
+_LIST_FROM = 8
+"""Lookups below one prefix from which a bucket is listed instead: one answer holds 1,000 names."""
+_SMALL_BYTES = 64 * 1024 * 1024
+"""The most that any object but a chunk may have."""
+_DOCUMENTS = "trust/documents.json"
+_TIMESTAMP = "timestamp.json"
+_DIGEST_BYTES = 32
 
 
 class ObjectStore:
     """Chunks, manifests and trust documents at rest.
 
     Args:
-        location: a folder, or a URL that obstore knows (``s3://bucket/prefix``).
+        location: a folder, a URL that obstore knows (``s3://bucket/prefix``), or the objects
+            themselves.
+        config: of a bucket.
         on_corrupt: told of every chunk that was found rotten and set aside; from any thread.
 
     Raises:
@@ -49,37 +65,42 @@ class ObjectStore:
     """
 
     def __init__(
-        self, location: str, *, on_corrupt: Callable[[ChunkId], None] = lambda _id: None
+        self,
+        location: str | Objects,
+        *,
+        config: S3Config | None = None,
+        on_corrupt: Callable[[ChunkId], None] = lambda _id: None,
     ) -> None:
-        self._folder: Path | None = None
         self._on_corrupt = on_corrupt
-        try:
-            if "://" in location:
-                self._objects: Any = from_url(location)
-            else:
-                self._folder = Path(location).absolute()
-                self._objects = LocalStore(str(self._folder), mkdir=True)
-        except Exception as error:
-            raise ConfigError(f"cannot open the store {location!r}: {error}") from error
+        self._objects = _open(location, config or S3Config())
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="origin-store")
+        self._documents: tuple[dict[str, bytes], Tag] | None = None
+        self._gone: dict[str, frozenset[str]] = {}
+
+    @property
+    def shared(self) -> bool:
+        """Whether other origins may be writing here."""
+        return self._objects.remote
 
     async def sweep(self) -> None:
         """Remove what an earlier life was writing when it ended. Not while another one writes."""
-        if self._folder is not None:
-            await asyncio.to_thread(shutil.rmtree, self._folder / _STAGING, ignore_errors=True)
+        await self._run(self._objects.sweep)
+
+    # Chunks
 
     async def missing_chunks(self, ids: Iterable[ChunkId]) -> list[ChunkId]:
         """Which of these the store does not hold."""
         wanted = list(dict.fromkeys(ids))
-        if self._folder is not None:
-            return await asyncio.to_thread(self._absent, wanted)
-        parts = [wanted[start::_PARALLEL_LOOKUPS] for start in range(_PARALLEL_LOOKUPS)]
-        found = await asyncio.gather(*(asyncio.to_thread(self._absent, part) for part in parts))
-        absent = {chunk for part in found for chunk in part}
-        return [chunk for chunk in wanted if chunk in absent]
+        groups: dict[str, list[ChunkId]] = {}
+        for chunk in wanted:
+            groups.setdefault(chunk[:2], []).append(chunk)
+        found = await asyncio.gather(*(self._run(self._present, g) for g in groups.values()))
+        present = set[str]().union(*found)
+        return [chunk for chunk in wanted if chunk not in present]
 
     async def put_chunk(self, chunk: Chunk) -> None:
         """Store a verified chunk; storing it again is harmless."""
-        await asyncio.to_thread(self._put, _chunk_key(chunk.id), chunk.data)
+        await self._run(self._objects.put, chunk_object(chunk.id), chunk.data)
 
     async def chunk(self, id: ChunkId) -> Chunk:  # noqa: A002
         """Read and verify a chunk.
@@ -88,32 +109,43 @@ class ObjectStore:
             NotFoundError: not here.
             ChunkMismatchError: rotten; it was set aside, so publishing again heals it.
         """
-        return await asyncio.to_thread(self._chunk, id)
+        return await self._run(self._chunk, id)
 
     def locate(self, id: ChunkId) -> StoredChunk | None:  # noqa: A002
         """Where a local folder holds the chunk, unverified; None on other stores, or where it is
         absent or no plain file. The size is that of this moment, never a remembered one."""
-        if self._folder is None:
+        path = self._objects.path(chunk_object(id))
+        if path is None:
             return None
-        path = self._folder / _chunk_key(id)
-        try:
-            found = path.lstat()
-        except OSError:
-            return None
-        return StoredChunk(id, path, found.st_size) if stat.S_ISREG(found.st_mode) else None
+        with suppress(StoreError):
+            found = self._objects.stat(chunk_object(id))
+            return StoredChunk(id, path, found.size) if found is not None else None
+        return None
 
-    async def put_manifest(self, revision: str, data: bytes) -> Manifest:
+    # Manifests
+
+    async def put_manifest(
+        self,
+        revision: str,
+        data: bytes,
+        *,
+        check: Callable[[Manifest], None] = lambda _manifest: None,
+    ) -> Manifest:
         """Store a manifest whose chunks are all here.
+
+        Args:
+            check: raises where the manifest must not be taken.
 
         Raises:
             ManifestInvalidError: not canonical, out of bounds, or not of this name.
             NotFoundError: chunks are missing; the message counts them.
         """
         manifest = await asyncio.to_thread(decode, data, revision)
+        check(manifest)
         missing = await self.missing_chunks(manifest.chunk_refs())
         if missing:
             raise NotFoundError(f"{len(missing)} chunks of {revision} are not stored yet")
-        await asyncio.to_thread(self._put, f"manifests/{revision}", data)
+        await self._run(self._objects.put, f"manifests/{revision}", data)
         return manifest
 
     async def manifest(self, revision: str) -> bytes:
@@ -123,132 +155,200 @@ class ObjectStore:
             NotFoundError: not here.
             ManifestInvalidError: rotten; publishing again heals it.
         """
-        data = bytes(await asyncio.to_thread(self._get, f"manifests/{revision}"))
+        data = await self._small(f"manifests/{revision}", MAX_MANIFEST_BYTES)
         if revision_of(data) != revision:
             raise ManifestInvalidError(f"the stored manifest of {revision} is rotten")
         return data
 
+    async def manifests(self) -> dict[str, float]:
+        """Every stored revision, and when its manifest was written (seconds since 1970)."""
+        return {_last(stat.key): stat.modified for stat in await self._all("manifests/")}
+
+    # Trust
+
     async def trust_documents(self) -> dict[str, bytes]:
-        """All role files by name, as they were last put."""
-        keys = await asyncio.to_thread(self._list, "trust/")
-        return {
-            key.removeprefix("trust/"): bytes(await asyncio.to_thread(self._get, key))
-            for key in keys
-        }
+        """All role files by name, as they now are; empty where there are none yet. What has not
+        changed since it was read or put here is not read again."""
+        known, tag = self._documents or ({}, None)
+        try:
+            found = await self._run(self._objects.get_tagged, _DOCUMENTS, _SMALL_BYTES, tag)
+        except NotFoundError:
+            self._documents = None
+            return {}
+        if found is not None:
+            known = _read_documents(found[0])
+            self._documents = (known, found[1])
+        return dict(known)
 
-    async def put_trust_documents(self, documents: Mapping[str, bytes]) -> None:
-        """Put role files one after the other, in the order given: the last one commits."""
-        for name, data in documents.items():
-            await asyncio.to_thread(self._put, f"trust/{name}", data)
+    async def put_trust_documents(
+        self,
+        documents: Mapping[str, bytes],
+        *,
+        remove: Iterable[str] = (),
+        based_on: bytes | None = None,
+    ) -> None:
+        """Put role files, and take away others, all in one write.
 
-    async def remove_trust_documents(self, names: Iterable[str]) -> None:
-        """Remove role files that no client can still be asking for; best effort."""
-        for name in names:
-            try:
-                await asyncio.to_thread(self._call, "remove", name, obstore.delete, f"trust/{name}")
-            except (NotFoundError, StoreError) as error:
-                _log.warning("old trust document stays", name=name, error=error.message)
+        Args:
+            based_on: the timestamp that the change was made on top of; None: whatever was read.
 
-    async def mark_gone(self, key: str) -> None:
-        """Remember a takedown across restarts. The object's name says nothing of the key, whose
-        characters and length no file system would have to take."""
-        name = hashlib.sha256(key.encode()).hexdigest()
-        await asyncio.to_thread(self._put, f"gone/{name}", key.encode())
+        Raises:
+            ConflictError: somebody else changed them; nothing was written, and they must be read
+                again.
+        """
+        if self._documents is None:
+            await self.trust_documents()
+        current, tag = self._documents or ({}, None)
+        if based_on is not None and current.get(_TIMESTAMP) != based_on:
+            raise ConflictError("the signed documents were changed by another origin")
+        merged = {**current, **documents}
+        for name in remove:
+            merged.pop(name, None)
+        if merged == current:
+            return
+        data = msgspec.json.encode({name: text.decode() for name, text in merged.items()})
+        try:
+            written = await self._run(self._objects.swap, _DOCUMENTS, data, tag)
+        except ConflictError:
+            # The answer to an attempt that did succeed may have been lost, and it was repeated.
+            if await self.trust_documents() != merged:
+                raise
+            return
+        self._documents = (merged, written)
+
+    # Takedowns, pins, leases
+
+    async def mark_gone(self, keys: Iterable[str]) -> None:
+        """Remember takedowns across restarts, all of them in one object. Its name says nothing of
+        the keys, whose characters and length no file system would have to take."""
+        data = "\n".join(sorted(keys)).encode()
+        await self._run(self._objects.put, f"gone/{hashlib.sha256(data).hexdigest()}", data)
 
     async def gone_keys(self) -> set[str]:
-        """All keys taken down."""
-        keys = await asyncio.to_thread(self._list, "gone/")
-        return {bytes(await asyncio.to_thread(self._get, key)).decode() for key in keys}
+        """All keys taken down. What was read before is not read again: it never changes."""
+        new = [stat.key for stat in await self._all("gone/") if stat.key not in self._gone]
+        texts = await asyncio.gather(*(self._small(key) for key in new))
+        for key, text in zip(new, texts, strict=True):
+            self._gone[key] = frozenset(text.decode().split("\n"))
+        return set[str]().union(*self._gone.values())
+
+    async def put_pin(self, model: str, revision: str) -> None:
+        """Keep a revision, whatever else is thrown away."""
+        await self._run(self._objects.put, f"pins/{model}/{revision}", b"")
+
+    async def remove_pin(self, model: str, revision: str) -> None:
+        """Keep it no longer."""
+        await self._run(self._objects.remove, [f"pins/{model}/{revision}"])
+
+    async def pins(self) -> set[tuple[str, str]]:
+        """(model, revision) of all that are pinned."""
+        keys = [stat.key.split("/") for stat in await self._all("pins/")]
+        return {(parts[-2], parts[-1]) for parts in keys if len(parts) == 3}
+
+    async def lease(self, ids: Iterable[ChunkId]) -> None:
+        """Note that somebody is about to rely on these chunks. The same ones renew their lease."""
+        data = b"".join(map(bytes.fromhex, sorted(set(ids))))
+        if data:
+            await self._run(self._objects.put, f"leases/{hashlib.sha256(data).hexdigest()}", data)
+
+    async def leases(self) -> dict[str, float]:
+        """Every lease, and when it was last renewed (seconds since 1970)."""
+        return {_last(stat.key): stat.modified for stat in await self._all("leases/")}
+
+    async def leased(self, name: str) -> set[str]:
+        """The chunks of a lease; none where it has been removed."""
+        try:
+            data = await self._small(f"leases/{name}")
+        except NotFoundError:
+            return set()
+        starts = range(0, len(data), _DIGEST_BYTES)
+        return {data[start : start + _DIGEST_BYTES].hex() for start in starts}
+
+    # For the upkeep
+
+    async def chunk_pages(self) -> AsyncIterator[list[Stat]]:
+        """Everything below ``chunks/``, some at a time. Names need not be those of chunks."""
+        pages = iter(self._objects.pages("chunks/"))
+        while (page := await self._run(next, pages, None)) is not None:
+            yield page
+
+    async def remove(self, keys: Iterable[str]) -> None:
+        """Remove objects; those that are not there are passed over."""
+        await self._run(self._objects.remove, list(keys))
 
     def _chunk(self, id: ChunkId) -> Chunk:  # noqa: A002
-        data = memoryview(self._get(_chunk_key(id)))
         try:
-            return Chunk(id, data)
+            return Chunk(id, memoryview(self._objects.get(chunk_object(id), MAX_CHUNK_BYTES)))
+        except TooLargeError as error:
+            self._set_aside(id)
+            raise ChunkMismatchError(f"chunk {id}: {error.message}") from error
         except ChunkMismatchError:
             self._set_aside(id)
             raise
 
     def _set_aside(self, id: ChunkId) -> None:  # noqa: A002
-        aside = f"corrupt/{id}"
+        aside, objects = f"corrupt/{id}", self._objects
         with suppress(NotFoundError):  # somebody else was first
-            self._call("set aside", id, obstore.rename, _chunk_key(id), aside)
+            objects.move(chunk_object(id), aside)
             self._on_corrupt(id)
             _log.error("chunk set aside", chunk=id, remedy="publish its revision again")
-            if hash_chunk(memoryview(self._get(aside))) == id:
-                # It was healed between our reading and our renaming.
-                self._call("put back", id, obstore.rename, aside, _chunk_key(id))
+            with suppress(TooLargeError):
+                if hash_chunk(memoryview(objects.get(aside, MAX_CHUNK_BYTES))) == id:
+                    # It was healed between our reading and our renaming.
+                    objects.move(aside, chunk_object(id))
 
-    def _absent(self, ids: list[ChunkId]) -> list[ChunkId]:
-        return [chunk for chunk in ids if not self._exists(_chunk_key(chunk))]
+    def _present(self, ids: list[ChunkId]) -> set[str]:
+        """Those of these chunks, all of one prefix, that are here."""
+        if not self._objects.remote or len(ids) < _LIST_FROM:
+            return {id for id in ids if self._objects.stat(chunk_object(id)) is not None}  # noqa: A001
+        wanted, found = set(ids), set[str]()
+        for page in self._objects.pages(f"chunks/{ids[0][:2]}/"):
+            found |= wanted & {_last(stat.key) for stat in page}
+            if len(found) == len(wanted):
+                break
+        return found
 
-    def _exists(self, key: str) -> bool:
-        if self._folder is not None:
-            return (self._folder / key).exists()
+    async def _all(self, prefix: str) -> list[Stat]:
+        def collect() -> list[Stat]:
+            return [stat for page in self._objects.pages(prefix) for stat in page]
+
+        return await self._run(collect)
+
+    async def _small(self, key: str, limit_bytes: int = _SMALL_BYTES) -> bytes:
         try:
-            self._call("look up", key, obstore.head, key)
-        except NotFoundError:
-            return False
-        return True
+            return bytes(await self._run(self._objects.get, key, limit_bytes))
+        except TooLargeError as error:
+            raise StoreError(error.message) from error
 
-    def _put(self, key: str, data: Buffer) -> None:
-        if self._folder is None:
-            self._call("write", key, obstore.put, key, data)
-            return
-        try:
-            _write_whole(self._folder / key, data, self._folder / _STAGING)
-        except OSError as error:
-            raise StoreError(f"cannot write {key}: {error.strerror}") from error
-
-    def _get(self, key: str) -> Any:
-        return self._call("read", key, _read, key)
-
-    def _list(self, prefix: str) -> list[str]:
-        return [meta["path"] for meta in self._call("list", prefix, _listed, prefix)]
-
-    def _call(self, verb: str, what: str, call: Callable[..., Any], *args: Any) -> Any:
-        """Run an obstore call; translate what it raises, once for all of them."""
-        try:
-            return call(self._objects, *args)
-        except FileNotFoundError as error:
-            raise NotFoundError(f"not in the store: {what}") from error
-        except Exception as error:
-            raise StoreError(f"cannot {verb} {what}: {type(error).__name__}") from error
+    async def _run(self, call: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
 
 
-def _chunk_key(chunk: ChunkId) -> str:
+def chunk_object(chunk: str) -> str:
+    """The key of a chunk's object."""
     return f"chunks/{chunk[:2]}/{chunk}"
 
 
-def _read(objects: Any, key: str) -> Any:
-    return obstore.get(objects, key).bytes()
-
-
-def _listed(objects: Any, prefix: str) -> Any:
-    return obstore.list(objects, prefix=prefix).collect()
-
-
-def _write_whole(path: Path, data: Buffer, staging: Path) -> None:
-    """Write a file that appears whole, and is there to stay once this returns."""
-    staging.mkdir(parents=True, exist_ok=True)
-    if not path.parent.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _sync(path.parent.parent)
-    temporary = staging / uuid.uuid4().hex
+def _open(location: str | Objects, config: S3Config) -> Objects:
+    if not isinstance(location, str):
+        return location
     try:
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        if "://" in location:
+            return BucketObjects(location, config)
+        return FolderObjects(Path(location).absolute())
+    except ConfigError:
         raise
-    _sync(path.parent)
+    except Exception as error:
+        raise ConfigError(f"cannot open the store {location!r}: {error}") from error
 
 
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _last(key: str) -> str:
+    return key.rpartition("/")[2]
+
+
+def _read_documents(data: Buffer) -> dict[str, bytes]:
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        texts = msgspec.json.decode(data, type=dict[str, str])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise StoreError(f"{_DOCUMENTS} is damaged ({error}); restore it") from error
+    return {name: text.encode() for name, text in texts.items()}

@@ -2,8 +2,9 @@
 
 Keys are surrogate keys (``wire.paths``). What may change, a channel or the trust metadata, is
 *marked*: it stays at hand, but the next use revalidates it. What never changes, a chunk or a
-revision, cannot go stale; a soft purge does nothing to it, and a hard one takes it down: it is
-dropped and answered 410 from then on.
+revision, cannot go stale. A soft purge of a chunk drops the copy, so that the next use asks whether
+it may still be had; of a revision it does nothing. A hard purge takes either down: it is dropped
+and answered 410 from then on.
 
 A fill that began before a purge must not be stored after it (threat 13). So every purge counts one
 up and is remembered under its key; a fill notes the count when it begins and asks at its end. Where
@@ -35,11 +36,9 @@ class Effect:
     dropped_revisions: tuple[str, ...] = ()
     dropped_chunks: tuple[ChunkId, ...] = ()
     ignored: tuple[str, ...] = ()
-    """Keys of no form known here, and soft purges of what cannot go stale."""
-
-    @property
-    def takes_down(self) -> bool:
-        return bool(self.dropped_revisions or self.dropped_chunks)
+    """Keys of no form known here, and soft purges of revisions."""
+    takes_down: bool = False
+    """Whether something is answered 410 from now on."""
 
 
 class Purges:
@@ -78,16 +77,22 @@ class Purges:
             elif key == TRUST_KEY or key.startswith(CHANNEL_PREFIX):
                 (pointers if hard else marked).append(key)
                 self._note(key)
-            elif hard and (digest := _digest(key, CHUNK_PREFIX)):
+            elif digest := _digest(key, CHUNK_PREFIX):
                 chunks.append(ChunkId(digest))
-                self._take_down(key)
+                if hard:
+                    self._take_down(key)
             elif hard and (digest := _digest(key, REVISION_PREFIX)):
                 revisions.append(digest)
                 self._take_down(key)
             else:
                 ignored.append(key)
         return Effect(
-            tuple(marked), tuple(pointers), tuple(revisions), tuple(chunks), tuple(ignored)
+            tuple(marked),
+            tuple(pointers),
+            tuple(revisions),
+            tuple(chunks),
+            tuple(ignored),
+            takes_down=hard and bool(revisions or chunks),
         )
 
     def is_gone(self, key: str) -> bool:

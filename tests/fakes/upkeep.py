@@ -36,7 +36,9 @@ class Shelf:
             repository = Repository.create(ROOT_KEY, PUBLISHER_KEY, ONLINE_KEY, now=self.now)
             await store.put_trust_documents(repository.files)
         hub = EventHub(log or EventLog("shelf"))
-        return Publisher(store, repository, hub, await store.gone_keys(), lambda: self.now)
+        made = Publisher(store, repository, hub, await store.gone_keys(), lambda: self.now)
+        await made.restore()
+        return made
 
     def sign(self, publisher: Publisher, *add: Revision, remove: Sequence[Revision] = ()) -> bytes:
         """The list of revisions with these added and removed, as the publisher signs it."""

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from gpu_worker.errors import VariantUnknownError
 from infra import demo_models
 from infra.cli import app
 from infra.local import Local
 from infra.pulling import pull_model
+from tests.fakes.waiting import until_async
 from wire.errors import NotFoundError, TrustError
 
 R1, R2 = (str(demo_models.path(name)) for name in ("edge-small-r1", "edge-small-r2"))
@@ -92,3 +94,38 @@ async def test_a_tier_runs_in_the_commands_own_process(local: Local) -> None:
     process.send_signal(signal.SIGTERM)
     rest, _ = await process.communicate()
     assert (process.returncode, rest) == (0, b"")
+
+
+async def test_one_variant_of_several_is_pulled(local: Local, tmp_path: Path) -> None:
+    source, root = [local.urls.origin], local.state.trust_root
+    made = await run("publish", R1, "--model", "chat", "--quant", "Q4_0,Q8_0", "--no-parity")
+    assert made["variants"] == ["Q4_0", "Q8_0"]
+    best = await pull_model("chat", "stable", source, tmp_path / "a", root)
+    named = await pull_model("chat", "stable", source, tmp_path / "b", root, variant="Q4_0")
+    assert [p.as_dict()["variant"] for p in (best, named)] == ["Q8_0", "Q4_0"]
+    for pulled in (best, named):
+        assert [p.stem[-4:] for p in pulled.report.path.glob("*.gguf")] == [pulled.report.variant]
+    with pytest.raises(VariantUnknownError, match="there is Q4_0, Q8_0"):
+        await pull_model("chat", "stable", source, tmp_path / "c", root, variant="Q9")
+
+
+async def test_a_private_model_needs_a_pull_token(local: Local, tmp_path: Path) -> None:
+    published = await run("publish", R1, "--model", "chat", "--private", "--no-parity")
+    arguments = ("pull", "chat", "--from", local.urls.origin, "--to", str(tmp_path / "models"))
+    refused = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, "--json"])
+    assert refused.exit_code == 1
+    assert "pull token" in json.loads(refused.stdout)["error"]["message"]
+    made = await run("tokens", "create", "--model", "ch*", "--tier", "origin")
+    file = tmp_path / "token"
+    file.write_text(made["token"])
+    file.chmod(0o600)
+
+    async def opened() -> bool:
+        status = await asyncio.to_thread(
+            CliRunner().invoke, app, [*arguments, f"--token-file={file}"]
+        )
+        return status.exit_code == 0
+
+    await until_async(opened)
+    again = await run(*arguments, f"--token-file={file}")
+    assert again["revision"] == published["revision"]

@@ -6,20 +6,24 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
-from origin.announce import OriginServer, Publisher, describe
+from origin.announce import Publisher, describe
 from origin.errors import StoreError
+from origin.serving import OriginServer
 from origin.signing import Repository
 from origin.store import ObjectStore
 from tests.fakes.origin_home import Home
 from tests.fakes.publishing import chunk_file, flip_bit
-from tests.fakes.revisions import chunk_of, make_revision
+from tests.fakes.revisions import ONLINE_KEY, chunk_of, make_revision
+from tests.fakes.upkeep import Shelf
 from wire.chunk import Chunk
 from wire.errors import (
     ChunkMismatchError,
     ConflictError,
     GoneError,
+    HeadwaterError,
     NameInvalidError,
     NotFoundError,
 )
@@ -37,7 +41,7 @@ class Stop(BaseException):
 
 
 class DyingStore(ObjectStore):
-    """Dies before its n-th object is written or removed (n from 0)."""
+    """Dies before its n-th object is written (n from 0), or just after it was committed."""
 
     def __init__(self, location: str, lives: int) -> None:
         super().__init__(location)
@@ -52,19 +56,14 @@ class DyingStore(ObjectStore):
         self._spend()
         await super().put_chunk(chunk)
 
-    async def put_manifest(self, revision: str, data: bytes) -> Manifest:
+    async def put_manifest(self, revision: str, data: bytes, **options: Any) -> Manifest:
         self._spend()
-        return await super().put_manifest(revision, data)
+        return await super().put_manifest(revision, data, **options)
 
-    async def put_trust_documents(self, documents: Mapping[str, bytes]) -> None:
-        for name, data in documents.items():
-            self._spend()
-            await super().put_trust_documents({name: data})
-
-    async def remove_trust_documents(self, names: Any) -> None:
-        for name in names:
-            self._spend()
-            await super().remove_trust_documents([name])
+    async def put_trust_documents(self, documents: Mapping[str, bytes], **options: Any) -> None:
+        self._spend()
+        await super().put_trust_documents(documents, **options)
+        self._spend()
 
 
 async def publisher_of(home: Home, store: ObjectStore, repository: Repository) -> Publisher:
@@ -152,12 +151,10 @@ class SlowStore(ObjectStore):
         super().__init__(location)
         self.waiting, self.go_on = asyncio.Event(), asyncio.Event()
 
-    async def put_trust_documents(self, documents: Mapping[str, bytes]) -> None:
-        *first, last = documents.items()
-        await super().put_trust_documents(dict(first))
+    async def put_trust_documents(self, documents: Mapping[str, bytes], **options: Any) -> None:
         self.waiting.set()
         await self.go_on.wait()
-        await super().put_trust_documents(dict([last]))
+        await super().put_trust_documents(documents, **options)
 
 
 async def test_a_change_runs_to_its_end_when_whoever_asked_hangs_up(
@@ -179,9 +176,7 @@ async def test_a_change_runs_to_its_end_when_whoever_asked_hangs_up(
 class FullStore(ObjectStore):
     """Has no room left when the change is to be committed."""
 
-    async def put_trust_documents(self, documents: Mapping[str, bytes]) -> None:
-        *first, _last = documents.items()
-        await super().put_trust_documents(dict(first))
+    async def put_trust_documents(self, documents: Mapping[str, bytes], **options: Any) -> None:
         raise StoreError("no space left")
 
 
@@ -343,3 +338,79 @@ async def test_a_chunk_is_delivered_from_its_file_and_proven_where_it_is_doubted
         await server.deliver(name)
     await publisher.put_chunk(Chunk.of(data))
     assert isinstance((await server.deliver(name)).body, StoredChunk)
+
+
+# Several origins on one bucket
+
+
+async def test_of_two_origins_that_change_at_once_neither_loses_its_change() -> None:
+    shelf = Shelf()
+    one, two = await shelf.origin(), await shelf.origin()
+    await shelf.publish(one, ONE)
+    await asyncio.gather(
+        *(origin.roll("chat", f"{name}-{turn}", ONE.id)
+          for turn in range(4) for name, origin in (("one", one), ("two", two)))
+    )  # fmt: skip
+    wanted = {("chat", f"{name}-{turn}") for turn in range(4) for name in ("one", "two")}
+    for origin in (one, two):
+        await origin.refresh()
+        assert origin.repository.view.channels.keys() == {*wanted, ("chat", "stable")}
+    assert one.repository.view == two.repository.view == (await shelf.origin()).repository.view
+
+
+async def test_a_change_between_the_reading_and_the_writing_is_not_overwritten() -> None:
+    shelf = Shelf()
+    one, two = await shelf.origin(), await shelf.origin()
+    await shelf.publish(one, ONE)
+    await two.refresh()
+    documents = dict(one.repository.files)
+    moved = one.repository.set_channel("chat", "theirs", ONE.id, now=shelf.now)
+
+    def interfere() -> None:
+        shelf.objects.before_swap = lambda: None
+        texts = {name: data.decode() for name, data in {**documents, **moved.files}.items()}
+        shelf.objects.put("trust/documents.json", msgspec.json.encode(texts))
+
+    shelf.objects.before_swap = interfere
+    await two.roll("chat", "ours", ONE.id)
+    await one.refresh()
+    for origin in (one, two):
+        assert {channel for _, channel in origin.repository.view.channels} == {
+            "stable", "theirs", "ours",
+        }  # fmt: skip
+
+
+async def test_an_origin_that_is_always_late_says_so_and_changes_nothing() -> None:
+    shelf = Shelf()
+    one, two = await shelf.origin(), await shelf.origin()
+    await shelf.publish(one, ONE)
+    now = [shelf.now]
+
+    def renew() -> None:
+        now[0] += 1
+        documents = msgspec.json.decode(shelf.objects.kept["trust/documents.json"][0])
+        texts = {name: text.encode() for name, text in documents.items()}
+        renewed = Repository.load(texts, ONLINE_KEY).retimestamp(now=now[0]).files
+        merged = {**documents, **{name: data.decode() for name, data in renewed.items()}}
+        shelf.objects.put("trust/documents.json", msgspec.json.encode(merged))
+
+    shelf.objects.before_swap = renew
+    for _ in range(2):  # the second time its own state is as new as the store's
+        with pytest.raises(ConflictError):
+            await two.roll("chat", "ours", ONE.id)
+    shelf.objects.before_swap = lambda: None
+    await two.roll("chat", "ours", ONE.id)
+    await one.refresh()
+    assert {channel for _, channel in one.repository.view.channels} == {"stable", "ours"}
+
+
+async def test_what_does_not_verify_is_not_taken_over() -> None:
+    shelf = Shelf()
+    one = await shelf.origin()
+    before = one.repository
+    shelf.objects.put("trust/documents.json", b'{"timestamp.json": "{}"}')
+    with pytest.raises(HeadwaterError):
+        await one.refresh()
+    with pytest.raises(HeadwaterError):
+        await one.renew()
+    assert one.repository is before

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from origin.keys import (
     ONLINE_KEY,
@@ -16,8 +21,17 @@ from origin.keys import (
     ROOT_KEY,
     KeySet,
     init_keys,
+    is_encrypted,
     load_key,
+    load_public,
     new_key,
+    next_key,
+    next_path,
+    next_root_key,
+    promote,
+    promote_roots,
+    root_key_files,
+    write_public,
 )
 from wire.errors import ConfigError
 from wire.trust import root_version
@@ -135,3 +149,78 @@ def test_other_contents_are_refused(tmp_path: Path) -> None:
         path.chmod(0o600)
         with pytest.raises(ConfigError, match=why):
             load_key(path)
+
+
+# Several root keys, and keys that take the place of others
+
+
+def test_root_keys_sign_the_first_root_together(tmp_path: Path) -> None:
+    keys = init_keys(tmp_path, PASSPHRASE, now=NOW, root_keys=3, root_threshold=2, grace_s=60.0)
+    assert [path.name for path in root_key_files(tmp_path)] == [f"root-{n}.key" for n in (1, 2, 3)]
+    assert root_version((tmp_path / ROOT_FILE).read_bytes()) == 1
+    assert keys.repository.view.grace_s == 60.0
+
+
+@pytest.mark.parametrize(("count", "threshold"), [(1, 2), (3, 0), (0, 0), (17, 2)])
+def test_threshold_that_cannot_be_met_makes_nothing(
+    tmp_path: Path, count: int, threshold: int
+) -> None:
+    folder = tmp_path / "keys"
+    with pytest.raises(ConfigError, match="root threshold"):
+        init_keys(folder, PASSPHRASE, now=NOW, root_keys=count, root_threshold=threshold)
+    with pytest.raises(ConfigError, match="offline grace"):
+        init_keys(folder, PASSPHRASE, now=NOW, grace_s=-1)
+    assert not folder.exists()
+
+
+def test_public_key_travels_as_a_file(tmp_path: Path) -> None:
+    key = new_key(tmp_path / "a.key", PASSPHRASE)
+    write_public(tmp_path / "a.pub", key.public_key)
+    assert load_public(tmp_path / "a.pub") == key.public_key
+    with pytest.raises(ConfigError, match="already"):
+        write_public(tmp_path / "a.pub", key.public_key)
+    for wrong in (tmp_path / "a.key", tmp_path / "nowhere.pub"):
+        with pytest.raises(ConfigError, match="public key"):
+            load_public(wrong)
+    other = generate_private_key(SECP256R1()).public_key()
+    (tmp_path / "ec.pub").write_bytes(
+        other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    with pytest.raises(ConfigError, match="no Ed25519 key"):
+        load_public(tmp_path / "ec.pub")
+
+
+def test_next_key_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / PUBLISHER_KEY
+    old = new_key(path).public_key
+    assert not promote(path)
+    new = next_key(path).public_key
+    assert next_key(path).public_key == new  # an unfinished rotation goes on with its key
+    assert load_key(path).public_key == old
+    assert promote(path)
+    assert load_key(path).public_key == new
+    assert load_key(tmp_path / "publisher.retired.key").public_key == old
+    assert not next_path(path).exists()
+    assert mode(path) == 0o600
+    newest = next_key(path).public_key
+    assert promote(path)
+    assert load_key(path).public_key == newest
+    assert load_key(tmp_path / "publisher.retired.key").public_key == new
+
+
+def test_next_root_keys_take_the_place_of_all_before(tmp_path: Path) -> None:
+    new_key(tmp_path / ROOT_KEY, PASSPHRASE)
+    names = [f"root-{n}.key" for n in (1, 2)]
+    ids = {next_root_key(tmp_path / name, PASSPHRASE).public_key.keyid for name in names}
+    assert not promote_roots(tmp_path, {"of another root"})
+    assert promote_roots(tmp_path, ids)
+    assert [path.name for path in root_key_files(tmp_path)] == names
+    assert (tmp_path / "root.retired.key").exists()
+    assert not list(tmp_path.glob("*.next.*"))
+    assert not promote_roots(tmp_path, ids)
+
+
+def test_which_key_files_need_a_passphrase(tmp_path: Path) -> None:
+    new_key(tmp_path / "a.key", PASSPHRASE)
+    new_key(tmp_path / "b.key")
+    assert [is_encrypted(tmp_path / name) for name in ("a.key", "b.key")] == [True, False]

@@ -11,7 +11,9 @@ import pytest
 import structlog
 
 from origin.__main__ import main
-from origin.publish import OriginAdmin, Published, publish
+from origin.admin_client import OriginAdmin
+from origin.offer import LocalFile
+from origin.publish import Published, publish
 from tests.fakes.origin_home import Home, StartProcess
 from tests.fakes.tiny_gguf import write_tiny_gguf
 from wire.chunk import hash_chunk
@@ -36,7 +38,8 @@ async def publish_to(
     def run() -> Published:
         origin = OriginAdmin(url, home.token)
         try:
-            return publish(file, "chat", "stable", origin, home.publisher_key, progress=progress)
+            offered = [LocalFile(file=file, path=file.name)]
+            return publish(offered, "chat", "stable", origin, home.publisher_key, progress=progress)
         finally:
             origin.close()
 

@@ -403,6 +403,26 @@ def test_rotation_is_one_commit_root_first(repository: Repository) -> None:
     assert after.document("1.root.json") == repository.first_root
 
 
+def test_rotation_cut_off_between_its_files_leaves_the_state_before(
+    repository: Repository,
+) -> None:
+    """Until the timestamp is stored the old online key serves; from then on the new one."""
+    commit = repository.accept(
+        root=root_after(repository, online=NEXT),
+        targets=targets_after(repository, online=NEXT),
+        online_key=NEXT,
+        now=NOW,
+    )
+    names = list(commit.files)
+    for stored in range(len(names)):
+        documents = {**repository.files, **{n: commit.files[n] for n in names[:stored]}}
+        loaded = Repository.load(documents, ONLINE, spare_key=NEXT)
+        assert (loaded.view, loaded.online_key) == (repository.view, ONLINE)
+        assert loaded.retimestamp(now=NOW).repository.view.versions["root"] == 1
+    whole = Repository.load({**repository.files, **commit.files}, ONLINE, spare_key=NEXT)
+    assert (whole.view, whole.online_key) == (commit.repository.view, NEXT)
+
+
 def test_rotation_without_the_old_root_key_is_refused(repository: Repository) -> None:
     forged = sign_root(
         THIEF,

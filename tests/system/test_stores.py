@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from infra.upkeep import prune
 from origin.publish import Published
 from tests.fakes.fleet import eventually
 from tests.fakes.headwater import ROOT
@@ -187,15 +188,16 @@ def test_garbage_goes_what_is_pinned_stays_and_the_store_is_sound(
     origin.stop()
     origin.settings = {"GC__GRACE_S": "0"}
     origin.start()
-    pinned = headwater(origin, "pin", "chat", first.revision[:12])
-    assert pinned["pins"] == [{"model": "chat", "revision": first.revision}]
-    prune = ("gc", "--prune", "--keep-recent=0", "--keep-days=0")
+    pin = {"model": "chat", "revision": first.revision}
+    with origin.upkeep() as admin:
+        assert admin.post("pins", pin) == {"pins": [pin]}
+        keeps: Any = {"keep_recent": 0, "keep_younger_s": 0.0}
+        assert prune(admin, origin.publisher_key, **keeps) == []
+        assert admin.run("gc", {})["removed_chunks"] == 0
+        admin.post("pins", {**pin, "remove": True})
     key = f"--publisher-key={origin.publisher_key}"
-    assert headwater(origin, *prune, key)["removed_chunks"] == 0
-    headwater(origin, "pin", "chat", first.revision[:12], "--remove")
-    planned = headwater(origin, *prune, key, "--dry-run")
-    assert [one["revision"] for one in planned["pruned"]] == [first.revision]
-    collected = headwater(origin, *prune, key)
+    collected = headwater(origin, "gc", "--prune", "--keep-recent=0", "--keep-days=0", key)
+    assert [one["revision"] for one in collected["pruned"]] == [first.revision]
     assert (collected["removed_revisions"], collected["removed_chunks"]) == (1, len(only))
     assert origin.get(manifest_path(first.revision)).status == 404
     assert_whole(origin, second.revision, models[1])
@@ -227,13 +229,15 @@ def test_rot_is_found_and_repaired_from_another_origin(
         flip_bit(chunk_file(store, names[0]))
         chunk_file(store, names[1]).unlink()
         flip_bit(store / "manifests" / made.revision)
-        found = headwater(rotten, "verify", status=1)
+        with rotten.upkeep() as admin:
+            found = admin.run("verify", {})
         assert found["rotten"] == [names[0]]
         assert list(found["bad_manifests"]) == [made.revision]
         repaired = headwater(rotten, "verify", f"--repair-from={sound.url}")
         assert repaired["repair"]["failed"] == {}
         assert repaired["repair"]["chunks"] == 2
-        assert headwater(rotten, "verify")["chunks"] == len(names)
+        with rotten.upkeep() as admin:
+            assert admin.run("verify", {})["chunks"] == len(names)
         assert_whole(rotten, made.revision, models[0])
 
 
@@ -257,7 +261,7 @@ def test_two_origins_on_one_bucket_lose_no_change(
             thread.start()
         for thread in rolls:
             thread.join()
-        wanted = {f"c{number}-{turn}" for number in (0, 1) for turn in range(5)} | {"stable"}
+        wanted = {f"c{number}-{turn}" for number in (0, 1) for turn in range(3)} | {"stable"}
         for origin in (one, two):
             eventually(lambda origin=origin: wanted <= channels(origin))  # type: ignore[misc]
             assert_whole(origin, second.revision, models[1])
@@ -271,7 +275,7 @@ def test_two_origins_on_one_bucket_lose_no_change(
 
 def roll_often(origin: Origin, name: str, revision: str) -> None:
     with origin.desk() as desk:
-        for turn in range(5):
+        for turn in range(3):
             while True:
                 try:
                     desk.origin.roll("chat", f"{name}-{turn}", revision)

@@ -315,11 +315,18 @@ async def test_a_takedown_upstream_is_passed_on(
         await edge.deliver(chunk)
 
 
-async def test_a_soft_purge_of_a_chunk_changes_nothing(edge: CachingSource, chunk: ChunkId) -> None:
+async def test_a_chunk_purged_softly_is_asked_for_again(
+    edge: CachingSource, upstream: MemorySource, chunk: ChunkId
+) -> None:
     await edge.deliver(chunk)
-    effect = await edge.purge([f"chunk:{chunk}"], hard=False)
-    assert effect.ignored == (f"chunk:{chunk}",)
-    assert (await edge.deliver(chunk)).cache_status == "hit"
+    await edge.purge([f"chunk:{chunk}"], hard=False)
+    assert (await edge.deliver(chunk)).cache_status.startswith("fwd=uri-miss")
+    await edge.purge([f"chunk:{chunk}"], hard=False)
+    upstream.gone.add(f"chunk:{chunk}")
+    with pytest.raises(GoneError):
+        await edge.deliver(chunk)
+    upstream.gone.clear()
+    assert (await edge.deliver(chunk)).cache_status.startswith("fwd=uri-miss"), "no memory of it"
 
 
 # Manifests

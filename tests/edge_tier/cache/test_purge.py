@@ -20,7 +20,8 @@ def test_a_soft_purge_marks_pointers_and_leaves_content_alone() -> None:
         [CHANNEL, TRUST_KEY, f"chunk:{CHUNK}", revision_key(REVISION)], hard=False
     )
     assert effect.marked == (CHANNEL, TRUST_KEY)
-    assert effect.ignored == (f"chunk:{CHUNK}", revision_key(REVISION))
+    assert effect.ignored == (revision_key(REVISION),)
+    assert effect.dropped_chunks == (CHUNK,), "its next use asks whether it may still be had"
     assert not effect.takes_down
     assert not purges.is_gone(f"chunk:{CHUNK}")
 

@@ -1,0 +1,1 @@
+"""Where an origin's objects are: a local folder, or a bucket."""
