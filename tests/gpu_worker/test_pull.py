@@ -105,7 +105,15 @@ async def test_a_pull_brings_every_byte_and_asks_for_each_chunk_once(kit: Kit) -
     assert kit.chunk_calls() == Counter({f"chunk:{name}": 1 for name in REVISION.chunks})
     assert report.size == report.fetched_bytes == REVISION.unique_bytes
     assert report.fetched_chunks == 4
-    assert list(report.steps_ms) == ["manifest", "open", "resume", "find", "seed", "fetch", "commit"]
+    assert list(report.steps_ms) == [
+        "manifest",
+        "open",
+        "resume",
+        "find",
+        "seed",
+        "fetch",
+        "commit",
+    ]
     assert kit.progress[-1] == ("net", report.size, report.size)
 
 

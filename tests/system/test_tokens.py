@@ -48,7 +48,7 @@ class Engine:
         headers = {"Content-Type": "application/json"}
         answer = self._client.send("POST", "/tokenize", json.dumps(body).encode(), headers=headers)
         assert answer.status == 200, bytes(answer.body)
-        tokens: list[int] = json.loads(answer.body)["tokens"]
+        tokens: list[int] = json.loads(bytes(answer.body))["tokens"]
         return tokens
 
 
