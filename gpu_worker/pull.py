@@ -22,6 +22,7 @@ from gpu_worker.errors import BusyError
 from gpu_worker.parallelism import Parallelism, ParallelismConfig
 from gpu_worker.seeds import Seed, find_seeds
 from wire.chunk import ChunkId
+from wire.errors import ChunkMismatchError, NotFoundError, SourceUnavailableError
 from wire.manifest import ChunkRef, decode
 from wire.source import Source
 from wire.threads import in_thread
@@ -38,6 +39,8 @@ class PullConfig:
 
     parallelism: ParallelismConfig = field(default_factory=ParallelismConfig)
     """Chunks fetched at the same time."""
+    patience: int = 3
+    """Chunks in a row that were not to be had before the pull gives up; fewer are set aside."""
     parallel_copies: int = 4
     """Chunks copied from older revisions at the same time."""
     busy_poll_s: float = 0.2
@@ -192,18 +195,35 @@ class _Pull:
         return rest
 
     async def fetch(self, partial: PartialRevision, missing: Refs, source: Source) -> None:
+        """What was not to be had is set aside, so that it costs only itself, and asked for once
+        more at the end."""
+        failed = await self._fetch_all(partial, missing, source, self._config.patience)
+        await self._fetch_all(partial, failed, source, 0)
+
+    async def _fetch_all(
+        self, partial: PartialRevision, missing: Refs, source: Source, patience: int
+    ) -> Refs:
         """Every fetch in flight has one buffer for all its chunks; their number follows what the
-        sources bear (``Parallelism``)."""
+        sources bear (``Parallelism``). The chunks that failed; so many in a row raise."""
         queue = iter(missing.values())
         largest = max((ref.size for ref in missing.values()), default=0)
         pace = Parallelism(self._config.parallelism, time.monotonic())
-        running = 0
+        failed: Refs = {}
+        running = in_a_row = 0
 
         async def fetch_some(group: asyncio.TaskGroup) -> None:
-            nonlocal running
+            nonlocal running, in_a_row
             buffer = memoryview(bytearray(largest))
             for ref in queue:
-                await self._fetch_one(partial, source, ref, buffer[: ref.size])
+                try:
+                    await self._fetch_one(partial, source, ref, buffer[: ref.size])
+                except (ChunkMismatchError, SourceUnavailableError, NotFoundError):
+                    in_a_row += 1
+                    if in_a_row > patience:
+                        raise
+                    failed[ref.id] = ref
+                    continue
+                in_a_row = 0
                 pace.delivered(ref.size, time.monotonic())
                 start_more(group)
                 if running > pace.level:
@@ -219,6 +239,7 @@ class _Pull:
         with _first_failure():
             async with asyncio.TaskGroup() as group:
                 start_more(group)
+        return failed
 
     async def _fetch_one(
         self, partial: PartialRevision, source: Source, ref: ChunkRef, buffer: memoryview

@@ -71,7 +71,7 @@ class BlockingClient:
 
         Args:
             limit_bytes: the most that the body may have, checked before it is believed.
-            into: receives the body of a 200 that has exactly its size.
+            into: its beginning receives the body of a 200, where it is large enough.
             abandon: lets another thread end the request.
 
         Raises:

@@ -154,7 +154,7 @@ class Connection:
 
         Args:
             limit_bytes: the most that the answer's body may have, checked before it is believed.
-            into: receives the body of a 200 that has exactly its size.
+            into: its beginning receives the body of a 200, where it is large enough.
 
         Raises:
             DroppedError: the connection was closed before any byte of an answer.
@@ -220,8 +220,8 @@ class Connection:
             return self._read_unmeasured(head, rest, limit_bytes)
         if length > limit_bytes:
             raise TooLargeError(f"answer of {length} B is over the {limit_bytes} B allowed")
-        whole = into is not None and head.status == 200 and length == len(into)
-        content = into if whole and into is not None else bytearray(length)
+        fits = into is not None and head.status == 200 and length <= len(into)
+        content = into[:length] if fits and into is not None else bytearray(length)
         if len(rest) > length:
             raise SourceUnavailableError("the server sent more than it announced")
         view = memoryview(content)

@@ -60,10 +60,10 @@ class Source(Protocol):
         Args:
             revalidate: do not trust a stored copy: check it, and fetch it again where it is rotten
                 (``Cache-Control: no-cache`` on the wire, RFC 9111 section 5.2.1.4).
-            into: a writable buffer of exactly the chunk's size. A source may receive straight into
-                it, and the chunk's ``data`` is then ``into`` itself; one that does not gives bytes
-                of its own. Once the call has ended, by answer, error or cancellation, nobody writes
-                there any more; what it holds then counts only where ``data is into``.
+            into: a writable buffer, as large as the chunk or larger. A source may receive straight
+                into its beginning, where the chunk's ``data`` then is; one that does not gives
+                bytes of its own. Once the call has ended, by answer, error or cancellation, nobody
+                writes there any more.
 
         Raises:
             NotFoundError, GoneError: not to be had from this source.

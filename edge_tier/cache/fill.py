@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from edge_tier.cache.ahead import ReadAhead
-from edge_tier.cache.budget import ByteBudget
+from edge_tier.cache.budget import ByteBudget, Loan
+from edge_tier.cache.buffers import Buffers
 from edge_tier.cache.documents import DocumentStore
 from edge_tier.cache.fill_config import CacheStats, FillConfig, NotStoredError
 from edge_tier.cache.pointers import Pointers
@@ -84,6 +85,9 @@ class CachingSource:
         )
         self._budget = ByteBudget(
             config.fill_bytes_in_flight, background_share=config.background_share
+        )
+        self._buffers = Buffers(
+            MAX_CHUNK_BYTES, max(1, config.fill_bytes_in_flight // MAX_CHUNK_BYTES)
         )
         self._wanted: Counter[ChunkId] = Counter()
         """Chunks that real requests wait for, and how many of them."""
@@ -299,13 +303,7 @@ class CachingSource:
         patient = background and id not in self._wanted
         loan = await self._budget.lend(MAX_CHUNK_BYTES, background=patient, key=id)
         try:
-            chunk = await self._fetch(id, revalidate)
-            loan.shrink(len(chunk))
-            self.refuse_gone(_chunk_key(id))
-            stored = await self._store.put(chunk)
-            # What is on disk is read from there, so that its memory is free before it is lent anew.
-            unstored = None if stored is not None else chunk
-            del chunk
+            stored, unstored = await self._fetch_and_store(id, revalidate, loan)
         finally:
             loan.give_back()
         if self._purges.is_gone(_chunk_key(id)):
@@ -314,9 +312,38 @@ class CachingSource:
         forwarded = "fwd=request" if revalidate else "fwd=uri-miss"
         return _Filled(stored, unstored, forwarded + ("; stored" if stored else ""))
 
-    async def _fetch(self, id: ChunkId, revalidate: bool) -> Chunk:  # noqa: A002
+    async def _fetch_and_store(
+        self,
+        id: ChunkId,  # noqa: A002
+        revalidate: bool,
+        loan: Loan,
+    ) -> tuple[StoredChunk | None, Chunk | None]:
+        """The chunk's file, or else its bytes. What is on disk is read from there, so that its
+        buffer is free for the next."""
+        buffer = self._buffers.take()
         try:
-            chunk = await self._upstream.chunk(id, revalidate=revalidate)
+            chunk = await self._fetch(id, revalidate, buffer)
+            self.refuse_gone(_chunk_key(id))
+        except BaseException:
+            self._buffers.give_back(buffer)
+            raise
+        loan.shrink(len(chunk))
+        stored = None
+        try:
+            stored = await self._store.put(chunk)
+        finally:
+            # A store that was not waited for goes on writing from it.
+            (self._buffers.lose if stored is None else self._buffers.give_back)(buffer)
+        return (stored, None) if stored is not None else (None, chunk)
+
+    async def _fetch(
+        self,
+        id: ChunkId,  # noqa: A002
+        revalidate: bool,
+        into: memoryview | None = None,
+    ) -> Chunk:
+        try:
+            chunk = await self._upstream.chunk(id, revalidate=revalidate, into=into)
         except ChunkMismatchError:
             self._count(mismatches=1)
             raise

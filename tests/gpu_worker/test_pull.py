@@ -296,6 +296,57 @@ async def test_bytes_that_no_source_can_prove_never_reach_the_disk(kit: Kit) -> 
     assert not kit.folder.path("chat", REVISION.id).exists()
 
 
+MANY = make_revision({"m.gguf": [chunk_of(seed, 500) for seed in range(300, 330)]})
+
+
+async def test_a_chunk_that_nobody_can_prove_costs_only_itself(kit: Kit) -> None:
+    kit.hold(MANY)
+    bad = list(MANY.chunks)[3]
+    kit.source.poisoned = {bad}
+    with pytest.raises(ChunkMismatchError):
+        await kit.pull(MANY)
+    kit.source.poisoned = set()
+    report = await kit.pull(MANY)
+    assert (report.fetched_bytes, report.resumed_bytes) == (500, 29 * 500)
+    kit.assert_whole(MANY)
+
+
+class Shaky(MemorySource):
+    """Fails the first request for each chunk of a set."""
+
+    def __init__(self, shaky: set[ChunkId]) -> None:
+        super().__init__("shaky")
+        self.shaky = shaky
+
+    async def chunk(
+        self,
+        id: ChunkId,  # noqa: A002
+        *,
+        revalidate: bool = False,
+        into: memoryview | None = None,
+    ) -> Chunk:
+        if id in self.shaky:
+            self.shaky.discard(id)
+            raise SourceUnavailableError("not this time")
+        return await super().chunk(id, revalidate=revalidate, into=into)
+
+
+async def test_a_chunk_that_fails_once_is_asked_for_again_at_the_end(kit: Kit) -> None:
+    source = Shaky({list(MANY.chunks)[number] for number in (0, 7, 29)})
+    source.add_manifest(MANY.data)
+    source.chunks |= MANY.chunks
+    await kit.pull(MANY, source)
+    kit.assert_whole(MANY)
+
+
+async def test_a_source_that_gives_nothing_is_given_up_soon(kit: Kit) -> None:
+    kit.hold(MANY)
+    kit.source.poisoned = set(MANY.chunks)
+    with pytest.raises(ChunkMismatchError):
+        await kit.pull(MANY)
+    assert kit.chunk_calls().total() <= 2 * (QUICK.patience + PARALLEL + 1)
+
+
 async def test_a_manifest_that_is_not_the_revision_is_refused(kit: Kit) -> None:
     kit.source.manifests[REVISION.id] = REVISION.data + b" "
     with pytest.raises(ManifestInvalidError):
