@@ -40,6 +40,9 @@ _OF_VARIANT = "+"
 
 
 _BLOCK_BYTES = 1 << 20
+_WRITE_BYTES = 64 * 1024
+"""Written by one system call. The page cache takes larger ones in larger folios; a virtual machine
+may have to get such runs of memory from its host, while the file's lock is held."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LOCK_TRIES = 100
 """A folder moves away once per finished pull; more often than this something else is wrong."""
@@ -419,7 +422,7 @@ def _hash_range(handle: int, offset: int, size: int) -> str:
 
 def _write_all(handle: int, data: memoryview, offset: int) -> None:
     while data:
-        written = os.pwrite(handle, data, offset)
+        written = os.pwrite(handle, data[:_WRITE_BYTES], offset)
         data, offset = data[written:], offset + written
 
 
