@@ -5,8 +5,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed-dev
 CODE   := wire origin edge_tier gpu_worker infra tests
 PYTEST := $(BIN)/python -m pytest
-# System tests share running fleets of processes, so they stay in one process of their own.
-TESTS   = $(PYTEST) -n auto tests --ignore=tests/system && $(PYTEST) tests/system
+# System tests share a running fleet, so one worker runs them all; it mostly waits for processes.
+WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+TESTS   = $(PYTEST) -n $(WORKERS) --dist loadgroup tests
 
 # Clients that the tests run against us and that cannot live in one environment with the rest. Where
 # one is not to be had, its tests are skipped and say so.

@@ -22,7 +22,12 @@ from gpu_worker.errors import BusyError
 from gpu_worker.parallelism import Parallelism, ParallelismConfig
 from gpu_worker.seeds import Seed, find_seeds
 from wire.chunk import ChunkId
-from wire.errors import ChunkMismatchError, NotFoundError, SourceUnavailableError
+from wire.errors import (
+    ChunkMismatchError,
+    HeadwaterError,
+    NotFoundError,
+    SourceUnavailableError,
+)
 from wire.manifest import ChunkRef, decode
 from wire.source import Source
 from wire.threads import in_thread
@@ -196,19 +201,23 @@ class _Pull:
 
     async def fetch(self, partial: PartialRevision, missing: Refs, source: Source) -> None:
         """What was not to be had is set aside, so that it costs only itself, and asked for once
-        more at the end."""
+        more at the end. Why it failed at first is what the caller wants to know."""
         failed = await self._fetch_all(partial, missing, source, self._config.patience)
-        await self._fetch_all(partial, failed, source, 0)
+        rest = {chunk: missing[chunk] for chunk in failed}
+        again = await self._fetch_all(partial, rest, source, len(rest))
+        for chunk in again:
+            raise failed[chunk]
 
     async def _fetch_all(
         self, partial: PartialRevision, missing: Refs, source: Source, patience: int
-    ) -> Refs:
+    ) -> dict[ChunkId, HeadwaterError]:
         """Every fetch in flight has one buffer for all its chunks; their number follows what the
-        sources bear (``Parallelism``). The chunks that failed; so many in a row raise."""
+        sources bear (``Parallelism``). The chunks that failed, and why; more than ``patience`` in a
+        row raise."""
         queue = iter(missing.values())
         largest = max((ref.size for ref in missing.values()), default=0)
         pace = Parallelism(self._config.parallelism, time.monotonic())
-        failed: Refs = {}
+        failed: dict[ChunkId, HeadwaterError] = {}
         running = in_a_row = 0
 
         async def fetch_some(group: asyncio.TaskGroup) -> None:
@@ -217,11 +226,11 @@ class _Pull:
             for ref in queue:
                 try:
                     await self._fetch_one(partial, source, ref, buffer[: ref.size])
-                except (ChunkMismatchError, SourceUnavailableError, NotFoundError):
+                except (ChunkMismatchError, SourceUnavailableError, NotFoundError) as error:
                     in_a_row += 1
                     if in_a_row > patience:
                         raise
-                    failed[ref.id] = ref
+                    failed[ref.id] = error
                     continue
                 in_a_row = 0
                 pace.delivered(ref.size, time.monotonic())

@@ -48,12 +48,18 @@ def up_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder is a system test, and may wait for processes on a busy machine."""
+    """Everything in this folder is a system test, and may wait for processes on a busy machine.
+
+    They share a fleet, so one worker runs them all; they mostly wait, so it begins with them while
+    the others do the rest.
+    """
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.system)
+            item.add_marker(pytest.mark.xdist_group("system"))
             item.add_marker(pytest.mark.timeout(TIMEOUT_S))
+    items.sort(key=lambda item: not item.path.is_relative_to(here))
 
 
 @pytest.hookimpl(wrapper=True)
