@@ -98,6 +98,7 @@ class ArtifactPlane:
                 freshness=config.cache.freshness,
             ),
             verify=lambda bundle: _verify(trust, bundle),
+            members=origins,
             name=config.cache.name,
         )
         await cache.start()

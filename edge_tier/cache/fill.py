@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from edge_tier.cache.ahead import ReadAhead
@@ -31,6 +32,8 @@ from wire.errors import (
     ManifestInvalidError,
     NotFoundError,
     SourceUnavailableError,
+    TrustError,
+    TrustStateError,
 )
 from wire.manifest import MAX_MANIFEST_BYTES, revision_of
 from wire.paths import TRUST_KEY, channel_key, revision_key
@@ -58,6 +61,8 @@ class CachingSource:
     Args:
         upstream: where misses go; usually ``Failover`` or ``Nearest``, which know a second source.
         verify: raises a ``HeadwaterError`` (``TrustError``) on a bundle that must not be cached.
+        members: the sources that ``upstream`` is made of; asked one by one for trust metadata where
+            what ``upstream`` gave does not verify.
         clock: seconds, monotonic.
         wall_clock: seconds since the epoch.
     """
@@ -70,6 +75,7 @@ class CachingSource:
         config: FillConfig,
         *,
         verify: Callable[[bytes], None],
+        members: Sequence[Source] = (),
         name: str = "edge",
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -78,6 +84,7 @@ class CachingSource:
         self._store = store
         self._documents = documents
         self._verify = verify
+        self._members = tuple(members)
         self._name = name
         self._purges = Purges()
         self._pointers = Pointers(
@@ -354,6 +361,23 @@ class CachingSource:
         return chunk
 
     async def _fetch_trust(self) -> bytes:
+        """From the upstream; where that does not verify, from the first member whose does: one that
+        is hostile or frozen must not keep the news of the others away."""
+        body = await self._newest_trust()
+        try:
+            self._verify(body)
+        except TrustStateError:
+            raise  # it is this machine's disk; nobody else's bundle would help
+        except TrustError:
+            for member in self._members:
+                with suppress(TrustError, SourceUnavailableError, NotFoundError):
+                    other = await member.trust_bundle(0)
+                    self._verify(other)
+                    return other
+            raise
+        return body
+
+    async def _newest_trust(self) -> bytes:
         try:
             return await self._upstream.trust_bundle(0)
         except NotFoundError as error:

@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 import stat
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +26,8 @@ from wire.errors import ConflictError, NotFoundError, TooLargeError
 
 _STAGING = "staging"
 _LOCK = "lock"
+_ANY_SIZE = sys.maxsize
+"""Of what this store wrote itself."""
 _ABSENT = {errno.ENOENT, errno.ELOOP}
 
 
@@ -52,7 +55,7 @@ class FolderObjects:
     def swap(self, key: str, data: bytes, tag: Tag | None) -> Tag:
         with self._locked():
             try:
-                found = self.get_tagged(key, 1 << 40)
+                found = self.get_tagged(key, _ANY_SIZE)
             except NotFoundError:
                 found = None
             if (found[1] if found is not None else None) != tag:

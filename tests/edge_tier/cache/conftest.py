@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -80,6 +80,7 @@ def open_edge(
         verify: Callable[[bytes], None] = lambda _: None,
         fill: FillConfig | None = None,
         cache_bytes: int = 1024 * 1024,
+        members: Sequence[MemorySource] = (),
     ) -> AsyncIterator[CachingSource]:
         config = StoreConfig(cache_bytes=cache_bytes, read_threads=2, write_threads=2)
         edge = CachingSource(
@@ -93,6 +94,7 @@ def open_edge(
             ),
             fill or FillConfig(),
             verify=verify,
+            members=members,
             clock=clock,
             wall_clock=wall_clock,
         )

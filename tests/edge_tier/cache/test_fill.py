@@ -467,6 +467,22 @@ async def test_a_bundle_that_does_not_verify_is_never_cached(
         assert state.cache_status == "fwd=stale; detail=stale-if-error"
 
 
+async def test_a_hostile_member_does_not_keep_the_news_of_an_honest_one_away(
+    open_edge: EdgeFactory, upstream: MemorySource
+) -> None:
+    def only_signed(bundle: bytes) -> None:
+        if bundle != b"signed":
+            raise TrustError("not signed")
+
+    lost, honest = MemorySource("lost"), MemorySource("honest")
+    upstream.bundle, honest.bundle = b"forged", b"signed"
+    async with open_edge(verify=only_signed, members=(upstream, lost, honest)) as edge:
+        assert await edge.trust_bundle(1) == b"signed"
+    honest.bundle = b"forged too"
+    async with open_edge(verify=only_signed, members=(upstream, honest)) as edge:
+        assert await edge.trust_bundle(1) == b"signed", "what was verified before"
+
+
 async def test_an_upstream_that_lost_its_trust_metadata_does_not_cost_us_ours(
     edge: CachingSource, upstream: MemorySource, clock: ManualClock
 ) -> None:
