@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +17,9 @@ from pathlib import Path
 
 from infra.local import Local
 from tests.benchmarks.processes import free_port, program
+from tests.fakes.processes import peak_rss_bytes
 
+_LOOK_EVERY_S = 0.05
 _NGINX = """
 daemon off; worker_processes 2; error_log stderr crit; pid {folder}/nginx.pid;{user}
 events {{ worker_connections 256; }}
@@ -58,14 +61,41 @@ def timed(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Run:
         argv, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environ or {})}
     )
     assert process.stdout is not None
+    peak = _Peak(process.pid)
     with process.stdout:
         output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     wall_s = time.perf_counter() - start
+    rss_bytes = peak.end()
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, list(argv), output)
-    return Run(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output)
+    return Run(wall_s, usage.ru_utime + usage.ru_stime, rss_bytes, output)
+
+
+class _Peak:
+    """Watches a process's peak memory. ``ru_maxrss`` would not do: on Linux it begins with what the
+    parent had when it forked."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._ended = threading.Event()
+        self._peak_bytes = 0
+        self._thread = threading.Thread(target=self._watch, name="peak")
+        self._thread.start()
+
+    def end(self) -> int:
+        """The most that was seen, in bytes."""
+        self._ended.set()
+        self._thread.join()
+        return self._peak_bytes
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_LOOK_EVERY_S):
+            try:
+                self._peak_bytes = max(self._peak_bytes, peak_rss_bytes(self._pid))
+            except (OSError, AssertionError, ValueError):
+                return  # it has ended
 
 
 def headwater(*arguments: object) -> list[str]:
