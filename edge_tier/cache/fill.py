@@ -12,12 +12,12 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from edge_tier.cache.ahead import ReadAhead
 from edge_tier.cache.budget import ByteBudget, Loan
 from edge_tier.cache.buffers import Buffers
+from edge_tier.cache.bundles import Bundles
 from edge_tier.cache.documents import DocumentStore
 from edge_tier.cache.fill_config import CacheStats, FillConfig, NotStoredError
 from edge_tier.cache.pointers import Pointers
@@ -30,10 +30,7 @@ from wire.errors import (
     ChunkMismatchError,
     GoneError,
     ManifestInvalidError,
-    NotFoundError,
     SourceUnavailableError,
-    TrustError,
-    TrustStateError,
 )
 from wire.manifest import MAX_MANIFEST_BYTES, revision_of
 from wire.paths import TRUST_KEY, channel_key, revision_key
@@ -84,7 +81,7 @@ class CachingSource:
         self._store = store
         self._documents = documents
         self._verify = verify
-        self._members = tuple(members)
+        self._bundles = Bundles(upstream, members, verify, lambda: TRUST_KEY in documents)
         self._name = name
         self._purges = Purges()
         self._pointers = Pointers(
@@ -170,7 +167,7 @@ class CachingSource:
 
     async def trust_bundle(self, root_version: int) -> bytes:  # noqa: ARG002
         """The bundle with all roots, whatever ``root_version`` the client has."""
-        return await self._pointers.get(TRUST_KEY, self._fetch_trust, self._verify)
+        return await self._pointers.get(TRUST_KEY, self._bundles.newest, self._verify)
 
     async def channel(self, model: str, channel: str) -> bytes:
         return await self._pointers.get(
@@ -359,32 +356,6 @@ class CachingSource:
             raise
         self._count(fetched=1, fetched_bytes=len(chunk))
         return chunk
-
-    async def _fetch_trust(self) -> bytes:
-        """From the upstream; where that does not verify, from the first member whose does: one that
-        is hostile or frozen must not keep the news of the others away."""
-        body = await self._newest_trust()
-        try:
-            self._verify(body)
-        except TrustStateError:
-            raise  # it is this machine's disk; nobody else's bundle would help
-        except TrustError:
-            for member in self._members:
-                with suppress(TrustError, SourceUnavailableError, NotFoundError):
-                    other = await member.trust_bundle(0)
-                    self._verify(other)
-                    return other
-            raise
-        return body
-
-    async def _newest_trust(self) -> bytes:
-        try:
-            return await self._upstream.trust_bundle(0)
-        except NotFoundError as error:
-            if TRUST_KEY not in self._documents:
-                raise
-            # Trust cannot be taken back: an upstream that lost it must not make us lose it too.
-            raise SourceUnavailableError("upstream has no trust metadata any more") from error
 
     async def _fetch_manifest(self, revision: str) -> bytes:
         key = revision_key(revision)

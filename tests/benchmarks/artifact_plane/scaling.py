@@ -141,8 +141,11 @@ def draw(scaling: Scaling, file: Path) -> None:
         right.plot(list(scaling.per_request), list(scaling.per_request.values()))
         right.set(xlabel="chunks in the index", ylabel="µs", title="A request for a chunk")
         for axes in (left, right):
+            xs, ys = axes.lines[0].get_data()
             axes.set_xscale("log")
-            axes.set_ylim(bottom=0)
+            axes.set_xticks(xs, [f"{x:.2g}" if x < 100 else f"{x:,.0f}" for x in xs], minor=False)
+            axes.set_xticks([], minor=True)
+            axes.set_ylim(0, 1.2 * max(ys))
             axes.lines[0].set(marker="o", color="#1b6ca8")
             axes.grid(alpha=0.3)
         figure.savefig(file, format="svg", metadata={"Date": None})
