@@ -74,7 +74,7 @@ class ObjectStore:
         self._on_corrupt = on_corrupt
         self._objects = _open(location, config or S3Config())
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="origin-store")
-        self._documents: tuple[dict[str, bytes], Tag] | None = None
+        self._documents: tuple[dict[str, bytes], Tag | None] | None = None
         self._gone: dict[str, frozenset[str]] = {}
 
     @property
@@ -173,12 +173,19 @@ class ObjectStore:
         try:
             found = await self._run(self._objects.get_tagged, _DOCUMENTS, _SMALL_BYTES, tag)
         except NotFoundError:
-            self._documents = None
-            return {}
+            older = await self._scattered_documents()
+            self._documents = (older, None) if older else None
+            return dict(older)
         if found is not None:
             known = _read_documents(found[0])
             self._documents = (known, found[1])
         return dict(known)
+
+    async def _scattered_documents(self) -> dict[str, bytes]:
+        """Role files as they stood before they were one object; the next change makes them one."""
+        keys = [stat.key for stat in await self._all("trust/")]
+        texts = await asyncio.gather(*(self._small(key) for key in keys))
+        return {_last(key): bytes(text) for key, text in zip(keys, texts, strict=True)}
 
     async def put_trust_documents(
         self,

@@ -85,6 +85,17 @@ async def test_takedowns_are_remembered_whatever_the_key(store: ObjectStore, key
 # Rot
 
 
+async def test_trust_documents_of_an_older_store_move_at_the_next_change(tmp_path: Path) -> None:
+    (tmp_path / "trust").mkdir()
+    for name, text in {"1.root.json": b"r", "timestamp.json": b"t"}.items():
+        (tmp_path / "trust" / name).write_bytes(text)
+    store = ObjectStore(str(tmp_path))
+    assert await store.trust_documents() == {"1.root.json": b"r", "timestamp.json": b"t"}
+    await store.put_trust_documents({"timestamp.json": b"t2"}, based_on=b"t")
+    again = ObjectStore(str(tmp_path))
+    assert await again.trust_documents() == {"1.root.json": b"r", "timestamp.json": b"t2"}
+
+
 @pytest.fixture
 def rotten() -> list[ChunkId]:
     """Chunks that were reported."""
