@@ -5,9 +5,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed-dev
 CODE   := wire origin edge_tier gpu_worker infra tests
 PYTEST := $(BIN)/python -m pytest
-# System tests share a running fleet, so one worker runs them all; it mostly waits for processes.
-WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-TESTS   = $(PYTEST) -n $(WORKERS) --dist loadgroup tests
+# One more than there are cores, since system tests mostly wait; each worker runs a fleet for them.
+WORKERS = $(shell n=$$(getconf _NPROCESSORS_ONLN); [ $$n -gt 7 ] && echo 8 || echo $$((n + 1)))
+TESTS   = $(PYTEST) -n $(WORKERS) tests
 
 # Clients that the tests run against us and that cannot live in one environment with the rest. Where
 # one is not to be had, its tests are skipped and say so.

@@ -1,4 +1,4 @@
-"""One running fleet for all system tests; each of them finds it well, and leaves it so."""
+"""One running fleet for all system tests of a worker; each finds it well, and leaves it so."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ SETTINGS = {
 
 
 TIMEOUT_S = 180.0
+_HERE = Path(__file__).parent
 _FLEET = pytest.StashKey[Fleet]()
 
 
@@ -50,16 +51,13 @@ def up_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything in this folder is a system test, and may wait for processes on a busy machine.
 
-    They share a fleet, so one worker runs them all; they mostly wait, so it begins with them while
-    the others do the rest.
+    They come first: while they wait, the rest goes on.
     """
-    here = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(here):
+        if item.path.is_relative_to(_HERE):
             item.add_marker(pytest.mark.system)
-            item.add_marker(pytest.mark.xdist_group("system"))
             item.add_marker(pytest.mark.timeout(TIMEOUT_S))
-    items.sort(key=lambda item: not item.path.is_relative_to(here))
+    items.sort(key=lambda item: not item.path.is_relative_to(_HERE))
 
 
 @pytest.hookimpl(wrapper=True)
