@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
 from aiohttp import web
 
 from edge_tier.cache.pins import Pins
 from edge_tier.warm import Warmer, WarmRequest
-from wire.errors import RequestInvalidError, TooLargeError
+from wire.http_bodies import read_json
 from wire.http_server import json_answer, require_token
 from wire.paths import ADMIN, channel_name, model_name, variant_name
 from wire.trust import TrustView
@@ -70,17 +69,7 @@ class WarmRoutes:
 
 
 async def _read(request: web.Request) -> WarmRequest:
-    if (request.content_length or 0) > _MAX_BODY_BYTES:
-        raise TooLargeError(f"body is over {_MAX_BODY_BYTES} B")
-    body = b""
-    async for part in request.content.iter_any():
-        body += part
-        if len(body) > _MAX_BODY_BYTES:
-            raise TooLargeError(f"body is over {_MAX_BODY_BYTES} B")
-    try:
-        wanted = msgspec.json.decode(body, type=WarmRequest)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise RequestInvalidError(f"request body: {error}") from error
+    wanted = await read_json(request, WarmRequest, _MAX_BODY_BYTES)
     model_name(wanted.model)
     channel_name(wanted.channel)
     if wanted.variant:

@@ -10,9 +10,9 @@ import msgspec
 from aiohttp import web
 
 from origin.announce import Publisher, describe
-from origin.bodies import read_body, read_json
 from wire.chunk import MAX_CHUNK_BYTES, Chunk, chunk_id
 from wire.errors import ChunkMismatchError, RequestInvalidError
+from wire.http_bodies import read_body, read_json
 from wire.http_server import json_answer, require_token
 from wire.paths import ADMIN, channel_name, model_name, revision_id
 

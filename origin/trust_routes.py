@@ -17,7 +17,8 @@ from securesystemslib.signer import Signer
 from origin.announce import Publisher, describe
 from origin.keys import ONLINE_KEY, load_key, next_path, promote
 from origin.signing import Commit, Repository, online_keyids
-from wire.errors import ConflictError, RequestInvalidError, TooLargeError
+from wire.errors import ConflictError, RequestInvalidError
+from wire.http_bodies import read_json
 from wire.http_server import json_answer, require_token
 from wire.paths import ADMIN
 
@@ -46,23 +47,12 @@ class TrustRoutes:
     async def accept(self, request: web.Request) -> web.Response:
         """Take the documents, in one change, and tell everybody."""
         require_token(request, self.token)
-        wanted = await self._read(request)
+        wanted = await read_json(request, TrustRequest, self.max_body_bytes)
         spare = await asyncio.to_thread(spare_online_key, self.keys_dir)
         await self.publisher.accept(lambda before, now: _change(before, wanted, spare, now))
         if spare is not None and self.publisher.repository.online_key is spare:
             await asyncio.to_thread(promote, self.keys_dir / ONLINE_KEY)
         return json_answer(describe(self.publisher.repository))
-
-    async def _read(self, request: web.Request) -> TrustRequest:
-        body = bytearray()
-        async for part in request.content.iter_any():
-            body += part
-            if len(body) > self.max_body_bytes:
-                raise TooLargeError(f"body is over {self.max_body_bytes} B")
-        try:
-            return msgspec.json.decode(body, type=TrustRequest)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise RequestInvalidError(f"request body: {error}") from error
 
 
 def spare_online_key(keys_dir: Path) -> Signer | None:

@@ -16,13 +16,13 @@ import structlog
 from aiohttp import web
 
 from origin.announce import Publisher
-from origin.bodies import read_json
 from origin.upkeep.gc import Collector, collect
 from origin.upkeep.jobs import Jobs, Progress, Work
 from origin.upkeep.pace import Pacer
 from origin.upkeep.policy import GcConfig, expendable, reasons
 from origin.upkeep.verify import Scrub
 from wire.errors import ConflictError, NotFoundError
+from wire.http_bodies import read_json
 from wire.http_server import json_answer, require_token
 from wire.paths import ADMIN, model_name, revision_id
 
