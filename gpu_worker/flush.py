@@ -13,6 +13,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from wire.files import sync_folder
+
 MARK = ".unflushed"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MAX_BOOT_ID = 100
@@ -61,17 +63,8 @@ def flush(folder: Path, files: Iterable[Path]) -> None:
     sync_folder(folder)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable. Raises ``OSError``."""
-    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
-
-
 def _sync_file(path: Path) -> None:
-    _sync(path, os.O_RDONLY)
-
-
-def _sync(path: Path, flags: int) -> None:
-    handle = os.open(path, flags)
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -13,13 +13,14 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from wire.errors import ConfigError, ConflictError
+from wire.files import write_atomically
 
 READY_NAME = "ready.json"
 MAX_READY_BYTES = 64 * 1024
@@ -208,19 +209,10 @@ def write_private(path: Path, data: bytes) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(descriptor, 0o600)
-            stream.write(data)
-            stream.flush()
-            os.fsync(descriptor)
-        beside.replace(path)
+        write_atomically(path, data)
     except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error
 
 

@@ -45,7 +45,7 @@ from origin.rotation import (
     encode_rotation,
 )
 from wire.errors import ConfigError, ForbiddenError
-from wire.http_server import write_atomically
+from wire.files import write_atomically
 from wire.http_source import MAX_BUNDLE_BYTES
 from wire.paths import TRUST_BUNDLE
 from wire.trust_bundle import TARGETS

@@ -10,7 +10,7 @@ from origin.config import OriginConfig
 from origin.keys import init_keys
 from origin.store import ObjectStore
 from wire.errors import ConfigError
-from wire.http_server import write_atomically
+from wire.files import write_atomically
 
 
 async def initialize(

@@ -16,10 +16,9 @@ import re
 import secrets
 import stat
 import string
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -27,6 +26,7 @@ from pathlib import Path
 import msgspec
 
 from wire.errors import ConfigError, NameInvalidError, NotFoundError, TooLargeError
+from wire.files import write_atomically
 
 FORMAT = "headwater.pull-tokens/1"
 PREFIX = "hf_"
@@ -292,21 +292,9 @@ def _read(path: Path) -> tuple[TokenRecord, ...]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Replace the file: a reader sees the old content or the new, also after a power cut."""
     if len(data) > MAX_FILE_BYTES:
         raise TooLargeError(f"{path} would be larger than {MAX_FILE_BYTES} B; revoke some tokens")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        beside = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(handle)
-            beside.replace(path)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                beside.unlink()
-            raise
+        write_atomically(path, data)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from wire.chunk import hash_chunk
 from wire.errors import ConfigError, NotFoundError, TrustError, TrustExpiredError, TrustStateError
+from wire.files import sync_folder
 from wire.trust import Trusted, TrustView, root_version, verify
 from wire.trust_bundle import TrustBundle, TrustLimits, decode_bundle, encode_bundle
 
@@ -192,15 +193,8 @@ class _StateFile:
                 stream.flush()
                 os.fsync(stream.fileno())
             new.replace(self.path)
-            self._sync_folder()
+            sync_folder(self._folder)
             self._seen = self._stamp()
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def _stamp(self) -> tuple[int, int] | None:
         try:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wire.errors import ConfigError, TooLargeError
+from wire.files import sync_folder
 
 
 def read_private(path: Path, *, limit_bytes: int) -> bytes:
@@ -51,7 +52,7 @@ def create_private(path: Path, data: bytes) -> bool:
             return False
         finally:
             ready.unlink()
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     return True
 
 
@@ -66,7 +67,7 @@ def replace_private(path: Path, data: bytes, *, limit_bytes: int) -> None:
         raise TooLargeError(f"{path} would be larger than {limit_bytes} bytes")
     with _written_beside(path, data) as ready:
         ready.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 @contextmanager
@@ -106,11 +107,3 @@ def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
             raise
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -23,6 +23,7 @@ from origin.errors import StoreError
 from origin.stores.objects import Stat, Tag
 from wire.chunk import Buffer
 from wire.errors import ConflictError, NotFoundError, TooLargeError
+from wire.files import sync_folder
 
 _STAGING = "staging"
 _LOCK = "lock"
@@ -175,7 +176,7 @@ def _write_whole(path: Path, data: Buffer, staging: Path) -> None:
     staging.mkdir(parents=True, exist_ok=True)
     if not path.parent.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sync(path.parent.parent)
+        sync_folder(path.parent.parent)
     temporary = staging / uuid.uuid4().hex
     try:
         with temporary.open("xb") as stream:
@@ -186,12 +187,4 @@ def _write_whole(path: Path, data: Buffer, staging: Path) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(path.parent)

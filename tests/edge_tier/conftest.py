@@ -17,8 +17,8 @@ from origin.app import build_app as build_origin
 from origin.config import OriginConfig
 from origin.init import initialize
 from tests.fakes.edges import Origin, StartEdge
+from wire.files import write_atomically
 from wire.http_events import EventsConfig
-from wire.http_server import write_atomically
 
 QUICK_EVENTS = EventsConfig(retry_min_s=0.01, retry_max_s=0.05)
 

@@ -36,13 +36,13 @@ from tests.fakes.waiting import until
 from wire.bundle import CARD_PATH, TOKENIZER_PATH, ModelCard, SpecialToken, encode_card
 from wire.catalog import CatalogMissingError, FacadeConfig
 from wire.chunk import Chunk, ChunkId
+from wire.files import write_atomically
 from wire.http_access import Access
 from wire.http_errors import error_middleware
 from wire.http_events import EventsConfig
 from wire.http_facades import ACCESS, ERROR_BODIES, add_facades, open_access
 from wire.http_files import FileSender
 from wire.http_routes import ArtifactRoutes
-from wire.http_server import write_atomically
 from wire.manifest import ChunkRef, FileEntry, FileRole, build, encode
 from wire.pull_tokens import PullTokens
 from wire.revision_reader import HELD_MANIFEST_BYTES, RevisionReader

@@ -27,10 +27,11 @@ from tests.fakes.waiting import until
 from tests.fakes.worker_api import CHAT
 from wire.errors import ConfigError
 from wire.events import EventLog
+from wire.files import write_atomically
 from wire.http_errors import error_middleware
 from wire.http_events import EventHub
 from wire.http_routes import ArtifactRoutes
-from wire.http_server import serve, write_atomically
+from wire.http_server import serve
 from wire.paths import HEARTBEAT
 from wire.workers import WorkerReport, decode_report
 

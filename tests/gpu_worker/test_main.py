@@ -26,10 +26,10 @@ from tests.fakes.scripted_gguf import SCRIPT, write_scripted_gguf
 from tests.fakes.waiting import alive, until
 from tests.fakes.worker_api import CHAT
 from wire.events import EventLog
+from wire.files import write_atomically
 from wire.http_errors import error_middleware
 from wire.http_events import EventHub
 from wire.http_routes import ArtifactRoutes
-from wire.http_server import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = {"Authorization": "Bearer t0ken"}

@@ -13,7 +13,7 @@ from gpu_worker.config import WorkerConfig
 from tests.fakes.revisions import SignedSource
 from tests.fakes.tier import stub_tier
 from tests.fakes.waiting import until
-from wire.http_server import write_atomically
+from wire.files import write_atomically
 
 
 @pytest.mark.parametrize("shown", ["worker-secret", "hf_pull"])

@@ -33,8 +33,8 @@ from tests.fakes.quick_disk import quick_folder
 from tests.fakes.revisions import Revision, chunk_of, make_revision
 from tests.fakes.waiting import until
 from wire.chunk import is_digest
+from wire.files import write_atomically
 from wire.http_client import ClientConfig
-from wire.http_server import write_atomically
 from wire.http_source import HttpSource
 from wire.paths import CHUNKS, METRICS, chunk_path
 from wire.sources.hedging import HedgeConfig

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import stat
 from pathlib import Path
 
 import aiohttp
@@ -15,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from tests.fakes.waiting import until
 from wire.errors import ConfigError, UnauthorizedError
+from wire.files import write_atomically
 from wire.http_errors import error_middleware
 from wire.http_server import (
     add_operations,
@@ -22,7 +22,6 @@ from wire.http_server import (
     read_token,
     require_token,
     serve,
-    write_atomically,
 )
 
 
@@ -67,15 +66,6 @@ def test_a_token_file_must_be_private_and_not_empty(tmp_path: Path) -> None:
     file.write_text("\n")
     with pytest.raises(ConfigError, match="empty"):
         read_token(file)
-
-
-def test_a_file_is_replaced_whole_and_private(tmp_path: Path) -> None:
-    file = tmp_path / "deep" / "ready.json"
-    write_atomically(file, b"old")
-    write_atomically(file, b"new")
-    assert file.read_bytes() == b"new"
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert list(file.parent.iterdir()) == [file]
 
 
 async def test_a_server_announces_itself_and_stops_on_a_signal(tmp_path: Path) -> None:
