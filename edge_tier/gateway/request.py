@@ -10,27 +10,99 @@ from typing import Literal
 
 import msgspec
 
-Scope = Literal["chat", "admin"]
+Scope = Literal["chat", "embeddings", "admin"]
 Target = Literal["worker", "cloud"]
 Privacy = Literal["any", "local"]
 """``local``: the prompt must not leave for the cloud."""
+Priority = Literal["interactive", "batch"]
+"""Under saturation interactive requests are admitted before batch ones."""
+Mode = Literal["direct", "gate", "verify"]
+"""How a plan's steps are combined: the first that answers; a local answer that passes the
+confidence gate, else the cloud's; a local draft that the cloud accepts, corrects or replaces."""
+PersonalAction = Literal["off", "flag", "mask", "block", "restore"]
+"""``restore``: placeholders in what goes on, the data themselves back in the answer."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller may use. 0 means unlimited."""
+    """What a caller, a tenant or a model may use. 0 means unlimited."""
 
     requests_per_minute: int = 600
     tokens_per_minute: int = 200_000
+    """Prompt and answer together."""
+    input_tokens_per_minute: int = 0
+    output_tokens_per_minute: int = 0
+    concurrent_streams: int = 0
+    """Requests admitted and not settled yet."""
+    tokens_per_day: int = 0
+    """A budget of UTC's calendar day; prompt and answer together."""
+    tokens_per_month: int = 0
     max_output_tokens: int = 4_096
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """How a caller's prompts are treated."""
+class Charge(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request will use at most, set aside before it and settled after it."""
 
+    model: str
+    input_tokens: int
+    output_tokens: int
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """How a caller's prompts are treated, as its key says; the rest is the named policy's."""
+
+    name: str = ""
+    """A policy of the policy file; empty: the tenant's, else ``default``."""
     privacy: Privacy = "any"
-    personal_data: Literal["flag", "mask", "block", "off"] = "flag"
+    personal_data: PersonalAction | None = None
+    """None: as the named policy has it."""
     models: tuple[str, ...] = ()
     """Models the caller may name; empty: all."""
+
+
+class ContentRule(msgspec.Struct, frozen=True, kw_only=True):
+    """A deny list or a topic of a policy. Words match whole, without regard to case."""
+
+    name: str
+    words: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    """RE2 expressions."""
+    sides: tuple[Literal["input", "output"], ...] = ("input",)
+    action: Literal["flag", "block"] = "block"
+    min_hits: int = 1
+    """A topic is only met with so many different words or patterns."""
+
+
+class RouteRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of a policy's decision table: conditions, all of which must hold, and a decision."""
+
+    name: str
+    when: dict[str, str | float | bool | tuple[str, ...]] = {}
+    target: Literal["local", "cloud", "by_complexity"] = "by_complexity"
+    only: bool = False
+    """Without a fallback to the other side."""
+    mode: Mode | None = None
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """One policy of the policy file, with what the key says laid over it."""
+
+    name: str = "default"
+    privacy: Privacy = "any"
+    personal_data: PersonalAction = "flag"
+    personal_kinds: dict[str, PersonalAction] = {}
+    """By kind of data, over ``personal_data``."""
+    homoglyphs: Literal["off", "flag", "fold", "block"] = "flag"
+    injection: Literal["off", "flag", "block"] = "flag"
+    injection_threshold: float = 0.0
+    """Score from which a prompt counts as injection, 0..1; 0: the fitted one."""
+    content: tuple[ContentRule, ...] = ()
+    shadow: bool = False
+    """Find and log, but change and refuse nothing."""
+    routes: tuple[RouteRow, ...] = ()
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,11 +115,24 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy = Policy()
 
 
-class Message(msgspec.Struct, frozen=True):
+Kind = Literal["chat", "completion", "embedding"]
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call that an assistant's turn made. ``arguments`` is JSON as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """One turn of a conversation. ``content`` is text; parts were joined by the parser."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -65,22 +150,71 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
-    """A parsed request: chat (``messages``) or plain completion (``text``), never both."""
+    """A parsed request: chat (``messages``), plain completion (``text``) or texts to embed."""
 
-    kind: Literal["chat", "completion"]
+    kind: Kind
     model: str
     """As the client named it: a model, or ``auto``."""
     messages: tuple[Message, ...] = ()
     text: str = ""
+    inputs: tuple[str, ...] = ()
+    """Texts to embed."""
+    tools: str = ""
+    """The checked ``tools`` list as JSON; empty: none."""
+    tool_choice: str = ""
+    """As JSON; empty: the engine's default."""
+    parallel_tool_calls: bool | None = None
+    response_format: str = ""
+    """The checked ``response_format`` as JSON; empty: free text."""
+    n: int = 1
+    dimensions: int | None = None
+    encoding_format: Literal["float", "base64"] = "float"
     sampling: Sampling = Sampling()
     max_tokens: int | None = None
     stream: bool = False
     include_usage: bool = False
     user: str | None = None
 
+    @property
+    def engine_renders(self) -> bool:
+        """Whether only the engine's own parsing can serve this (tools, structured output)."""
+        return bool(self.tools or self.response_format) or any(
+            message.tool_calls or message.tool_call_id for message in self.messages
+        )
+
     def texts(self) -> tuple[str, ...]:
-        """All content that came from the outside, in order."""
-        return tuple(m.content for m in self.messages) if self.kind == "chat" else (self.text,)
+        """All content that came from the outside, in order: contents, arguments of calls, tools."""
+        if self.kind == "completion":
+            return (self.text,)
+        if self.kind == "embedding":
+            return self.inputs
+        texts = [message.content for message in self.messages]
+        if self.engine_renders:
+            texts += [call.arguments for message in self.messages for call in message.tool_calls]
+            texts += [self.tools, self.response_format]
+        return tuple(texts)
+
+    def with_texts(self, texts: tuple[str, ...]) -> Prompt:
+        """The same prompt with other texts, in the order of :meth:`texts`."""
+        if self.kind == "completion":
+            return msgspec.structs.replace(self, text=texts[0])
+        if self.kind == "embedding":
+            return msgspec.structs.replace(self, inputs=texts)
+        rest = iter(texts[len(self.messages) :])
+        messages = tuple(
+            Message(
+                message.role,
+                text,
+                tuple(ToolCall(c.id, c.name, next(rest)) for c in message.tool_calls),
+                message.tool_call_id,
+            )
+            for message, text in zip(self.messages, texts, strict=False)
+        )
+        if not self.engine_renders:
+            return msgspec.structs.replace(self, messages=messages)
+        return msgspec.structs.replace(
+            self, messages=messages, tools=next(rest), response_format=next(rest)
+        )
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -94,6 +228,8 @@ class Finding(msgspec.Struct, frozen=True):
     part: int
     start: int
     end: int
+    action: Literal["flag", "cut", "mask", "replace", "block"] = "flag"
+    """What was done about it; in shadow mode what would have been done."""
 
 
 class Sanitized(msgspec.Struct, frozen=True):
@@ -101,6 +237,11 @@ class Sanitized(msgspec.Struct, frozen=True):
 
     prompt: Prompt
     findings: tuple[Finding, ...] = ()
+    restore: dict[str, str] = {}
+    """Placeholder → what it stands for. Never logged, never sent on."""
+
+    def __repr__(self) -> str:
+        return f"Sanitized({len(self.findings)} findings, {len(self.restore)} placeholders)"
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,3 +293,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     steps: tuple[Step, ...]
     reasons: tuple[str, ...]
+    mode: Mode = "direct"
+    priority: Priority = "interactive"
+    rule: str = ""
+    """The row of the decision table that decided; empty: none did."""
+    shadow: str = ""
+    """What the other choice would have been, for the log."""

@@ -118,7 +118,7 @@ def sanitize(
         _examine(text, suspected, policy, literals, budget)
         for text, suspected in zip(texts, suspicions, strict=True)
     ]
-    if policy.personal_data == "block":
+    if (policy.personal_data or "flag") == "block":
         _refuse_personal(examined)
     findings = [finding for part, one in enumerate(examined) for finding in _findings(part, one)]
     mask = policy.personal_data == "mask"
