@@ -11,6 +11,9 @@ from edge_tier.cache.freshness import FreshnessConfig
 from edge_tier.cache.pins import PinMode
 from edge_tier.cache.store import StoreConfig
 from edge_tier.gateway.backends import CloudConfig
+from edge_tier.gateway.breaker import BreakerConfig
+from edge_tier.gateway.front import FrontConfig
+from edge_tier.gateway.hedge import HedgeConfig
 from edge_tier.gateway.limits_redis import RedisLimits
 from edge_tier.gateway.models import ModelsConfig
 from edge_tier.gateway.pipeline import PipelineConfig
@@ -59,13 +62,15 @@ class GatewayConfig:
     redis: RedisLimits = field(default_factory=RedisLimits)
     max_answer_bytes: int = 16 * 1024 * 1024
     """The largest answer that is not streamed."""
-    body_timeout_s: float = 30.0
-    """How long a client may take to send a request's body."""
+    front: FrontConfig = field(default_factory=FrontConfig)
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     cloud: CloudConfig = field(default_factory=CloudConfig)
     models: ModelsConfig = field(default_factory=ModelsConfig)
     relay: RelayConfig = field(default_factory=RelayConfig)
     upstream: UpstreamConfig = field(default_factory=UpstreamConfig)
+    breaker: BreakerConfig = field(default_factory=BreakerConfig)
+    """When a worker is left alone after failures."""
+    hedge: HedgeConfig = field(default_factory=HedgeConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

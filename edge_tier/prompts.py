@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,17 +12,20 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from edge_tier.config import EdgeConfig, GatewayConfig
+from edge_tier.gateway.access_log import AccessLog
 from edge_tier.gateway.admin import GatewayAdmin
 from edge_tier.gateway.auth import KeyStore
 from edge_tier.gateway.backends import Backends, Cloud
+from edge_tier.gateway.exchange import ExchangeParts
 from edge_tier.gateway.fleet import Fleet
+from edge_tier.gateway.front import Front
 from edge_tier.gateway.limits import Limiter, MemoryLimiter
 from edge_tier.gateway.limits_redis import RedisLimiter, connect
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.models import ModelDirectory
 from edge_tier.gateway.pipeline import Pipeline
 from edge_tier.gateway.routes import GatewayRoutes
-from wire.http_server import read_token
+from wire.http_server import ENTRANCE, read_token
 from wire.source import Source
 from wire.trust import TrustView
 
@@ -42,7 +46,8 @@ class PromptPlane:
         registry: CollectorRegistry,
     ) -> None:
         gateway = config.gateway
-        self.fleet = Fleet(time.monotonic)
+        self._front = gateway.front
+        self.fleet = Fleet(time.monotonic, breaker=gateway.breaker)
         self.models = ModelDirectory(source, view, gateway.models)
         self._cloud = Cloud(gateway.cloud, cloud_token, gateway.upstream)
         self._limiter = _limiter(gateway)
@@ -52,6 +57,7 @@ class PromptPlane:
             self.models,
             worker_token=worker_token,
             upstream=gateway.upstream,
+            hedge=gateway.hedge,
         )
         pipeline = Pipeline(
             gateway.pipeline,
@@ -61,15 +67,20 @@ class PromptPlane:
             fleet=self.fleet,
             cloud_models=lambda: (self._cloud.offered, self._cloud.ready),
         )
+        self._log = AccessLog(sys.stderr.buffer)
         self._routes = GatewayRoutes(
             pipeline=pipeline,
-            backends=self._backends,
-            limiter=self._limiter,
-            metrics=GatewayMetrics(registry),
-            relay=gateway.relay,
+            parts=ExchangeParts(
+                backends=self._backends,
+                limiter=self._limiter,
+                metrics=GatewayMetrics(registry),
+                log=self._log,
+                relay=gateway.relay,
+                max_answer_bytes=gateway.max_answer_bytes,
+            ),
             aliases=gateway.pipeline.route.aliases,
-            max_answer_bytes=gateway.max_answer_bytes,
-            body_timeout_s=gateway.body_timeout_s,
+            max_body_bytes=gateway.pipeline.parse.max_body_bytes,
+            body_timeout_s=gateway.front.body_timeout_s,
         )
         self._admin = GatewayAdmin(
             fleet=self.fleet,
@@ -107,11 +118,17 @@ class PromptPlane:
 
     def add_to(self, app: web.Application) -> None:
         """Register the routes; connections close with the application."""
+        app[ENTRANCE] = self.entrance
         self._routes.add_to(app)
         self._admin.add_to(app)
         app.on_cleanup.append(self._close)
 
+    def entrance(self, application: Callable[[], asyncio.Protocol]) -> Front:
+        """The door before the web application, through which prompts need not pass it."""
+        return Front(self._routes, application, self._front)
+
     async def _close(self, _app: web.Application) -> None:
+        self._log.flush()
         await self._backends.aclose()
         await self.models.aclose()
         await self._limiter.aclose()

@@ -10,7 +10,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -24,6 +24,24 @@ from wire.paths import HEALTHZ, METRICS, READYZ
 
 _log = structlog.get_logger("server")
 NO_STORE = {"Cache-Control": "no-store"}
+
+
+class Entrance(Protocol):
+    """Stands before the web application: makes the protocol of each connection."""
+
+    def __call__(self) -> asyncio.BaseProtocol: ...
+
+    async def sweep(self) -> None:
+        """Look after connections until cancelled."""
+        ...
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let running answers finish, then end all connections."""
+        ...
+
+
+ENTRANCE: web.AppKey[Callable[[Callable[[], asyncio.Protocol]], Entrance]] = web.AppKey("entrance")
+"""Makes the application's entrance, where it has one; gets what makes its own protocols."""
 
 
 class NotReadyError(HeadwaterError):
@@ -159,7 +177,8 @@ async def serve(
     await runner.setup()
     try:
         bound = _listen(host, port, reuse_port=reuse_port)
-        await web.SockSite(runner, bound).start()
+        site = _Site(runner, bound, app.get(ENTRANCE))
+        await site.start()
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{bound.getsockname()[1]}"
         if on_bound is not None:
@@ -170,8 +189,43 @@ async def serve(
         _log.info("listening", url=url)
         await told.wait()
         _log.info("stopping", drain_s=drain_s)
+        await site.drain(drain_s)
     finally:
         await runner.cleanup()
+
+
+class _Site(web.SockSite):
+    """Serves a bound socket, through the application's entrance where it has one."""
+
+    def __init__(
+        self,
+        runner: web.AppRunner,
+        bound: socket.socket,
+        entrance: Callable[[Callable[[], asyncio.Protocol]], Entrance] | None,
+    ) -> None:
+        super().__init__(runner, bound)
+        self._bound = bound
+        server = runner.server
+        assert server is not None
+        self._entrance = entrance(server) if entrance is not None else None
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        if self._entrance is None:
+            await super().start()
+            return
+        await web.BaseSite.start(self)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._entrance, sock=self._bound, backlog=1024)
+        sweep = guard("entrance", self._entrance.sweep())
+        self._sweeping = asyncio.create_task(sweep, name="entrance")
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no more connections, and let the entrance's finish."""
+        await self.stop()
+        if self._entrance is not None and self._sweeping is not None:
+            await self._entrance.drain(timeout_s)
+            self._sweeping.cancel()
 
 
 def _listen(host: str, port: int, *, reuse_port: bool) -> socket.socket:

@@ -29,6 +29,8 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     ttl_s: float
     reason: str = ""
     """Why a load or roll failed; empty when all is well."""
+    features: frozenset[str] = frozenset()
+    """What its engine can do beyond plain chat and completion."""
     boot: dict[str, float] = {}
     """The boot waterfall: step → milliseconds."""
 

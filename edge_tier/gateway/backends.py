@@ -1,20 +1,25 @@
 """Backends: who generates tokens. A worker gets token ids; the cloud gets the OpenAI messages.
 
 :class:`Backends` opens the steps of a plan in order until one answers, so a backend that is down,
-full or broken before its first byte costs the client nothing but time.
+full or broken before its first event costs the client nothing but time. A worker that keeps an
+interactive request waiting longer than is usual is raced by a second one.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import structlog
 
+from edge_tier.gateway.breaker import Breaker, BreakerConfig
 from edge_tier.gateway.errors import NoBackendError, UpstreamError, UpstreamRefusedError
 from edge_tier.gateway.fleet import Fleet, Member
+from edge_tier.gateway.hedge import HedgeConfig, Hedges
 from edge_tier.gateway.models import ModelDirectory
 from edge_tier.gateway.request import Plan, Prompt, Step, Tokens
 from edge_tier.gateway.upstream import UpstreamConfig, UpstreamPool, UpstreamResponse
@@ -22,6 +27,10 @@ from wire.errors import HeadwaterError
 
 _log = structlog.get_logger("backends")
 _MAX_REFUSAL_BYTES = 64 * 1024
+_MAX_COMMENT_BYTES = 64 * 1024
+"""Keep-alive comments before the first event; what sends more is taken for an answer."""
+_MAX_POOLS = 8_192
+_NOTHING: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +42,8 @@ class CloudConfig:
     token_file: str = ""
     models: tuple[str, ...] = ("cloud-large",)
     """Models it serves, by the names it knows."""
-    penalty_s: float = 2.0
-    """After a failure nothing is sent there for so long."""
+    breaker: BreakerConfig = field(default_factory=BreakerConfig)
+    """When it is left alone after failures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +56,10 @@ class Wanted:
     """The same for backends that render the template themselves."""
     tokens: Tokens
     max_tokens: int
+    features: frozenset[str] = _NOTHING
+    """What a worker's engine must be able to do."""
+    logprobs_first: int = 0
+    """Tokens whose log-probabilities a worker shall tell, for the confidence gate."""
 
 
 @dataclass(slots=True)
@@ -58,39 +71,45 @@ class Opened:
     member: Member | None
     revision: str
     worker: str
+    at: float
+    """When it began, by ``time.monotonic``."""
     fallbacks: int = 0
+    hedged: bool = False
+    _closed: bool = False
 
-    def close(self) -> None:
-        """Stop the generation where it still runs; may be called twice."""
+    def close(self, output_tokens: int = 0) -> None:
+        """Stop the generation where it still runs; may be called twice.
+
+        Args:
+            output_tokens: what the backend gave, if it gave all it had to.
+        """
         self.response.close()
-        if self.member is not None:
+        if self.member is not None and not self._closed:
             self.member.in_flight -= 1
-            self.member = None
+            if output_tokens:
+                self.member.measured(output_tokens, time.monotonic() - self.at)
+        self._closed = True
 
 
 class Cloud:
     """The cloud backend, if one is configured, and whether it may be asked now."""
 
     def __init__(
-        self, config: CloudConfig, token: str | None, upstream: UpstreamConfig | None = None
+        self,
+        config: CloudConfig,
+        token: str | None,
+        upstream: UpstreamConfig | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._config = config
-        self._failed_until = 0.0
+        self.breaker = Breaker(config.breaker, clock)
         self.pool = UpstreamPool(config.url, token=token, config=upstream) if config.url else None
-
-    @property
-    def offered(self) -> frozenset[str]:
+        self.offered = frozenset(config.models) if self.pool is not None else _NOTHING
         """Models it is configured for."""
-        return frozenset(self._config.models) if self.pool is not None else frozenset()
-
-    def penalize(self) -> None:
-        """It just failed."""
-        self._failed_until = time.monotonic() + self._config.penalty_s
 
     @property
     def ready(self) -> frozenset[str]:
-        """Models it may be asked for now: none for a moment after it failed."""
-        return self.offered if time.monotonic() >= self._failed_until else frozenset()
+        """Models it may be asked for now: none while its breaker is open."""
+        return self.offered if self.breaker.passable else _NOTHING
 
 
 class Backends:
@@ -108,31 +127,37 @@ class Backends:
         *,
         worker_token: str,
         upstream: UpstreamConfig | None = None,
+        hedge: HedgeConfig | None = None,
     ) -> None:
         self._fleet = fleet
         self._cloud = cloud
         self._models = models
         self._worker_token = worker_token
         self._upstream = upstream
+        self._hedge = hedge or HedgeConfig()
+        self._hedges: dict[str, Hedges] = {}
         self._pools: dict[str, UpstreamPool] = {}
 
-    async def open(self, wanted: Wanted) -> Opened:
-        """Send the request to the first step that takes it; its first bytes have arrived.
+    async def open(self, wanted: Wanted, steps: tuple[Step, ...] | None = None) -> Opened:
+        """Send the request to the first step that takes it; its first event has arrived.
+
+        Args:
+            steps: in place of the plan's.
 
         Raises:
             UpstreamRefusedError: a backend says that the request itself is at fault.
             NoBackendError: every step failed; says how.
         """
         failures: list[str] = []
-        for step in wanted.plan.steps:
+        for step in steps or wanted.plan.steps:
             tries = 2 if step.target == "worker" else 1
-            avoid: set[str] = set()
+            avoid: frozenset[str] = _NOTHING
             for _ in range(tries):
                 try:
-                    opened = await self._try(step, wanted, frozenset(avoid))
+                    opened = await self._try(step, wanted, avoid)
                 except _StepFailedError as failure:
                     failures.append(failure.message)
-                    avoid.add(failure.worker)
+                    avoid |= {failure.worker}
                     _log.warning("backend failed", target=step.target, why=failure.message)
                     continue
                 opened.fallbacks = len(failures)
@@ -149,12 +174,67 @@ class Backends:
     async def _try(self, step: Step, wanted: Wanted, avoid: frozenset[str]) -> Opened:
         if step.target == "cloud":
             return await self._open_cloud(step, wanted)
-        member = self._fleet.pick(step.model, avoid=avoid)
+        member = self._fleet.pick(step.model, avoid=avoid, features=wanted.features)
         if member is None:
             raise _StepFailedError(f"no worker for {step.model} is ready")
+        hedges = self._hedges.get(step.model)
+        if hedges is None:
+            hedges = self._hedges[step.model] = Hedges(self._hedge)
+        began = time.monotonic()
+        delay_s = hedges.delay_s() if wanted.plan.priority == "interactive" else None
+        other = None
+        if delay_s is not None:
+            taken = avoid | {member.report.worker}
+            other = self._fleet.pick(step.model, avoid=taken, features=wanted.features)
+        if delay_s is None or other is None:
+            opened = await self._counted(step, member, wanted)
+        else:
+            opened = await self._raced(step, (member, other), wanted, delay_s, hedges)
+        if not opened.hedged:
+            hedges.observed(opened.at - began)
+        return opened
+
+    async def _raced(
+        self,
+        step: Step,
+        members: tuple[Member, Member],
+        wanted: Wanted,
+        delay_s: float,
+        hedges: Hedges,
+    ) -> Opened:
+        """Ask the first worker, and the second one too where the first keeps us waiting."""
+        running = {asyncio.create_task(self._counted(step, members[0], wanted), name="backend")}
+        try:
+            done, _ = await asyncio.wait(running, timeout=delay_s)
+            if not done and members[1].load < 1 and hedges.spend():
+                second = self._counted(step, members[1], wanted)
+                running.add(asyncio.create_task(second, name="hedge"))
+            while True:
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                task = done.pop()
+                running.discard(task)
+                if task.exception() is not None and (running or done):
+                    running |= done
+                    continue
+                running |= done
+                opened = task.result()
+                opened.hedged = task.get_name() == "hedge"
+                return opened
+        finally:
+            await _abandon(running)
+
+    async def _counted(self, step: Step, member: Member, wanted: Wanted) -> Opened:
+        if not member.breaker.take():
+            raise _StepFailedError(
+                f"worker {member.report.worker} is left alone after failures", member.report.worker
+            )
         member.in_flight += 1
         try:
             return await self._open_worker(step, member, wanted)
+        except asyncio.CancelledError:
+            member.breaker.cancelled()
+            member.in_flight -= 1
+            raise
         except BaseException:
             member.in_flight -= 1
             raise
@@ -162,7 +242,7 @@ class Backends:
     async def _open_worker(self, step: Step, member: Member, wanted: Wanted) -> Opened:
         """Ask a worker; once more where it has rolled to another revision in the meantime."""
         report = member.report
-        revision = report.revision
+        revision, began = report.revision, time.monotonic()
         for _ in range(2):
             body = await self._for_worker(step.model, revision, wanted)
             try:
@@ -171,14 +251,17 @@ class Backends:
                 revision = error.revision
                 continue
             except UpstreamRefusedError:
+                member.breaker.succeeded()
                 raise
             except HeadwaterError as error:
                 self._fleet.penalize(member)
                 raise _StepFailedError(
                     f"worker {report.worker}: {error.message}", report.worker
                 ) from error
+            now = time.monotonic()
+            member.answered(now - began)
             served = response.headers.get("x-model-digest", revision)
-            return Opened(step, response, member, served, report.worker)
+            return Opened(step, response, member, served, report.worker, now)
         raise _StepFailedError(f"worker {report.worker} keeps changing revision", report.worker)
 
     async def _for_worker(self, model: str, revision: str, wanted: Wanted) -> dict[str, Any]:
@@ -194,35 +277,40 @@ class Backends:
         return body
 
     async def _open_cloud(self, step: Step, wanted: Wanted) -> Opened:
-        if self._cloud.pool is None:
+        cloud = self._cloud
+        if cloud.pool is None:
             raise _StepFailedError("no cloud backend is configured")
+        if not cloud.breaker.take():
+            raise _StepFailedError("the cloud is left alone after failures")
         try:
-            response = await self._send(
-                self._cloud.pool, wanted.prompt, _as_text(wanted, step.model)
-            )
+            response = await self._send(cloud.pool, wanted.prompt, _as_text(wanted, step.model))
         except UpstreamRefusedError:
+            cloud.breaker.succeeded()
             raise
         except HeadwaterError as error:
-            self._cloud.penalize()
+            cloud.breaker.failed()
             raise _StepFailedError(f"cloud: {error.message}") from error
-        return Opened(step, response, None, response.headers.get("x-model-digest", ""), "")
+        except asyncio.CancelledError:
+            cloud.breaker.cancelled()
+            raise
+        cloud.breaker.succeeded()
+        digest = response.headers.get("x-model-digest", "")
+        return Opened(step, response, None, digest, "", time.monotonic())
 
     async def _send(
         self, pool: UpstreamPool, prompt: Prompt, body: dict[str, Any]
     ) -> UpstreamResponse:
-        """POST and wait for the first bytes of a good answer.
+        """POST and wait for the first event, or the first bytes, of a good answer.
 
         Raises:
             UpstreamRefusedError: 400, 413 or 422: another backend would say the same.
             _OtherRevisionError: the ids are not for the revision that the worker serves now.
             UpstreamError: anything else that is no answer.
         """
-        path = "/v1/chat/completions" if prompt.kind == "chat" else "/v1/completions"
-        response = await pool.post(path, msgspec.json.encode(body))
+        response = await pool.post(_PATHS[prompt.kind], msgspec.json.encode(body))
         try:
             if response.status == 200:
-                if not await response.first():
-                    raise UpstreamError("the answer is empty")
+                await _begun(response, stream=prompt.stream)
                 return response
             said = _reason(await response.read(_MAX_REFUSAL_BYTES))
             if response.status == 409 and (now := response.headers.get("x-model-digest")):
@@ -237,9 +325,39 @@ class Backends:
     def _pool(self, url: str) -> UpstreamPool:
         pool = self._pools.get(url)
         if pool is None:
+            if len(self._pools) >= _MAX_POOLS:
+                # Workers come and go; the oldest address is the likeliest to be nobody's.
+                self._pools.pop(next(iter(self._pools))).retire()
             pool = UpstreamPool(url, token=self._worker_token, config=self._upstream)
             self._pools[url] = pool
         return pool
+
+
+_PATHS = {
+    "chat": "/v1/chat/completions",
+    "completion": "/v1/completions",
+    "embedding": "/v1/embeddings",
+}
+
+
+async def _begun(response: UpstreamResponse, *, stream: bool) -> None:
+    """Until the answer has really begun: comments, which only keep a connection alive, are none."""
+    held = await response.first()
+    while stream and b"data:" not in held and len(held) < _MAX_COMMENT_BYTES:
+        if not await response.more():
+            break
+        held = response.held()
+    if not held:
+        raise UpstreamError("the answer is empty")
+
+
+async def _abandon(running: set[asyncio.Task[Opened]]) -> None:
+    """Whoever lost a race is stopped, and what it opened is closed."""
+    for task in running:
+        task.cancel()
+    for result in await asyncio.gather(*running, return_exceptions=True):
+        if isinstance(result, Opened):
+            result.close()
 
 
 class _StepFailedError(Exception):

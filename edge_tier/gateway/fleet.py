@@ -1,34 +1,85 @@
-"""The fleet as this edge knows it: the workers whose heartbeats are fresh.
+"""The fleet as this edge knows it: the workers whose heartbeats are fresh, and which is best now.
 
 Pure state with an injected clock. A worker exists as long as its heartbeats keep coming; between
 two of them the edge counts what it has sent itself, so a burst spreads before the next heartbeat.
+
+The best worker is the one that would finish a request soonest: requests before it in the queue,
+by slots, by the speed at which the worker was seen to give tokens. One that just failed is the last
+choice for a moment, and one whose breaker is open comes after everybody else. In a large fleet a
+few workers drawn at random are compared, which spreads load nearly as well as comparing all (M.
+Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
 """
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from edge_tier.gateway.breaker import Breaker, BreakerConfig
 from wire.workers import WorkerReport
 
 MAX_WORKERS = 4_096
+_SMOOTHING = 0.2
+_COMPARED = 8
+"""Workers that are compared for one request, where there are more."""
+_NOBODY: frozenset[str] = frozenset()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Member:
     """A worker and what this edge has running on it."""
 
     report: WorkerReport
     expires: float
+    breaker: Breaker
     in_flight: int = 0
     failed_until: float = 0.0
+    tokens_per_s: float = 0.0
+    """Of one stream, as measured by this edge; 0: not yet."""
+    first_token_s: float = 0.0
+    """Smoothed; 0: not yet."""
+    service_s: float = 0.0
+    """How long a request holds its slot, smoothed; 0: not yet."""
 
     @property
     def load(self) -> float:
         """Running and waiting requests per slot. The larger of the two views: the heartbeat lags,
         and other edges' requests are not ours to count."""
-        running = max(self.in_flight, self.report.busy + self.report.queue)
-        return running / max(self.report.slots, 1)
+        report = self.report
+        running = self.in_flight
+        reported = report.busy + report.queue
+        return (reported if reported > running else running) / (report.slots or 1)
+
+    def measured(self, tokens: int, seconds: float) -> None:
+        """A request held its slot for so long, and gave so many tokens."""
+        self.service_s = _smoothed(self.service_s, seconds)
+        if tokens > 1 and seconds > 0:
+            self.tokens_per_s = _smoothed(self.tokens_per_s, tokens / seconds)
+
+    def answered(self, first_token_s: float) -> None:
+        """A request got its first bytes."""
+        self.first_token_s = _smoothed(self.first_token_s, first_token_s)
+        self.breaker.succeeded()
+
+
+@dataclass(slots=True)
+class Pressure:
+    """How busy the workers of a model are."""
+
+    load: float = 0.0
+    """Running and waiting requests per slot, over all its workers."""
+    wait_s: float = 0.0
+    """How long a new request would wait for a slot, about."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """The ready workers of one model."""
+
+    members: list[Member] = field(default_factory=list)
+    features: frozenset[str] = _NOBODY
 
 
 class Fleet:
@@ -39,10 +90,23 @@ class Fleet:
         penalty_s: how long a worker that failed a request is only the last choice.
     """
 
-    def __init__(self, clock: Callable[[], float], *, penalty_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        penalty_s: float = 2.0,
+        breaker: BreakerConfig | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
         self._clock = clock
+        self._rng = rng or random.Random()  # noqa: S311 - spreads load, keeps no secret
         self._penalty_s = penalty_s
+        self._breaker = breaker or BreakerConfig()
         self._members: dict[str, Member] = {}
+        self._groups: dict[str, _Group] = {}
+        self._next_expiry = math.inf
+        self.version = 0
+        """Changes whenever a worker comes, goes, or changes what it serves."""
 
     def report(self, report: WorkerReport) -> bool:
         """Take a heartbeat; False where the fleet is full and the worker is new."""
@@ -52,10 +116,23 @@ class Fleet:
         if member is None:
             if len(self._members) >= MAX_WORKERS:
                 return False
-            self._members[report.worker] = Member(report, now + report.ttl_s)
-            return True
-        member.report, member.expires = report, now + report.ttl_s
+            breaker = Breaker(self._breaker, self._clock)
+            self._members[report.worker] = Member(report, now + report.ttl_s, breaker)
+            self._regroup()
+        else:
+            changed = _serves(member.report) != _serves(report)
+            member.report, member.expires = report, now + report.ttl_s
+            if changed:
+                self._regroup()
+        self._next_expiry = min(self._next_expiry, now + report.ttl_s)
         return True
+
+    def refresh(self) -> int:
+        """Forget who is silent; the :attr:`version` after that."""
+        now = self._clock()
+        if now >= self._next_expiry:
+            self._expire(now)
+        return self.version
 
     def workers(self) -> list[WorkerReport]:
         """Everybody who is alive, by name."""
@@ -64,20 +141,49 @@ class Fleet:
 
     def models(self) -> set[str]:
         """Models that some ready worker serves."""
-        return {r.model for r in self.workers() if r.state == "ready"}
+        self.refresh()
+        return set(self._groups)
 
-    def pick(self, model: str, *, avoid: frozenset[str] = frozenset()) -> Member | None:
-        """The ready worker of this model with the least load; None where there is none."""
+    def features(self, model: str) -> frozenset[str]:
+        """What at least one ready worker of the model can do beyond plain chat."""
+        self.refresh()
+        group = self._groups.get(model)
+        return group.features if group is not None else _NOBODY
+
+    def pick(
+        self,
+        model: str,
+        *,
+        avoid: frozenset[str] = _NOBODY,
+        features: frozenset[str] = _NOBODY,
+    ) -> Member | None:
+        """The ready worker of this model that would be done soonest; None where there is none."""
+        self.refresh()
+        group = self._groups.get(model)
+        if group is None:
+            return None
+        members = group.members
+        if avoid or features:
+            members = [m for m in members if _suits(m, avoid, features)]
+        if len(members) == 1:
+            return members[0]
+        if len(members) > _COMPARED:
+            members = self._rng.sample(members, _COMPARED)
         now = self._clock()
-        self._expire(now)
-        ready = [
-            m
-            for m in self._members.values()
-            if m.report.model == model
-            and m.report.state == "ready"
-            and m.report.worker not in avoid
-        ]
-        return min(ready, key=lambda m: (m.failed_until > now, m.load), default=None)
+        pace = max((member.tokens_per_s for member in members), default=0.0) or 1.0
+        return min(members, key=lambda member: _cost(member, now, pace), default=None)
+
+    def pressure(self, model: str) -> Pressure:
+        """How busy the model's workers are; none at all counts as idle, for it cannot be shed."""
+        self.refresh()
+        group = self._groups.get(model)
+        if group is None or not group.members:
+            return Pressure()
+        slots = sum(member.report.slots or 1 for member in group.members)
+        running = sum(member.load * (member.report.slots or 1) for member in group.members)
+        waiting = max(0.0, running - slots)
+        service_s = max(member.service_s for member in group.members)
+        return Pressure(running / slots, waiting / slots * service_s)
 
     def revision(self, model: str) -> str | None:
         """The revision that the next request for this model would meet."""
@@ -87,8 +193,44 @@ class Fleet:
     def penalize(self, member: Member) -> None:
         """A request to this worker just failed; prefer others for a moment."""
         member.failed_until = self._clock() + self._penalty_s
+        member.breaker.failed()
 
     def _expire(self, now: float) -> None:
         gone = [name for name, m in self._members.items() if m.expires <= now]
         for name in gone:
             del self._members[name]
+        expiries = [member.expires for member in self._members.values()]
+        self._next_expiry = min(expiries, default=math.inf)
+        if gone:
+            self._regroup()
+
+    def _regroup(self) -> None:
+        groups: dict[str, _Group] = {}
+        for member in self._members.values():
+            report = member.report
+            if report.state == "ready":
+                group = groups.setdefault(report.model, _Group())
+                group.members.append(member)
+                group.features |= report.features
+        self._groups = groups
+        self.version += 1
+
+
+def _serves(report: WorkerReport) -> tuple[object, ...]:
+    return (report.url, report.model, report.revision, report.state, report.features)
+
+
+def _suits(member: Member, avoid: frozenset[str], features: frozenset[str]) -> bool:
+    return member.report.worker not in avoid and features <= member.report.features
+
+
+def _cost(member: Member, now: float, usual_pace: float) -> tuple[int, float]:
+    """What is compared: how doubtful a worker is, then about when a request would be done there."""
+    doubt = 2 if not member.breaker.passable else int(member.failed_until > now)
+    return doubt, (member.load + 1 / (member.report.slots or 1)) / (
+        member.tokens_per_s or usual_pace
+    )
+
+
+def _smoothed(old: float, new: float) -> float:
+    return new if not old else old + _SMOOTHING * (new - old)

@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
 from edge_tier.gateway.auth import Authenticator, require_model, require_scope
 from edge_tier.gateway.classify import classify
@@ -24,6 +23,7 @@ from edge_tier.gateway.request import (
     Caller,
     Complexity,
     Finding,
+    Kind,
     Plan,
     Policy,
     Prompt,
@@ -60,7 +60,7 @@ class Stopwatch:
 class Inbound:
     """A request as it came in."""
 
-    kind: Literal["chat", "completion"]
+    kind: Kind
     caller: Caller
     body: bytes
     hints: Hints

@@ -2,20 +2,18 @@
 
 :class:`StreamScan` is sans-IO: it is fed the backend's bytes and gives what may go on to the
 client, whole events only. Nearly every piece is one plain token event and passes untouched; only
-those that could be usage, an error or the end are looked into. :class:`Splice` writes straight into
-the client's transport with the chunked framing of HTTP/1.1 (RFC 9112 section 7.1), so an event
-costs no task switch.
+those that could be usage, an error or the end are looked into. :class:`Passthrough` does the same
+with bytes that are still in the chunked coding, so that they need not be framed anew.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
 
 import msgspec
 
+from edge_tier.gateway.chunked import Dechunker, frame
+from edge_tier.gateway.reply import SlowReaders
 from wire.chat import DONE_DATA, Usage, error_event
 from wire.errors import HeadwaterError, SourceUnavailableError
 from wire.sse import SSEDecoder, encode
@@ -26,12 +24,9 @@ class RelayConfig:
     """Bounds of a relayed stream."""
 
     max_event_bytes: int = 1024 * 1024
-    high_water_bytes: int = 256 * 1024
-    """Unsent bytes towards a slow client at which its backend is told to wait."""
-    slow_reader_s: float = 30.0
-    """A client that takes nothing for so long is cut off."""
-    poll_s: float = 0.02
-    """How often a slow client is looked at."""
+    keep_alive_s: float = 5.0
+    """How often a client that waits for the first event gets a comment."""
+    slow_readers: SlowReaders = field(default_factory=SlowReaders)
 
 
 class _Probe(msgspec.Struct, frozen=True):
@@ -65,6 +60,11 @@ class StreamScan:
         self._max_event_bytes = max_event_bytes
         self._tail = b""
         self._normalizer: SSEDecoder | None = None
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether the next byte begins an event."""
+        return not self._tail and self._normalizer is None
 
     def feed(self, data: bytes) -> bytes:
         """The bytes that may go on.
@@ -140,83 +140,47 @@ def broken_event(error: HeadwaterError) -> bytes:
     return error_event(error.message, "server_error", error.code)
 
 
-class Upstream(Protocol):
-    """What the relay needs of a backend's answer."""
-
-    async def pump(self, sink: Callable[[bytes], None]) -> None: ...
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
+_SIZES = {b"%x" % size: size for size in range(1, 16_384)}
+"""Size lines as servers write them; another one is read the long way."""
 
 
-class Splice:
-    """Writes body bytes straight into a client's transport.
+class Passthrough:
+    """A stream that nobody changes, in the chunked coding on both sides.
 
-    Args:
-        chunked: frame for HTTP/1.1; False towards an HTTP/1.0 client, which reads to the end.
+    A piece that is one whole chunk of plain token events goes on as the very bytes that came, which
+    is nearly every piece; all others are taken out of their chunks, scanned, and put into new ones.
     """
 
-    def __init__(
-        self, transport: asyncio.WriteTransport, *, chunked: bool, config: RelayConfig
-    ) -> None:
-        self._transport = transport
-        self._chunked = chunked
-        self._config = config
-        self._waiting: asyncio.Task[None] | None = None
+    __slots__ = ("_dechunker", "_scan", "ended")
 
-    def write(self, data: bytes) -> None:
-        """Send one piece now; nothing waits."""
-        if not data or self._transport.is_closing():
-            return
-        if self._chunked:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
-        self._transport.write(data)
+    def __init__(self, scan: StreamScan) -> None:
+        self.ended = False
+        """The backend's last chunk has come."""
+        self._scan = scan
+        self._dechunker = Dechunker()
 
-    async def relay(self, upstream: Upstream, scan: StreamScan) -> None:
-        """Pump the backend's stream to the client until it ends.
+    def feed(self, data: bytes) -> bytes:
+        """The chunks for the client; never the last one.
 
         Raises:
-            HeadwaterError: the backend broke off, or sent what cannot be relayed.
+            SourceUnavailableError: no chunked coding, or an event that is over the bound.
         """
-        failure: HeadwaterError | None = None
-        feed, write, buffered = scan.feed, self.write, self._transport.get_write_buffer_size
-        high_water = self._config.high_water_bytes
-
-        def sink(data: bytes) -> None:
-            nonlocal failure
-            if failure is not None:
-                return
-            try:
-                write(feed(data))
-            except HeadwaterError as error:
-                failure = error
-            if buffered() > high_water and self._waiting is None:
-                upstream.pause()
-                self._waiting = asyncio.create_task(self._drain(upstream), name="relay-drain")
-
-        try:
-            await upstream.pump(sink)
-        finally:
-            if self._waiting is not None:
-                self._waiting.cancel()
-        if failure is not None:
-            raise failure
-
-    async def _drain(self, upstream: Upstream) -> None:
-        """Let a slow client catch up, or cut it off when it takes nothing at all."""
-        loop = asyncio.get_running_loop()
-        size, since = self._transport.get_write_buffer_size(), loop.time()
-        while size > self._config.high_water_bytes // 2 and not self._transport.is_closing():
-            await asyncio.sleep(self._config.poll_s)
-            now = self._transport.get_write_buffer_size()
-            if now < size:
-                since = loop.time()
-            elif loop.time() - since > self._config.slow_reader_s:
-                self._transport.abort()
-            size = now
-        self._waiting = None
-        upstream.resume()
+        at = data.find(b"\r\n", 1, 6)
+        if (
+            len(data) == _SIZES.get(data[:at], -5) + at + 4
+            and data[-4:] == b"\n\n\r\n"
+            and b'"usage"' not in data
+            and b"[DONE]" not in data
+            and b'"error"' not in data
+            and data.find(b"\r", at + 2) == len(data) - 2
+            and self._dechunker.at_boundary
+            and self._scan.at_boundary
+        ):
+            self._scan.events += data.count(b"\ndata: ")
+            return data
+        passed = self._scan.feed(self._dechunker.feed(data))
+        self.ended = self._dechunker.ended
+        return frame(passed)
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -231,8 +195,10 @@ def answer_usage(body: bytes) -> Usage | None:
         return None
 
 
-def charged_tokens(prompt_tokens: int, usage: Usage | None, events: int) -> int:
-    """What a request used: the backend's own count, else the prompt and every event it sent."""
-    if usage is not None and usage.total_tokens:
-        return usage.total_tokens
-    return prompt_tokens + events
+def used_tokens(prompt_tokens: int, usage: Usage | None, events: int) -> tuple[int, int]:
+    """Tokens of prompt and answer: the backend's own count, else ours and every event it sent."""
+    if usage is None or not usage.total_tokens:
+        return prompt_tokens, events
+    if usage.prompt_tokens + usage.completion_tokens == usage.total_tokens:
+        return usage.prompt_tokens, usage.completion_tokens
+    return prompt_tokens, max(0, usage.total_tokens - prompt_tokens)

@@ -1,4 +1,8 @@
-"""The OpenAI routes of an edge, thin: HTTP in, the pipeline, a backend's stream out."""
+"""The OpenAI routes of an edge, thin: a request in, the pipeline, a backend's answer out.
+
+:class:`GatewayRoutes` answers the front door (``front``), and the web application too, for
+connections that came to it with another request first.
+"""
 
 from __future__ import annotations
 
@@ -6,44 +10,78 @@ import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, TypeVar
 
 import msgspec
 import structlog
 from aiohttp import web
 
-from edge_tier.gateway.backends import Backends, Opened, Wanted
-from edge_tier.gateway.errors import BodyTimeoutError, UpstreamError
-from edge_tier.gateway.limits import Limiter, rate_headers
-from edge_tier.gateway.metrics import GatewayMetrics
-from edge_tier.gateway.pipeline import Admitted, Inbound, Pipeline, Stopwatch
-from edge_tier.gateway.relay import (
-    RelayConfig,
-    Splice,
-    StreamScan,
-    answer_usage,
-    broken_event,
-    charged_tokens,
-)
-from edge_tier.gateway.request import Privacy, Target
+from edge_tier.gateway.errors import BodyTimeoutError
+from edge_tier.gateway.exchange import Exchange, ExchangeParts
+from edge_tier.gateway.front import Answer
+from edge_tier.gateway.heads import RequestHead
+from edge_tier.gateway.pipeline import Inbound, Pipeline, Stopwatch
+from edge_tier.gateway.reply import Reply
+from edge_tier.gateway.request import Caller, Kind, Privacy, Target
 from edge_tier.gateway.route import Hints, UnknownModelError
 from wire.chat import ModelCard, encode_models, error_body
-from wire.errors import HeadwaterError, RequestInvalidError
+from wire.errors import HeadwaterError, NotFoundError, RequestInvalidError
 
 _log = structlog.get_logger("gateway")
 T = TypeVar("T")
 _PRIVACY: dict[str, Privacy] = {"any": "any", "local": "local"}
 _TARGETS: dict[str, Target] = {"worker": "worker", "local": "worker", "cloud": "cloud"}
+_POSTS: dict[str, Kind] = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completion",
+}
+_MODELS = "/v1/models"
+_JSON = b"Content-Type: application/json\r\n"
+_KINDS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "invalid_request_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "service_unavailable",
+}
+
+
+class MethodNotAllowedError(HeadwaterError):
+    """The path is there, but not for this method (RFC 9110 section 15.5.6)."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class InternalError(HeadwaterError):
+    """A fault of ours; the log says which."""
+
+    status = 500
+    code = "internal_error"
 
 
 def openai_error(error: HeadwaterError) -> tuple[bytes, str]:
     """OpenAI's error envelope."""
-    kinds = {401: "authentication_error", 403: "permission_error", 404: "invalid_request_error"}
-    kinds |= {400: "invalid_request_error", 413: "invalid_request_error"}
-    kinds |= {429: "rate_limit_error", 503: "service_unavailable"}
-    kind = kinds.get(error.status, "server_error" if error.status >= 500 else "api_error")
+    kind = _KINDS.get(error.status, "server_error" if error.status >= 500 else "api_error")
     param = getattr(error, "param", None)
     return error_body(error.message, kind, error.code, param), "application/json"
+
+
+@dataclass(slots=True, kw_only=True)
+class Accepted:
+    """A request whose key is good, and whose body is still to come."""
+
+    head: RequestHead
+    caller: Caller
+    watch: Stopwatch
+    request_id: str
+    began: float
+    kind: Kind | Literal["models"]
+    model: str = ""
+    """For a look at one model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,72 +89,113 @@ class GatewayRoutes:
     """``/v1`` over a pipeline and its backends."""
 
     pipeline: Pipeline
-    backends: Backends
-    limiter: Limiter
-    metrics: GatewayMetrics
-    relay: RelayConfig
+    parts: ExchangeParts
     aliases: tuple[str, ...]
-    max_answer_bytes: int = 16 * 1024 * 1024
+    max_body_bytes: int
     body_timeout_s: float = 30.0
     started: int = field(default_factory=lambda: int(time.time()))
     """Unix seconds; what models are listed with, since a channel has no other date."""
 
-    def add_to(self, app: web.Application) -> None:
-        """Register the routes."""
-        app.router.add_post("/v1/chat/completions", self.chat)
-        app.router.add_post("/v1/completions", self.completion)
-        app.router.add_get("/v1/models", self.list_models)
-        app.router.add_get("/v1/models/{model}", self.get_model)
+    # The front door's handler
 
-    async def chat(self, request: web.Request) -> web.StreamResponse:
-        """``POST /v1/chat/completions``."""
-        return await self._answer(request, "chat")
+    def accept(self, head: RequestHead) -> Answer:
+        """Whether this may be asked at all; the body has not been read yet.
 
-    async def completion(self, request: web.Request) -> web.StreamResponse:
-        """``POST /v1/completions``."""
-        return await self._answer(request, "completion")
-
-    async def list_models(self, request: web.Request) -> web.Response:
-        """Aliases and every model this edge offers to the caller."""
-        watch = Stopwatch()
-        names = self._offered(request)
-        watch.lap("auth")
-        body = encode_models([self._card(name) for name in names])
-        headers = {"Server-Timing": watch.header()}
-        return web.Response(body=body, content_type="application/json", headers=headers)
-
-    async def get_model(self, request: web.Request) -> web.Response:
-        """One of them."""
-        watch = Stopwatch()
-        name = request.match_info["model"]
-        offered = self._offered(request)
-        watch.lap("auth")
-        if name not in offered:
-            raise UnknownModelError(f"the model {name!r} does not exist")
-        body = msgspec.json.encode(self._card(name))
-        headers = {"Server-Timing": watch.header()}
-        return web.Response(body=body, content_type="application/json", headers=headers)
-
-    async def _answer(
-        self, request: web.Request, kind: Literal["chat", "completion"]
-    ) -> web.StreamResponse:
-        watch, started = Stopwatch(), time.perf_counter()
+        Raises:
+            HeadwaterError: no such path, not this method, no valid key.
+        """
+        watch, began = Stopwatch(), time.perf_counter()
         request_id = f"req-{secrets.token_hex(8)}"
         try:
-            caller = self.pipeline.authenticate(request.headers.get("Authorization"))
-            watch.lap("auth")
-            body = await self._read(request)
-            watch.lap("read")
-            inbound = Inbound(kind=kind, caller=caller, body=body, hints=_hints(request))
-            admitted = await self.pipeline.admit(inbound, watch)
-            exchange = _Exchange(self, request, admitted, watch, request_id, started)
-            return await exchange.run()
+            kind, model = _endpoint(head)
+            caller = self.pipeline.authenticate(head.headers.get("authorization"))
         except HeadwaterError as error:
-            error.headers.setdefault("Server-Timing", watch.header())
-            error.headers.setdefault("x-request-id", request_id)
-            self.metrics.refused(error.code)
-            _log.info("refused", request=request_id, code=error.code, status=error.status)
+            self._note_refusal(error, watch, request_id)
             raise
+        watch.lap("auth")
+        accepted = Accepted(
+            head=head,
+            caller=caller,
+            watch=watch,
+            request_id=request_id,
+            began=began,
+            kind=kind,
+            model=model,
+        )
+        return partial(self._answer, accepted)
+
+    async def _answer(self, accepted: Accepted, body: bytes, reply: Reply) -> None:
+        """Answer one request; errors become answers, a client that leaves cancels this."""
+        watch = accepted.watch
+        try:
+            if accepted.kind == "models":
+                self._models(accepted, reply)
+                return
+            watch.lap("read")
+            head = accepted.head
+            inbound = Inbound(
+                kind=accepted.kind, caller=accepted.caller, body=body, hints=_hints(head)
+            )
+            admitted = await self.pipeline.admit(inbound, watch)
+            await Exchange(
+                self.parts,
+                admitted,
+                reply,
+                watch,
+                request_id=accepted.request_id,
+                began=accepted.began,
+                explain="x-headwater-explain" in head.headers,
+            ).run()
+        except HeadwaterError as error:
+            self._note_refusal(error, watch, accepted.request_id)
+            self.refuse(error, reply)
+        except Exception:  # noqa: BLE001 - a fault of ours ends one request, and is logged
+            _log.exception("a request failed by our fault", request=accepted.request_id)
+            if not reply.started:
+                self.refuse(InternalError("internal error; the edge's log has the cause"), reply)
+
+    def refuse(self, error: HeadwaterError, reply: Reply) -> None:
+        """Say ``error`` in OpenAI's envelope."""
+        headers = {"Cache-Control": "no-store", **error.headers}
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        body, _ = openai_error(error)
+        reply.whole(error.status, lines.encode("latin-1", "replace") + _JSON, body)
+
+    # The web application's handlers
+
+    def add_to(self, app: web.Application) -> None:
+        """Register the routes."""
+        for path in _POSTS:
+            app.router.add_post(path, self._from_application)
+        app.router.add_get(_MODELS, self._from_application)
+        app.router.add_get(f"{_MODELS}/{{model}}", self._from_application)
+
+    async def _from_application(self, request: web.Request) -> web.StreamResponse:
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("client is gone")
+        http11 = request.version >= (1, 1)
+        head = RequestHead(
+            request.method,
+            request.rel_url.raw_path,
+            {name.lower(): value for name, value in request.headers.items()},
+            http11,
+            request.keep_alive,
+            request.content_length or 0,
+        )
+        reply = Reply(transport, http11=http11, keep_alive=request.keep_alive)
+        try:
+            answer = self.accept(head)
+            body = await self._read(request)
+        except HeadwaterError as error:
+            reply.keep_alive = False
+            self.refuse(error, reply)
+            return _Sent(reply)
+        try:
+            await answer(body, reply)
+        finally:
+            reply.release()
+        return _Sent(reply)
 
     async def _read(self, request: web.Request) -> bytes:
         """The body, within its deadline. Raises ``BodyTimeoutError``."""
@@ -125,162 +204,92 @@ class GatewayRoutes:
                 return await request.read()
         except TimeoutError:
             raise BodyTimeoutError(
-                f"the body did not arrive within {self.body_timeout_s:g} s",
-                headers={"Connection": "close"},
+                f"the body did not arrive within {self.body_timeout_s:g} s"
             ) from None
 
-    def _offered(self, request: web.Request) -> list[str]:
-        caller = self.pipeline.authenticate(request.headers.get("Authorization"))
+    def _models(self, accepted: Accepted, reply: Reply) -> None:
+        """Aliases and every model this edge offers to the caller, or one of them."""
+        allowed = accepted.caller.policy.models
         names = {*self.aliases, *self.pipeline.fleet_view().offered}
-        return sorted(n for n in names if not caller.policy.models or n in caller.policy.models)
+        offered = sorted(name for name in names if not allowed or name in allowed)
+        if not accepted.model:
+            body = encode_models([self._card(name) for name in offered])
+        elif accepted.model in offered:
+            body = msgspec.json.encode(self._card(accepted.model))
+        else:
+            raise UnknownModelError(f"the model {accepted.model[:128]!r} does not exist")
+        timing = f"Server-Timing: {accepted.watch.header()}\r\n".encode()
+        reply.whole(200, timing + _JSON, body)
 
     def _card(self, name: str) -> ModelCard:
         return ModelCard(id=name, created=self.started)
 
-
-class _Exchange:
-    """One admitted request on its way to a backend and back. Settles exactly once."""
-
-    def __init__(
-        self,
-        routes: GatewayRoutes,
-        request: web.Request,
-        admitted: Admitted,
-        watch: Stopwatch,
-        request_id: str,
-        started: float,
-    ) -> None:
-        self._routes = routes
-        self._request = request
-        self._admitted = admitted
-        self._watch = watch
-        self._id = request_id
-        self._started = started
-
-    async def run(self) -> web.StreamResponse:
-        """Open a backend and relay its answer."""
-        used, outcome = 0, "failed"
-        admitted = self._admitted
-        try:
-            opened = await self._routes.backends.open(
-                Wanted(
-                    plan=admitted.plan,
-                    prompt=admitted.prompt,
-                    as_text=admitted.as_text,
-                    tokens=admitted.tokens,
-                    max_tokens=admitted.max_tokens,
-                )
-            )
-            self._watch.lap("backend")
-            self._routes.metrics.first_token(
-                opened.step.target, time.perf_counter() - self._started
-            )
-            used = len(admitted.tokens)
-            try:
-                if admitted.prompt.stream:
-                    scan = StreamScan(
-                        keep_usage=admitted.prompt.include_usage,
-                        max_event_bytes=self._routes.relay.max_event_bytes,
-                    )
-                    try:
-                        response = await self._stream(opened, scan)
-                    finally:
-                        used = charged_tokens(len(admitted.tokens), scan.usage, scan.events)
-                    outcome = "whole" if scan.done else "broken"
-                    return response
-                body = await opened.response.read(self._routes.max_answer_bytes)
-                usage = answer_usage(body)
-                used = charged_tokens(len(admitted.tokens), usage, admitted.max_tokens)
-                outcome = "whole"
-                return web.Response(
-                    body=body, content_type="application/json", headers=self._headers(opened)
-                )
-            finally:
-                opened.close()
-                self._log(opened, used, outcome)
-        finally:
-            await self._routes.limiter.settle(admitted.reservation, used)
-
-    async def _stream(self, opened: Opened, scan: StreamScan) -> web.StreamResponse:
-        headers = self._headers(opened) | {
-            "Content-Type": "text/event-stream; charset=utf-8",
-            "Cache-Control": "no-cache",
-            "X-Accel-Buffering": "no",
-        }
-        response = web.StreamResponse(headers=headers)
-        chunked = self._request.version >= (1, 1)
-        if chunked:
-            response.enable_chunked_encoding()
-        await response.prepare(self._request)
-        await response.write(b"")
-        transport = self._request.transport
-        if transport is None:
-            raise ConnectionResetError("client is gone")
-        splice = Splice(transport, chunked=chunked, config=self._routes.relay)
-        try:
-            await splice.relay(opened.response, scan)
-            if not scan.done and not scan.failed:
-                raise UpstreamError("the backend ended its stream before the answer was whole")
-        except HeadwaterError as error:
-            splice.write(broken_event(error))
-            self._routes.metrics.broken(opened.step.target)
-            _log.warning("stream broke", request=self._id, why=error.message)
-        await response.write_eof()
-        return response
-
-    def _headers(self, opened: Opened) -> dict[str, str]:
-        plan = self._admitted.plan
-        headers = {
-            "x-request-id": self._id,
-            "x-headwater-route": f"{opened.step.target}; model={opened.step.model}",
-            "Server-Timing": self._watch.header(),
-            **rate_headers(self._admitted.reservation),
-        }
-        if opened.revision:
-            headers["x-model-digest"] = opened.revision
-        if opened.worker:
-            headers["x-headwater-worker"] = opened.worker
-        if self._request.headers.get("x-headwater-explain"):
-            reasons = "; ".join(plan.reasons)
-            headers["x-headwater-plan"] = reasons.encode("ascii", "replace").decode()
-            headers["x-headwater-tokens"] = str(len(self._admitted.tokens))
-        return headers
-
-    def _log(self, opened: Opened, used: int, outcome: str) -> None:
-        admitted = self._admitted
-        self._routes.metrics.answered(opened.step.target, outcome, used, opened.fallbacks)
-        _log.info(
-            "answered",
-            request=self._id,
-            key=admitted.caller.key_id,
-            tenant=admitted.caller.tenant,
-            target=opened.step.target,
-            model=opened.step.model,
-            revision=opened.revision[:12],
-            outcome=outcome,
-            prompt_tokens=len(admitted.tokens),
-            charged=used,
-            score=round(admitted.complexity.score, 3),
-            reasons=admitted.plan.reasons,
-            findings=sorted({f.name for f in admitted.findings}),
-            ms={name: round(ms, 3) for name, ms in self._watch.stages},
+    def _note_refusal(self, error: HeadwaterError, watch: Stopwatch, request_id: str) -> None:
+        error.headers.setdefault("Server-Timing", watch.header() or "auth;dur=0.000")
+        error.headers.setdefault("x-request-id", request_id)
+        self.parts.metrics.refused(error.code)
+        level = "warning" if error.status >= 500 else "info"
+        self.parts.log.write(
+            level, "refused", {"request": request_id, "code": error.code, "status": error.status}
         )
 
 
-def _hints(request: web.Request) -> Hints:
+class _Sent(web.StreamResponse):
+    """What the web application is given in place of an answer that was sent already."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__()
+        self._reply = reply
+
+    @property
+    def prepared(self) -> bool:
+        return True
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._reply.keep_alive and self._reply.ended
+
+    async def prepare(self, request: web.BaseRequest) -> None:  # noqa: ARG002
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002
+        if not self._reply.ended:
+            self._reply.transport.abort()  # an answer that is not whole must not look so
+
+
+def _endpoint(head: RequestHead) -> tuple[Kind | Literal["models"], str]:
+    """What a request is for.
+
+    Raises:
+        NotFoundError, MethodNotAllowedError: nothing of ours.
+    """
+    path = head.path
+    kind = _POSTS.get(path)
+    if kind is not None:
+        if head.method == "POST":
+            return kind, ""
+        raise MethodNotAllowedError(f"{path} is asked by POST", headers={"Allow": "POST"})
+    if path == _MODELS or (path.startswith(f"{_MODELS}/") and len(path) > len(_MODELS) + 1):
+        if head.method == "GET":
+            return "models", path[len(_MODELS) + 1 :]
+        raise MethodNotAllowedError(f"{_MODELS} is asked by GET", headers={"Allow": "GET"})
+    raise NotFoundError("there is nothing at this path; see /v1/models, /v1/chat/completions")
+
+
+def _hints(head: RequestHead) -> Hints:
     """What the request asks of routing.
 
     Raises:
         RequestInvalidError: a value that is none of the allowed.
     """
     return Hints(
-        privacy=_choice(request, "x-headwater-privacy", _PRIVACY),
-        prefer=_choice(request, "x-headwater-prefer", _TARGETS),
+        privacy=_choice(head, "x-headwater-privacy", _PRIVACY),
+        prefer=_choice(head, "x-headwater-prefer", _TARGETS),
     )
 
 
-def _choice(request: web.Request, name: str, allowed: dict[str, T]) -> T | None:
-    text = request.headers.get(name)
+def _choice(head: RequestHead, name: str, allowed: dict[str, T]) -> T | None:
+    text = head.headers.get(name)
     if text is None:
         return None
     value = allowed.get(text.strip().lower())

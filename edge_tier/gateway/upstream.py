@@ -1,8 +1,10 @@
 """A pool of HTTP/1.1 connections to one backend, written for streams of small events.
 
 This is a hot path: the parser calls straight back into whoever consumes the body, so a token event
-costs no task switch between the backend's socket and the client's. Requests are written by hand
-(method, path and headers are ours), answers are parsed by httptools, every size is bounded.
+costs no task switch between the backend's socket and the client's. Where the consumer understands
+the chunked coding itself, the body even goes past the parser (:meth:`UpstreamResponse.splice`).
+Requests are written by hand (method, path and headers are ours), answers are parsed by httptools,
+every size is bounded.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from wire.errors import ConfigError
 
 Sink = Callable[[bytes], None]
 """Gets each piece of the decoded body, in order."""
+RawSink = Callable[[bytes], bool]
+"""Gets each piece as it came in the chunked coding; answers whether the body goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,21 +114,29 @@ class UpstreamPool:
         else:
             self._idle.append(connection)
 
-    async def aclose(self) -> None:
+    def retire(self) -> None:
         """Close the idle connections; those in use close when their answer ends."""
         self._closed = True
         while self._idle:
             self._idle.pop().abort()
 
+    async def aclose(self) -> None:
+        """As :meth:`retire`."""
+        self.retire()
+
     async def _headed(self, response: UpstreamResponse) -> None:
         """Wait for the answer's headers. One timer: this runs for every request."""
-        limit_s = self._config.head_timeout_s
-        silent = _SilentError(f"{self.base_url} sent no answer within {limit_s} s")
-        timer = asyncio.get_running_loop().call_later(limit_s, response.fail, silent)
+        timer = asyncio.get_running_loop().call_later(
+            self._config.head_timeout_s, self._silent, response
+        )
         try:
-            await response.headed
+            await response.head()
         finally:
             timer.cancel()
+
+    def _silent(self, response: UpstreamResponse) -> None:
+        limit_s = self._config.head_timeout_s
+        response.fail(_SilentError(f"{self.base_url} sent no answer within {limit_s} s"))
 
     async def _acquire(self) -> tuple[_Connection, bool]:
         while self._idle:
@@ -147,16 +159,33 @@ class UpstreamPool:
 
 
 class UpstreamResponse:
-    """One answer. Headers are there; the body is taken by :meth:`pump` or :meth:`read`.
+    """One answer. Headers are there; the body is taken by :meth:`pump`, :meth:`splice` or
+    :meth:`read`, once.
 
     Whoever got it calls :meth:`close`, which may be called twice: an answer that was not read to
     its end takes its connection with it, so the backend notices at once that nobody listens.
     """
 
+    __slots__ = (
+        "_buffer",
+        "_buffered",
+        "_closed",
+        "_connection",
+        "_ended",
+        "_error",
+        "_max_buffered",
+        "_pool",
+        "_sink",
+        "_waiter",
+        "headed",
+        "headers",
+        "status",
+    )
+
     def __init__(self, pool: UpstreamPool, connection: _Connection, max_buffered: int) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
-        self.headed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.headed = False
         self._pool = pool
         self._connection = connection
         self._max_buffered = max_buffered
@@ -165,14 +194,29 @@ class UpstreamResponse:
         self._sink: Sink | None = None
         self._ended = False
         self._error: UpstreamError | None = None
-        self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._arrived: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self._closed = False
 
     @property
     def ended(self) -> bool:
         """Whether the body has arrived whole."""
         return self._ended
+
+    @property
+    def spliceable(self) -> bool:
+        """Whether :meth:`splice` may be called now."""
+        return self._connection.at_boundary and not self._ended and self._error is None
+
+    def held(self) -> bytes:
+        """The part of the body that has arrived and was not taken yet; it stays to be taken."""
+        if len(self._buffer) > 1:
+            self._buffer = [b"".join(self._buffer)]
+        return self._buffer[0] if self._buffer else b""
+
+    async def head(self) -> None:
+        """Wait for status and headers. Raises ``UpstreamError``."""
+        while not self.headed:
+            await self._wait()
 
     async def first(self) -> bytes:
         """Wait for the first bytes of the body and leave them to be pumped; empty at its end.
@@ -181,11 +225,29 @@ class UpstreamResponse:
             UpstreamError: the backend broke off before any.
         """
         while not self._buffer and not self._ended:
-            if self._error is not None:
-                raise self._error
-            self._arrived = asyncio.get_running_loop().create_future()
-            await self._arrived
+            await self._wait()
         return self._buffer[0] if self._buffer else b""
+
+    async def more(self) -> bool:
+        """Wait until more of the body is held than before, or it has ended.
+
+        Returns:
+            Whether there is more.
+
+        Raises:
+            UpstreamError: the backend broke off.
+        """
+        size = self._buffered
+        self.resume()
+        while self._buffered == size and not self._ended:
+            await self._wait()
+        return self._buffered > size
+
+    def take(self) -> bytes:
+        """What is held, which is the caller's now."""
+        data = self.held()
+        self._buffer, self._buffered = [], 0
+        return data
 
     async def pump(self, sink: Sink) -> None:
         """Give every piece of the body to ``sink`` as it arrives, until the end.
@@ -198,10 +260,22 @@ class UpstreamResponse:
         for data in held:
             sink(data)
         self.resume()
-        if self._error is not None:
-            raise self._error
-        if not self._ended:
-            await self._finished
+        while not self._ended:
+            await self._wait()
+
+    async def splice(self, sink: RawSink) -> None:
+        """Give what arrives from now on to ``sink`` as it is on the wire, in the chunked coding.
+
+        Only where :attr:`spliceable`, and after what is held was taken. ``sink`` answers whether
+        the body goes on; after a False nothing may follow, and the connection can be used again.
+
+        Raises:
+            UpstreamError: the backend broke off, or ``sink`` raised it.
+        """
+        self._connection.raw = sink
+        self.resume()
+        while not self._ended:
+            await self._wait()
 
     async def read(self, limit_bytes: int) -> bytes:
         """The whole body.
@@ -209,25 +283,16 @@ class UpstreamResponse:
         Raises:
             UpstreamError: broke off, or is over ``limit_bytes``.
         """
-        parts: list[bytes] = []
-        size = 0
-
-        def take(data: bytes) -> None:
-            nonlocal size
-            size += len(data)
-            if size <= limit_bytes:
-                parts.append(data)
-            elif not self._ended:
-                self._connection.abort()  # there is no use in reading on
-
-        try:
-            await self.pump(take)
-        except UpstreamError:
-            if size <= limit_bytes:
-                raise
-        if size > limit_bytes:
+        self._max_buffered = limit_bytes
+        self.resume()
+        while not self._ended:
+            await self._wait()
+            if self._buffered > limit_bytes:
+                break
+        if self._buffered > limit_bytes:
+            self._connection.abort()  # there is no use in reading on
             raise UpstreamError(f"answer of the backend is over {limit_bytes} B")
-        return b"".join(parts)
+        return self.take()
 
     def pause(self) -> None:
         """Stop reading from the backend (the client is slower)."""
@@ -242,11 +307,6 @@ class UpstreamResponse:
         if self._closed:
             return
         self._closed = True
-        for future in (self.headed, self._finished):
-            if not future.done():
-                future.cancel()
-            elif not future.cancelled():
-                future.exception()
         self._connection.finish(self)
         if self._ended and self._connection.usable:
             self._pool.release(self._connection)
@@ -255,9 +315,8 @@ class UpstreamResponse:
 
     def on_head(self, status: int, headers: dict[str, str]) -> None:
         """From the connection: status and headers."""
-        self.status, self.headers = status, headers
-        if not self.headed.done():
-            self.headed.set_result(None)
+        self.status, self.headers, self.headed = status, headers, True
+        self._wake()
 
     def on_data(self, data: bytes) -> None:
         """From the connection: a piece of the body."""
@@ -273,8 +332,6 @@ class UpstreamResponse:
     def on_end(self) -> None:
         """From the connection: the body is whole."""
         self._ended = True
-        if not self._finished.done():
-            self._finished.set_result(None)
         self._wake()
 
     def fail(self, error: UpstreamError) -> None:
@@ -282,14 +339,21 @@ class UpstreamResponse:
         if self._ended or self._error is not None:
             return
         self._error = error
-        for future in (self.headed, self._finished):
-            if not future.done():
-                future.set_exception(error)
         self._wake()
 
+    async def _wait(self) -> None:
+        """Until something has happened. Raises where the answer has ended with an error already."""
+        if self._error is not None:
+            raise self._error
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
     def _wake(self) -> None:
-        if self._arrived is not None and not self._arrived.done():
-            self._arrived.set_result(None)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 class _Connection(asyncio.Protocol):
@@ -303,8 +367,14 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._header_bytes = 0
         self._keep_alive = True
+        self._paused = False
         self.heard = False
         """Whether any byte of the current answer arrived."""
+        self.raw: RawSink | None = None
+        """Takes the bytes of the body past the parser."""
+        self.at_boundary = False
+        """The body is chunked, and what was parsed ends exactly where a chunk does."""
+        self._whole_chunks = False
 
     @property
     def usable(self) -> bool:
@@ -315,21 +385,28 @@ class _Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             raise UpstreamError("connection to the backend is closed")
         self._response = response
-        self.heard = False
+        self.heard = self.at_boundary = False
         self._transport.write(request)
 
     def finish(self, response: UpstreamResponse) -> None:
         """The response is done with; late data belongs to nobody."""
         if self._response is response:
             self._response = None
-        self.resume()
+        if self.raw is not None:
+            # Only a part of this answer went through the parser: the next one needs another.
+            self.raw = None
+            self._parser = httptools.HttpResponseParser(self)
+        if self._paused:
+            self.resume()
 
     def pause(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if not self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = False
             self._transport.resume_reading()
 
     def abort(self) -> None:
@@ -347,6 +424,9 @@ class _Connection(asyncio.Protocol):
         self._fail(f"backend closed the connection{f': {exc}' if exc else ''}")
 
     def data_received(self, data: bytes) -> None:
+        if self.raw is not None:
+            self._spliced(data, self.raw)
+            return
         self.heard = True
         if self._response is None:
             self.abort()  # bytes that no request asked for
@@ -356,6 +436,22 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._fail(f"backend does not speak HTTP: {error}")
             self.abort()
+        # A size line that has only begun is not told of; then the data do not end in CRLF.
+        self.at_boundary = self._whole_chunks and data[-2:] == b"\r\n"
+
+    def _spliced(self, data: bytes, sink: RawSink) -> None:
+        response = self._response
+        if response is None:
+            self.abort()
+            return
+        try:
+            goes_on = sink(data)
+        except UpstreamError as error:
+            response.fail(error)
+            self.abort()
+            return
+        if not goes_on:
+            response.on_end()
 
     # httptools callbacks
 
@@ -371,8 +467,15 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._keep_alive = self._parser.should_keep_alive()
+        self._whole_chunks = self._headers.get("transfer-encoding", "").lower() == "chunked"
         if self._response is not None:
             self._response.on_head(self._parser.get_status_code(), self._headers)
+
+    def on_chunk_header(self) -> None:
+        self._whole_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        self._whole_chunks = True
 
     def on_body(self, data: bytes) -> None:
         if self._response is not None:

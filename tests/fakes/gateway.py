@@ -8,17 +8,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
+from edge_tier.gateway.access_log import AccessLog
 from edge_tier.gateway.auth import KeyStore
 from edge_tier.gateway.backends import Backends, Cloud, CloudConfig
+from edge_tier.gateway.exchange import ExchangeParts
 from edge_tier.gateway.fleet import Fleet
+from edge_tier.gateway.front import Front, FrontConfig
 from edge_tier.gateway.limits import MemoryLimiter
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.models import ModelDirectory
@@ -27,6 +31,7 @@ from edge_tier.gateway.relay import RelayConfig
 from edge_tier.gateway.request import Limits, Policy
 from edge_tier.gateway.routes import GatewayRoutes, openai_error
 from origin.bundle import build_bundle
+from tests.fakes.front import FrontServer
 from tests.fakes.source import MemorySource
 from tests.fakes.tiny_gguf import write_tiny_gguf
 from wire.channel import pointer_to
@@ -121,6 +126,8 @@ class Gateway:
     other_revision: str
     """Signed as well, but the worker does not serve it."""
     key: str
+    registry: CollectorRegistry
+    log: BytesIO
     headers: dict[str, str] = field(default_factory=dict)
 
     def new_key(self, *, limits: Limits | None = None, policy: Policy | None = None) -> str:
@@ -182,8 +189,18 @@ def trusting(*revisions: str) -> TrustView:
 
 
 @asynccontextmanager
-async def gateway_in(folder: Path, config: PipelineConfig | None = None) -> AsyncIterator[Gateway]:
-    """A gateway with one worker and one cloud backend, both ready."""
+async def gateway_in(
+    folder: Path,
+    config: PipelineConfig | None = None,
+    *,
+    relay: RelayConfig | None = None,
+    through: Literal["front", "application"] = "front",
+) -> AsyncIterator[Gateway]:
+    """A gateway with one worker and one cloud backend, both ready.
+
+    Args:
+        through: whose connections the client's are: the front door's, or the web application's.
+    """
     settings = config or PipelineConfig()
     async with AsyncExitStack() as stack:
         worker, cloud = Backend("worker"), Backend("cloud")
@@ -212,16 +229,29 @@ async def gateway_in(folder: Path, config: PipelineConfig | None = None) -> Asyn
             fleet=fleet,
             cloud_models=lambda: (clouds.offered, clouds.ready),
         )
-        GatewayRoutes(
+        registry, log = CollectorRegistry(), BytesIO()
+        routes = GatewayRoutes(
             pipeline=pipeline,
-            backends=backends,
-            limiter=limiter,
-            metrics=GatewayMetrics(CollectorRegistry()),
-            relay=RelayConfig(),
-            body_timeout_s=0.2,
+            parts=ExchangeParts(
+                backends=backends,
+                limiter=limiter,
+                metrics=GatewayMetrics(registry),
+                log=AccessLog(log, delay_s=0),
+                relay=relay or RelayConfig(),
+                max_answer_bytes=16 * 1024 * 1024,
+            ),
             aliases=settings.route.aliases,
-        ).add_to(app)
-        client = TestClient(TestServer(app, handler_cancellation=True))
+            max_body_bytes=settings.parse.max_body_bytes,
+            body_timeout_s=0.2,
+        )
+        routes.add_to(app)
+        front = FrontConfig(body_timeout_s=0.2, head_timeout_s=0.2, sweep_s=0.02)
+        server = (
+            FrontServer(app, lambda application: Front(routes, application, front))
+            if through == "front"
+            else TestServer(app, handler_cancellation=True)
+        )
+        client: Client = TestClient(server)
         await stack.enter_async_context(client)
         gateway = Gateway(
             client,
@@ -237,6 +267,8 @@ async def gateway_in(folder: Path, config: PipelineConfig | None = None) -> Asyn
             revision,
             other,
             keys.create(tenant="t")[1],
+            registry,
+            log,
         )
         gateway.headers = {"Authorization": f"Bearer {gateway.key}"}
         gateway.report()

@@ -19,9 +19,9 @@ from wire.sse import SSEDecoder
 ASK = {"model": MODEL, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
 
 
-@pytest.fixture
-async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with gateway_in(tmp_path) as made:
+@pytest.fixture(params=["front", "application"])
+async def gateway(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Gateway]:
+    async with gateway_in(tmp_path, through=request.param) as made:
         yield made
 
 
