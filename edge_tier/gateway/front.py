@@ -92,6 +92,11 @@ class Front:
         self._connections.discard(connection)
 
     @property
+    def connections(self) -> tuple[Connection, ...]:
+        """Those that are open and were not handed over."""
+        return tuple(self._connections)
+
+    @property
     def stopping(self) -> bool:
         """Whether connections are closed after the answer that runs."""
         return self._stopping
@@ -146,6 +151,11 @@ class Connection(asyncio.Protocol):
         self._lingering = False
         self._head: RequestHead | None = None
         self._accepted: Answer | None = None
+
+    @property
+    def ahead(self) -> int:
+        """Bytes that came before their turn."""
+        return len(self._buffer)
 
     # asyncio.Protocol
 

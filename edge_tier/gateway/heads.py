@@ -85,9 +85,17 @@ def parse_head(data: bytes) -> RequestHead:
         collector.url.partition(b"?")[0].decode("latin-1"),
         headers,
         version == "1.1",
-        parser.should_keep_alive(),
+        _stays(headers.get("connection"), version),
         _length(headers.get("content-length")),
     )
+
+
+def _stays(connection: str | None, version: str) -> bool:
+    """Whether the client wants its connection kept (RFC 9112 section 9.3)."""
+    if connection is None:
+        return version == "1.1"
+    options = {option.strip() for option in connection.lower().split(",")}
+    return "close" not in options and (version == "1.1" or "keep-alive" in options)
 
 
 def _length(text: str | None) -> int:

@@ -94,6 +94,14 @@ class Backend:
             self.gone.set()
         return response
 
+    async def silent(self, _request: web.Request) -> web.StreamResponse:
+        """Not a word until the client leaves."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.gone.set()
+        raise AssertionError("nobody sets that event")
+
     async def broken(self, request: web.Request) -> web.StreamResponse:
         """One token, and then the connection breaks."""
         response = await self.begin(request)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
-from edge_tier.gateway.backends import Cloud, CloudConfig, Wanted
+from edge_tier.gateway.backends import Backends, Cloud, CloudConfig, Wanted
+from edge_tier.gateway.breaker import BreakerConfig
 from edge_tier.gateway.errors import NoBackendError
+from edge_tier.gateway.hedge import HedgeConfig
 from edge_tier.gateway.request import Message, Plan, Prompt, Sampling, Step, Tokens
-from tests.fakes.gateway import CLOUD_MODEL, MODEL, Gateway, gateway_in
+from tests.fakes.clock import ManualClock
+from tests.fakes.gateway import CLOUD_MODEL, MODEL, Backend, Gateway, gateway_in
 
 PROMPT = Prompt(kind="chat", model=MODEL, messages=(Message("user", "hi"),))
 
@@ -96,13 +104,112 @@ def test_without_a_url_there_is_no_cloud() -> None:
     assert cloud.offered == cloud.ready == frozenset()
 
 
-def test_a_penalty_ends() -> None:
-    cloud = Cloud(CloudConfig(url="http://127.0.0.1:9", penalty_s=0.0), None)
-    cloud.penalize()
+async def test_a_cloud_that_keeps_failing_is_not_offered_for_a_while(gateway: Gateway) -> None:
+    clock = ManualClock()
+    config = CloudConfig(url="http://127.0.0.1:9", breaker=BreakerConfig(failures=2, open_s=5))
+    cloud = Cloud(config, None, clock=clock)
+    backends = Backends(gateway.fleet, cloud, gateway.models, worker_token="w")
+    for _ in range(2):
+        assert cloud.ready == {CLOUD_MODEL}
+        with pytest.raises(NoBackendError):
+            await backends.open(wanted(gateway, "cloud"))
+    assert cloud.ready == frozenset()
+    assert cloud.offered == {CLOUD_MODEL}
+    with pytest.raises(NoBackendError, match="left alone"):
+        await backends.open(wanted(gateway, "cloud"))
+    clock.advance(5)
     assert cloud.ready == {CLOUD_MODEL}
-    patient = Cloud(CloudConfig(url="http://127.0.0.1:9", penalty_s=60.0), None)
-    patient.penalize()
-    assert patient.ready == frozenset()
+
+
+@asynccontextmanager
+async def second_worker(gateway: Gateway) -> AsyncIterator[Backend]:
+    """Another worker, a little busier than the first."""
+    backend = Backend("second")
+    app = web.Application()
+    app.router.add_post("/v1/{path:.*}", backend.handle)
+    async with TestServer(app, handler_cancellation=True) as server:
+        backend.url = str(server.make_url("")).rstrip("/")
+        gateway.report(worker="second", url=backend.url, busy=1)
+        yield backend
+
+
+async def hedging(gateway: Gateway) -> Backends:
+    """Backends that have seen enough requests to know how long they take."""
+    backends = Backends(
+        gateway.fleet,
+        Cloud(CloudConfig(), None),
+        gateway.models,
+        worker_token="w",
+        hedge=HedgeConfig(budget=1.0, min_delay_s=0.02, quantile=0.5),
+    )
+    for _ in range(20):
+        (await backends.open(wanted(gateway, "worker"))).close()
+    return backends
+
+
+async def test_a_request_that_waits_too_long_is_raced_by_another_worker(gateway: Gateway) -> None:
+    backends = await hedging(gateway)
+    async with second_worker(gateway) as other:
+        gateway.worker.answer = gateway.worker.silent
+        opened = await backends.open(wanted(gateway, "worker"))
+        assert (opened.worker, opened.hedged, opened.fallbacks) == ("second", True, 0)
+        await asyncio.wait_for(gateway.worker.gone.wait(), 5)
+        assert len(other.bodies) == 1
+        first = gateway.fleet.pick(MODEL, avoid=frozenset({"second"}))
+        assert first is not None
+        assert first.in_flight == 0
+        opened.close()
+        await backends.aclose()
+
+
+async def test_a_batch_request_is_never_hedged(gateway: Gateway) -> None:
+    backends = await hedging(gateway)
+    asked = wanted(gateway, "worker")
+    plan = msgspec.structs.replace(asked.plan, priority="batch")
+    async with second_worker(gateway) as other:
+        gateway.worker.answer = gateway.worker.silent
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await backends.open(dataclasses.replace(asked, plan=plan))
+        assert other.bodies == []
+        await backends.aclose()
+
+
+async def test_where_both_of_a_race_fail_the_next_step_answers(gateway: Gateway) -> None:
+    backends = await hedging(gateway)
+    async with second_worker(gateway) as other:
+
+        async def late(request: web.Request) -> web.StreamResponse:
+            await asyncio.sleep(0.1)
+            return await gateway.worker.failing(request)
+
+        gateway.worker.answer, other.answer = late, other.failing
+        with pytest.raises(NoBackendError):
+            await backends.open(wanted(gateway, "worker"))
+        assert all(
+            member.in_flight == 0
+            for name in ("w1", "second")
+            if (member := gateway.fleet.pick(MODEL, avoid=frozenset({"w1", "second"} - {name})))
+        )
+        await backends.aclose()
+
+
+async def test_comments_are_no_answer_yet(gateway: Gateway) -> None:
+    """A worker whose queue is long sends comments; when it then breaks, another backend answers."""
+
+    async def queued(request: web.Request) -> web.StreamResponse:
+        response = await gateway.worker.begin(request)
+        await response.write(b": ping\n\n")
+        await asyncio.sleep(0.05)
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    gateway.worker.answer = queued
+    prompt = msgspec.structs.replace(PROMPT, stream=True)
+    opened = await gateway.backends.open(wanted(gateway, "worker", "cloud", prompt=prompt))
+    assert (opened.step.target, opened.fallbacks) == ("cloud", 2)
+    opened.close()
 
 
 async def test_what_only_the_engine_tokenizes_is_sent_as_text(gateway: Gateway) -> None:

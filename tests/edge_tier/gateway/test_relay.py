@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from itertools import pairwise
 
 import msgspec
@@ -9,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_tier.gateway.chunked import LAST, Dechunker, frame
 from edge_tier.gateway.relay import (
-    RelayConfig,
-    Splice,
+    Passthrough,
     StreamScan,
     answer_usage,
     broken_event,
-    charged_tokens,
+    used_tokens,
 )
 from wire.chat import DONE, ChunkEncoder, Usage
 from wire.errors import SourceUnavailableError
@@ -109,101 +107,51 @@ def test_a_broken_stream_ends_in_an_error_event_and_no_done() -> None:
     assert body["error"]["code"] == "source_unavailable"
 
 
-def test_what_is_charged() -> None:
-    assert charged_tokens(10, Usage(10, 5, 15), 4) == 15
-    assert charged_tokens(10, None, 4) == 14
-    assert charged_tokens(10, Usage(), 4) == 14
+def test_what_was_used() -> None:
+    assert used_tokens(10, Usage(11, 5, 16), 4) == (11, 5)
+    assert used_tokens(10, None, 4) == (10, 4)
+    assert used_tokens(10, Usage(), 4) == (10, 4)
+    assert used_tokens(10, Usage(0, 0, 16), 4) == (10, 6)
     assert answer_usage(b'{"usage":{"total_tokens":3}}') == Usage(total_tokens=3)
     assert answer_usage(b"{}") is None
     assert answer_usage(b"<html>") is None
 
 
-class Transport(asyncio.WriteTransport):
-    """Remembers what was written; pretends that ``unsent`` bytes wait."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.unsent = 0
-        self.closing = False
-        self.aborted = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.written += bytes(data)
-
-    def get_write_buffer_size(self) -> int:
-        return self.unsent
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def abort(self) -> None:
-        self.aborted = self.closing = True
+@given(
+    st.lists(st.integers(0, 5000), max_size=12),
+    st.lists(st.integers(0, 5000), max_size=6),
+    st.booleans(),
+)
+def test_a_stream_in_chunks_passes_as_one_without_them(
+    cuts: list[int], chunk_cuts: list[int], keep_usage: bool
+) -> None:
+    """Whatever the backend's chunks and the network's pieces are."""
+    plain, through = StreamScan(keep_usage=keep_usage), StreamScan(keep_usage=keep_usage)
+    wire = b"".join(map(frame, pieces(STREAM, chunk_cuts))) + LAST
+    passthrough, client = Passthrough(through), Dechunker()
+    passed = b"".join(map(passthrough.feed, pieces(wire, cuts)))
+    assert client.feed(passed) == plain.feed(STREAM)
+    assert client.at_boundary
+    assert passthrough.ended
+    assert (through.usage, through.events, through.done) == (plain.usage, plain.events, True)
 
 
-class Upstream:
-    """Gives its pieces one after the other; told to pause, it waits."""
-
-    def __init__(self, parts: list[bytes]) -> None:
-        self._parts = parts
-        self.flowing = asyncio.Event()
-        self.flowing.set()
-        self.pauses = 0
-
-    async def pump(self, sink: Callable[[bytes], None]) -> None:
-        for part in self._parts:
-            await self.flowing.wait()
-            sink(part)
-            await asyncio.sleep(0)
-
-    def pause(self) -> None:
-        self.pauses += 1
-        self.flowing.clear()
-
-    def resume(self) -> None:
-        self.flowing.set()
+def test_a_chunk_of_one_plain_event_is_not_even_copied() -> None:
+    scan = StreamScan(keep_usage=False)
+    chunk = frame(PLAIN[1])
+    assert Passthrough(scan).feed(chunk) is chunk
+    assert scan.events == 1
 
 
-async def test_pieces_are_framed_for_http_1_1() -> None:
-    transport = Transport()
-    splice = Splice(transport, chunked=True, config=RelayConfig())
-    await splice.relay(Upstream([PLAIN[0]]), StreamScan(keep_usage=True))
-    size = b"%x" % len(PLAIN[0])
-    assert transport.written == size + b"\r\n" + PLAIN[0] + b"\r\n"
+def test_an_event_that_is_not_whole_waits_for_its_rest() -> None:
+    scan = StreamScan(keep_usage=False)
+    passthrough = Passthrough(scan)
+    half = len(PLAIN[1]) // 2
+    assert passthrough.feed(frame(PLAIN[1][:half])) == b""
+    assert passthrough.feed(frame(PLAIN[1][half:])) == frame(PLAIN[1])
+    assert scan.events == 1
 
 
-async def test_an_empty_piece_never_ends_the_body_early() -> None:
-    transport = Transport()
-    splice = Splice(transport, chunked=True, config=RelayConfig())
-    await splice.relay(Upstream([USAGE]), StreamScan(keep_usage=False))
-    assert transport.written == b""
-
-
-async def test_http_1_0_gets_plain_bytes() -> None:
-    transport = Transport()
-    splice = Splice(transport, chunked=False, config=RelayConfig())
-    await splice.relay(Upstream(PLAIN), StreamScan(keep_usage=True))
-    assert transport.written == b"".join(PLAIN)
-
-
-async def test_a_slow_client_makes_the_backend_wait() -> None:
-    transport, upstream = Transport(), Upstream(PLAIN)
-    transport.unsent = 1000
-    config = RelayConfig(high_water_bytes=100, poll_s=0.001)
-    splice = Splice(transport, chunked=False, config=config)
-    task = asyncio.create_task(splice.relay(upstream, StreamScan(keep_usage=True)))
-    while not upstream.pauses:  # noqa: ASYNC110
-        await asyncio.sleep(0)
-    transport.unsent = 0
-    await asyncio.wait_for(task, 5)
-    assert transport.written == b"".join(PLAIN)
-    assert not transport.aborted
-
-
-async def test_a_client_that_takes_nothing_is_cut() -> None:
-    transport, upstream = Transport(), Upstream(PLAIN)
-    transport.unsent = 1000
-    config = RelayConfig(high_water_bytes=100, poll_s=0.001, slow_reader_s=0.01)
-    splice = Splice(transport, chunked=False, config=config)
-    await asyncio.wait_for(splice.relay(upstream, StreamScan(keep_usage=True)), 5)
-    assert transport.aborted
+def test_chunks_that_are_none_end_the_stream() -> None:
+    with pytest.raises(SourceUnavailableError):
+        Passthrough(StreamScan(keep_usage=False)).feed(b"xyz\r\nab\r\n")
