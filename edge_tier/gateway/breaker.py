@@ -43,8 +43,8 @@ class Breaker:
         self._until = 0.0
         self._trial_until = 0.0
 
-    @property
     def state(self) -> State:
+        """What state it is in now."""
         if not self._opened:
             return "closed"
         return "open" if self._clock() < self._until else "half_open"

@@ -30,15 +30,17 @@ class FrontServer(TestServer):
         self._tasks: list[asyncio.Task[None]] = []
         self.entrance: Entrance | None = None
 
-    async def start_server(self, **kwargs: Any) -> None:
-        await super().start_server(**kwargs)
+    async def start_server(
+        self, loop: asyncio.AbstractEventLoop | None = None, **kwargs: Any
+    ) -> None:
+        await super().start_server(loop, **kwargs)
         if self.entrance is not None:
             return
         assert self.runner is not None
         assert self.runner.server is not None
         self.entrance = self._make_entrance(self.runner.server)
-        loop = asyncio.get_running_loop()
-        self._door = await loop.create_server(self.entrance, "127.0.0.1", 0)
+        running = asyncio.get_running_loop()
+        self._door = await running.create_server(self.entrance, "127.0.0.1", 0)
         self._tasks = [asyncio.create_task(self.entrance.sweep(), name="entrance")]
         self.port = self._door.sockets[0].getsockname()[1]
         self._root = URL(f"http://127.0.0.1:{self.port}")
