@@ -274,7 +274,7 @@ class Exchange:
             "score": round(admitted.complexity.score, 3),
             "reasons": admitted.plan.reasons,
             "total_ms": round((now - self._began) * 1e3, 3),
-            "ms": {name: round(ms, 3) for name, ms in self._watch.stages},
+            "timing": self._watch.header(),
         }
         if admitted.findings:
             line["findings"] = sorted({finding.name for finding in admitted.findings})

@@ -77,12 +77,18 @@ class ModelDirectory:
         self._config = config or ModelsConfig()
         self._models: OrderedDict[str, LoadedModel] = OrderedDict()
         self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
+        self._seen: TrustView | None = None
+        self._channels: dict[str, str] = {}
 
     def channels(self) -> dict[str, str]:
         """Model → revision of its ``stable`` channel (or its only one), as signed."""
         view = self._view()
-        pointers = view.pointers() if view is not None else ()
-        return {p.model: p.revision for p in sorted(pointers, key=lambda p: p.channel == "stable")}
+        if view is not self._seen:
+            self._seen = view
+            pointers = view.pointers() if view is not None else ()
+            ranked = sorted(pointers, key=lambda p: p.channel == "stable")
+            self._channels = {pointer.model: pointer.revision for pointer in ranked}
+        return self._channels
 
     async def model(self, model: str, revision: str) -> LoadedModel:
         """A revision's tokenizer; loaded once, however many wait for it.

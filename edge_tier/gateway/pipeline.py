@@ -40,6 +40,8 @@ from wire.errors import RequestInvalidError
 class Stopwatch:
     """Milliseconds per stage, for ``Server-Timing`` (W3C Server Timing)."""
 
+    __slots__ = ("_clock", "_last", "stages")
+
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._last = clock()
@@ -53,7 +55,7 @@ class Stopwatch:
 
     def header(self) -> str:
         """The header's value."""
-        return ", ".join(f"{name};dur={ms:.3f}" for name, ms in self.stages)
+        return ", ".join([f"{name};dur={ms:.3f}" for name, ms in self.stages])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +113,7 @@ class Pipeline:
         self._models = models
         self._fleet = fleet
         self._cloud_models = cloud_models
+        self._seen: tuple[tuple[object, ...], FleetView] | None = None
 
     async def admit(self, inbound: Inbound, watch: Stopwatch) -> Admitted:
         """Parse → sanitize → tokenize → classify → reserve → route; the first stage is
@@ -177,14 +180,16 @@ class Pipeline:
         return caller
 
     def fleet_view(self) -> FleetView:
-        """What can serve now."""
+        """What can serve now. The same value as before where nothing has changed."""
         cloud_offered, cloud_ready = self._cloud_models()
-        local = frozenset(self._fleet.models())
-        return FleetView(
-            local=local,
-            cloud=cloud_ready,
-            offered=local | cloud_offered | frozenset(self._models.channels()),
-        )
+        channels = self._models.channels()
+        seen = (self._fleet.refresh(), cloud_ready, channels)
+        if self._seen is None or self._seen[0] != seen:
+            local = frozenset(self._fleet.models())
+            offered = local | cloud_offered | frozenset(channels)
+            view = FleetView(local=local, cloud=cloud_ready, offered=offered)
+            self._seen = (seen, view)
+        return self._seen[1]
 
     async def _model(self, model: str) -> LoadedModel:
         """The revision that the request will most likely meet.

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Literal, TypeVar
 
 import msgspec
@@ -93,6 +95,9 @@ class GatewayRoutes:
     aliases: tuple[str, ...]
     max_body_bytes: int
     body_timeout_s: float = 30.0
+    process: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Makes the ids of requests this process's own."""
+    numbers: Iterator[int] = field(default_factory=count)
     started: int = field(default_factory=lambda: int(time.time()))
     """Unix seconds; what models are listed with, since a channel has no other date."""
 
@@ -105,7 +110,7 @@ class GatewayRoutes:
             HeadwaterError: no such path, not this method, no valid key.
         """
         watch, began = Stopwatch(), time.perf_counter()
-        request_id = f"req-{secrets.token_hex(8)}"
+        request_id = f"req-{self.process}{next(self.numbers):08x}"
         try:
             kind, model = _endpoint(head)
             caller = self.pipeline.authenticate(head.headers.get("authorization"))
