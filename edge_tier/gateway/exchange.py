@@ -173,16 +173,9 @@ class Exchange:
 
     async def _splice(self, opened: Opened, scan: StreamScan) -> None:
         """Bytes go through as they are; see ``relay.Passthrough``."""
-        passthrough, reply, response = Passthrough(scan), self._reply, opened.response
-        slow = self._parts.relay.slow_readers
-
-        def sink(data: bytes) -> bool:
-            reply.splice(passthrough.feed(data))
-            if not reply.direct:
-                reply.relieve(response, slow)
-            return not passthrough.ended
-
-        await response.splice(sink)
+        response = opened.response
+        send = self._reply.splicer(response, self._parts.relay.slow_readers)
+        await response.splice(Passthrough(scan).sink(send, response.on_end, response.fail))
 
     async def _pump(self, opened: Opened, scan: StreamScan) -> None:
         reply, response, slow = self._reply, opened.response, self._parts.relay.slow_readers

@@ -8,6 +8,7 @@ with bytes that are still in the chunked coding, so that they need not be framed
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -151,36 +152,95 @@ class Passthrough:
     is nearly every piece; all others are taken out of their chunks, scanned, and put into new ones.
     """
 
-    __slots__ = ("_dechunker", "_scan", "ended")
-
     def __init__(self, scan: StreamScan) -> None:
         self.ended = False
         """The backend's last chunk has come."""
         self._scan = scan
         self._dechunker = Dechunker()
 
-    def feed(self, data: bytes) -> bytes:
-        """The chunks for the client; never the last one.
+    def sink(
+        self,
+        write: Callable[[bytes], None],
+        ended: Callable[[], None],
+        failed: Callable[[HeadwaterError], None],
+    ) -> Callable[[bytes], None]:
+        """What takes the backend's bytes as they come.
+
+        One function with all that it needs in its own variables: it runs for every token of every
+        stream. Most events of a stream differ only in the text of their ``content``. Once one was
+        looked through, the next that begins and ends in the same bytes, with no quote between, is
+        known to be plain without a look at its inside.
+
+        Args:
+            write: gets the chunks for the client; never the last one.
+            ended: told when the backend's last chunk has come.
+            failed: told of what is no chunked coding, or of an event that is over the bound.
+        """
+        scan, size_of = self._scan, _SIZES.get
+        whole = self._dechunker.at_boundary and scan.at_boundary
+        head, tail, head_bytes, tail_bytes = b"", b"", 0, 0
+
+        def take(data: bytes) -> None:
+            nonlocal whole, head, tail, head_bytes, tail_bytes
+            size, at = len(data), data.find(b"\r\n", 1, 6)
+            if whole and size == size_of(data[:at], -5) + at + 4:
+                if (
+                    head_bytes
+                    and data.endswith(tail)
+                    and data.startswith(head, at + 2)
+                    and data.find(b'"', at + 2 + head_bytes) == size - tail_bytes
+                    and data.count(b"\n") == _NEWLINES
+                ):
+                    scan.events += 1
+                    write(data)
+                    return
+                if _is_plain_chunk(data, at):
+                    scan.events += data.count(b"\ndata: ")
+                    opens = data.find(_CONTENT, at) + len(_CONTENT)
+                    closes = data.find(b'"', opens)
+                    head, tail = data[at + 2 : opens], data[closes:]
+                    known = opens > at + 2 + len(_CONTENT) and data.count(b"\n") == _NEWLINES
+                    head_bytes, tail_bytes = (len(head), len(tail)) if known else (0, 0)
+                    write(data)
+                    return
+            try:
+                framed = self._long_way(data)
+            except HeadwaterError as error:
+                failed(error)
+                return
+            whole = self._dechunker.at_boundary and scan.at_boundary
+            if framed:
+                write(framed)
+            if self.ended:
+                ended()
+
+        return take
+
+    def _long_way(self, data: bytes) -> bytes:
+        """The chunks for the client.
 
         Raises:
             SourceUnavailableError: no chunked coding, or an event that is over the bound.
         """
-        at = data.find(b"\r\n", 1, 6)
-        if (
-            len(data) == _SIZES.get(data[:at], -5) + at + 4
-            and data[-4:] == b"\n\n\r\n"
-            and b'"usage"' not in data
-            and b"[DONE]" not in data
-            and b'"error"' not in data
-            and data.find(b"\r", at + 2) == len(data) - 2
-            and self._dechunker.at_boundary
-            and self._scan.at_boundary
-        ):
-            self._scan.events += data.count(b"\ndata: ")
-            return data
         passed = self._scan.feed(self._dechunker.feed(data))
         self.ended = self._dechunker.ended
         return frame(passed)
+
+
+_CONTENT = b'"content":"'
+_NEWLINES = 4
+"""Of a chunk with one event: its size line's, the event's two, and its own end's."""
+
+
+def _is_plain_chunk(data: bytes, at: int) -> bool:
+    """Whether a chunk whose size line ends at ``at`` holds whole token events and nothing else."""
+    return (
+        data[-4:] == b"\n\n\r\n"
+        and b'"usage"' not in data
+        and b"[DONE]" not in data
+        and b'"error"' not in data
+        and data.find(b"\r", at + 2) == len(data) - 2
+    )
 
 
 class _Answer(msgspec.Struct, frozen=True):

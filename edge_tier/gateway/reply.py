@@ -108,10 +108,31 @@ class Reply:
         if data:
             self._send(frame(data) if self.http11 else data)
 
-    def splice(self, framed: bytes) -> None:
-        """A piece that is in chunks already; only for HTTP/1.1."""
-        if framed:
-            self._send(framed)
+    def splicer(self, source: Pausable, config: SlowReaders) -> Callable[[bytes], None]:
+        """What sends pieces that are in chunks already; only for HTTP/1.1.
+
+        One function, because it runs for every token: see :meth:`_send` and :meth:`relieve`.
+        """
+        descriptor, is_closing, write = self._fd, self.transport.is_closing, os.write
+
+        def send(framed: bytes) -> None:
+            if self.direct and not is_closing():
+                try:
+                    sent = write(descriptor, framed)
+                except BlockingIOError:
+                    sent = 0
+                except OSError:
+                    self.transport.abort()  # the client is gone
+                    return
+                if sent == len(framed):
+                    return
+                self.direct = False
+                self.transport.write(framed[sent:])
+            else:
+                self._send(framed)
+            self.relieve(source, config)
+
+        return send
 
     def end(self) -> None:
         """The end of the stream. What was written before is whole."""

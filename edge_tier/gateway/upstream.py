@@ -20,12 +20,10 @@ from urllib.parse import urlsplit
 import httptools
 
 from edge_tier.gateway.errors import UpstreamError
-from wire.errors import ConfigError
+from wire.errors import ConfigError, HeadwaterError
 
 Sink = Callable[[bytes], None]
 """Gets each piece of the decoded body, in order."""
-RawSink = Callable[[bytes], bool]
-"""Gets each piece as it came in the chunked coding; answers whether the body goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +191,7 @@ class UpstreamResponse:
         self._buffered = 0
         self._sink: Sink | None = None
         self._ended = False
-        self._error: UpstreamError | None = None
+        self._error: HeadwaterError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
 
@@ -263,16 +261,16 @@ class UpstreamResponse:
         while not self._ended:
             await self._wait()
 
-    async def splice(self, sink: RawSink) -> None:
+    async def splice(self, sink: Sink) -> None:
         """Give what arrives from now on to ``sink`` as it is on the wire, in the chunked coding.
 
-        Only where :attr:`spliceable`, and after what is held was taken. ``sink`` answers whether
-        the body goes on; after a False nothing may follow, and the connection can be used again.
+        Only where :attr:`spliceable`, and after what is held was taken. Whoever reads it calls
+        :meth:`on_end` after the last chunk, or :meth:`fail`, and must not raise.
 
         Raises:
-            UpstreamError: the backend broke off, or ``sink`` raised it.
+            HeadwaterError: the backend broke off, or what :meth:`fail` was told.
         """
-        self._connection.raw = sink
+        self._connection.splice(sink)
         self.resume()
         while not self._ended:
             await self._wait()
@@ -330,11 +328,11 @@ class UpstreamResponse:
         self._wake()
 
     def on_end(self) -> None:
-        """From the connection: the body is whole."""
+        """The body is whole."""
         self._ended = True
         self._wake()
 
-    def fail(self, error: UpstreamError) -> None:
+    def fail(self, error: HeadwaterError) -> None:
         """End with an error; the first one counts."""
         if self._ended or self._error is not None:
             return
@@ -370,8 +368,8 @@ class _Connection(asyncio.Protocol):
         self._paused = False
         self.heard = False
         """Whether any byte of the current answer arrived."""
-        self.raw: RawSink | None = None
-        """Takes the bytes of the body past the parser."""
+        self._raw = False
+        """Bytes of the body go past the parser."""
         self.at_boundary = False
         """The body is chunked, and what was parsed ends exactly where a chunk does."""
         self._whole_chunks = False
@@ -392,12 +390,19 @@ class _Connection(asyncio.Protocol):
         """The response is done with; late data belongs to nobody."""
         if self._response is response:
             self._response = None
-        if self.raw is not None:
+        if self._raw:
             # Only a part of this answer went through the parser: the next one needs another.
-            self.raw = None
+            self._raw = False
             self._parser = httptools.HttpResponseParser(self)
+            if self._transport is not None:
+                self._transport.set_protocol(self)
         if self._paused:
             self.resume()
+
+    def splice(self, sink: Sink) -> None:
+        if self._transport is not None:
+            self._raw = True
+            self._transport.set_protocol(_Spliced(self, sink))
 
     def pause(self) -> None:
         if not self._paused and self._transport is not None and not self._transport.is_closing():
@@ -424,9 +429,6 @@ class _Connection(asyncio.Protocol):
         self._fail(f"backend closed the connection{f': {exc}' if exc else ''}")
 
     def data_received(self, data: bytes) -> None:
-        if self.raw is not None:
-            self._spliced(data, self.raw)
-            return
         self.heard = True
         if self._response is None:
             self.abort()  # bytes that no request asked for
@@ -438,20 +440,6 @@ class _Connection(asyncio.Protocol):
             self.abort()
         # A size line that has only begun is not told of; then the data do not end in CRLF.
         self.at_boundary = self._whole_chunks and data[-2:] == b"\r\n"
-
-    def _spliced(self, data: bytes, sink: RawSink) -> None:
-        response = self._response
-        if response is None:
-            self.abort()
-            return
-        try:
-            goes_on = sink(data)
-        except UpstreamError as error:
-            response.fail(error)
-            self.abort()
-            return
-        if not goes_on:
-            response.on_end()
 
     # httptools callbacks
 
@@ -488,3 +476,17 @@ class _Connection(asyncio.Protocol):
     def _fail(self, message: str) -> None:
         if self._response is not None:
             self._response.fail(UpstreamError(message))
+
+
+class _Spliced(asyncio.Protocol):
+    """Stands in a connection's place while its bytes go straight to a sink."""
+
+    __slots__ = ("_connection", "data_received")
+
+    def __init__(self, connection: _Connection, sink: Sink) -> None:
+        self._connection = connection
+        # Not a method: the event loop calls the sink itself.
+        self.data_received = sink  # type: ignore[assignment]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.connection_lost(exc)

@@ -16,7 +16,7 @@ from edge_tier.gateway.relay import (
     used_tokens,
 )
 from wire.chat import DONE, ChunkEncoder, Usage
-from wire.errors import SourceUnavailableError
+from wire.errors import HeadwaterError, SourceUnavailableError
 
 ENCODER = ChunkEncoder("chatcmpl-1", "m", 1)
 PLAIN = [
@@ -27,6 +27,19 @@ PLAIN = [
 ]
 USAGE = ENCODER.usage(7, 5)
 STREAM = b"".join([*PLAIN, USAGE, DONE])
+
+
+class Passed:
+    """What a passthrough gave to the client, and what it told."""
+
+    def __init__(self, scan: StreamScan) -> None:
+        self.chunks: list[bytes] = []
+        self.failures: list[HeadwaterError] = []
+        self.ended = 0
+        self.take = Passthrough(scan).sink(self.chunks.append, self._end, self.failures.append)
+
+    def _end(self) -> None:
+        self.ended += 1
 
 
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -128,30 +141,60 @@ def test_a_stream_in_chunks_passes_as_one_without_them(
     """Whatever the backend's chunks and the network's pieces are."""
     plain, through = StreamScan(keep_usage=keep_usage), StreamScan(keep_usage=keep_usage)
     wire = b"".join(map(frame, pieces(STREAM, chunk_cuts))) + LAST
-    passthrough, client = Passthrough(through), Dechunker()
-    passed = b"".join(map(passthrough.feed, pieces(wire, cuts)))
-    assert client.feed(passed) == plain.feed(STREAM)
+    client, passed = Dechunker(), Passed(through)
+    for piece in pieces(wire, cuts):
+        passed.take(piece)
+    assert client.feed(b"".join(passed.chunks)) == plain.feed(STREAM)
     assert client.at_boundary
-    assert passthrough.ended
+    assert passed.ended == 1
+    assert passed.failures == []
     assert (through.usage, through.events, through.done) == (plain.usage, plain.events, True)
 
 
 def test_a_chunk_of_one_plain_event_is_not_even_copied() -> None:
     scan = StreamScan(keep_usage=False)
-    chunk = frame(PLAIN[1])
-    assert Passthrough(scan).feed(chunk) is chunk
-    assert scan.events == 1
+    passed = Passed(scan)
+    events = [frame(ENCODER.delta(text)) for text in ("a", "b", 'a "quote"', "", "[DONE]", "c")]
+    for event in events:
+        passed.take(event)
+    assert all(sent is event for sent, event in zip(passed.chunks[:4], events, strict=False))
+    assert passed.chunks == events
+    assert scan.events == 6
+    assert not scan.done
 
 
 def test_an_event_that_is_not_whole_waits_for_its_rest() -> None:
     scan = StreamScan(keep_usage=False)
-    passthrough = Passthrough(scan)
-    half = len(PLAIN[1]) // 2
-    assert passthrough.feed(frame(PLAIN[1][:half])) == b""
-    assert passthrough.feed(frame(PLAIN[1][half:])) == frame(PLAIN[1])
+    passed, half = Passed(scan), len(PLAIN[1]) // 2
+    passed.take(frame(PLAIN[1][:half]))
+    assert passed.chunks == []
+    passed.take(frame(PLAIN[1][half:]))
+    assert passed.chunks == [frame(PLAIN[1])]
     assert scan.events == 1
 
 
 def test_chunks_that_are_none_end_the_stream() -> None:
-    with pytest.raises(SourceUnavailableError):
-        Passthrough(StreamScan(keep_usage=False)).feed(b"xyz\r\nab\r\n")
+    passed = Passed(StreamScan(keep_usage=False))
+    passed.take(b"xyz\r\nab\r\n")
+    assert [type(error) for error in passed.failures] == [SourceUnavailableError]
+    assert passed.chunks == []
+
+
+@given(st.lists(st.text(max_size=20), min_size=1, max_size=6), st.integers(0, 5), st.binary())
+def test_what_looks_like_the_events_before_it_is_seen_through(
+    texts: list[str], at: int, noise: bytes
+) -> None:
+    """Bytes put anywhere into an event make no difference to what the scan knows."""
+    events = [ENCODER.delta(text) for text in texts]
+    place = at % len(events)
+    where = len(events[place]) // 2
+    events[place] = events[place][:where] + noise + events[place][where:]
+    chunks = [frame(event) for event in events]
+    plain, through = StreamScan(keep_usage=False), StreamScan(keep_usage=False)
+    passed, client = Passed(through), Dechunker()
+    for chunk in chunks:
+        passed.take(chunk)
+    if b"\r" in noise or b"data: " in noise:
+        return  # written anew, or counted as more events
+    assert client.feed(b"".join(passed.chunks)) == b"".join(plain.feed(e) for e in events)
+    assert (through.done, through.failed, through.usage) == (plain.done, plain.failed, plain.usage)

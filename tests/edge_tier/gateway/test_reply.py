@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from edge_tier.gateway.chunked import Dechunker
+from edge_tier.gateway.chunked import Dechunker, frame
 from edge_tier.gateway.reply import Reply, SlowReaders
 from tests.fakes.waiting import until
 
@@ -84,7 +84,7 @@ async def test_a_stream_is_sent_in_chunks(pair: Pair) -> None:
     reply.begin(b"X-One: 1\r\n", b"first")
     reply.write(b"second")
     reply.write(b"")
-    reply.splice(b"5\r\nthird\r\n")
+    reply.splicer(Source(), SlowReaders())(b"5\r\nthird\r\n")
     assert reply.started
     assert not reply.ended
     reply.end()
@@ -115,8 +115,12 @@ async def test_order_is_kept_where_the_socket_takes_only_a_part(pair: Pair) -> N
     pieces = [b"%06d" % number * 100 for number in range(500)]
     receiving = asyncio.create_task(pair.received())
     reply.begin(b"", b"")
+    splice = reply.splicer(Source(), SlowReaders())
     for number, piece in enumerate(pieces):
-        reply.write(piece)
+        if number % 2:
+            reply.write(piece)
+        else:
+            splice(frame(piece))
         if number % 50 == 0:
             await asyncio.sleep(0)  # the client reads, so that direct writes come again
     assert not reply.direct
