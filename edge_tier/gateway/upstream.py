@@ -33,7 +33,7 @@ class UpstreamConfig:
     connect_timeout_s: float = 2.0
     head_timeout_s: float = 120.0
     """From the request to the answer's headers; prompt processing may take this long."""
-    idle_connections: int = 64
+    idle_connections: int = 1_024
     max_header_bytes: int = 32 * 1024
     max_buffered_bytes: int = 256 * 1024
     """Body held while nobody takes it, before the backend is told to wait."""
