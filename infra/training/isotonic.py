@@ -48,7 +48,7 @@ def calibration_error(chances: Floats, right: Floats) -> float:
 
 def auroc(scores: Floats, right: Floats) -> float:
     """How often a right answer scores above a wrong one; a tie counts half."""
-    values, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
     hits = right.sum()
     return float((ranks[right == 1].sum() - hits * (hits + 1) / 2) / (hits * (len(right) - hits)))
