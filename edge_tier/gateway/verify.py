@@ -1,263 +1,49 @@
-"""Draft and verify: the local model has drafted an answer, the cloud accepts, corrects or replaces
-it. Sans-IO.
+"""The verify stage: the cloud accepts, corrects or replaces what the local model has drafted.
 
-Two protocols give the same outcomes:
-
-- *agree* (:class:`AgreeVerifier`) works with any cloud model: it is asked the same question, and
-  its answer goes to the client as it comes while it is compared with the draft. When enough of it
-  agrees, the rest of the draft is sent at once and the cloud is stopped: that is what is saved.
-- *judge* (``edge_tier.gateway.judge``) shows an instruction-following cloud model the draft.
-
-Nothing that the client has seen is ever taken back. Of two answers that agree in their beginning
-the rest is taken on trust, so *agree* suits answers that begin with what matters.
+Sans-IO: the driver collects the draft (:class:`DraftCollector`), asks the cloud what
+:func:`cloud_prompt` says, and shovels its stream through a :class:`Verifier` to the client.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from edge_tier.gateway.request import Prompt
+from edge_tier.gateway.verify_agree import AgreeVerifier
+from edge_tier.gateway.verify_base import (
+    ClientAnswer,
+    Outcome,
+    Spent,
+    Verifier,
+    VerifyConfig,
+)
+from edge_tier.gateway.verify_draft import Draft, DraftCollector
+from edge_tier.gateway.verify_judge import JudgeVerifier, judge_prompt
 
-import msgspec
-
-from edge_tier.gateway.draft import MAX_DRAFT_CHARS, AnswerReader, Draft
-from wire.chat import DONE, ChunkEncoder, error_event
-
-Outcome = Literal["", "accepted", "corrected", "replaced", "unverified", "failed"]
-"""``unverified``: the cloud failed and the draft stands. ``failed``: the cloud broke off after it
-had begun to differ; the client is told by an error event, and there is no ``[DONE]``."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyConfig:
-    """What is enough to trust a draft."""
-
-    protocol: Literal["agree", "judge"] = "agree"
-    accept_chars: int = 16
-    """So many characters must agree at least (or all of a shorter draft)."""
-    accept_share: float = 0.25
-    """And so large a share of the draft, 0..1."""
-    corrected_chars: int = 8
-    """An answer that shares so much of the draft corrects it; one that shares less replaces it."""
-    max_draft_chars: int = MAX_DRAFT_CHARS
-    draft_without_cloud: bool = True
-    """Whether a draft stands where the cloud fails to say anything against it."""
+__all__ = [
+    "ClientAnswer",
+    "Draft",
+    "DraftCollector",
+    "Outcome",
+    "Spent",
+    "Verifier",
+    "VerifyConfig",
+    "cloud_prompt",
+    "verifier",
+]
 
 
-class Spent(msgspec.Struct, frozen=True, kw_only=True):
-    """What an answer cost, in completion tokens."""
-
-    local_tokens: int
-    cloud_tokens: int
-    saved_cloud_tokens: int = 0
-    """Of the draft, at its own count: what the cloud did not have to write."""
-
-
-class Verifier(Protocol):
-    """Reads the cloud's stream and writes the client's. The driver only shovels."""
-
-    outcome: Outcome
-    """Empty until it is known."""
-    wants_cloud_stop: bool
-    """Close the cloud's stream: no more of it is needed. ``end`` must still be called."""
-
-    def feed(self, data: bytes) -> bytes:
-        """Take a piece of the cloud's stream; returns what may go to the client now."""
-        ...
-
-    def end(self) -> bytes:
-        """The cloud's stream is over, or broke, or was never opened; returns the client's rest.
-
-        May be called twice."""
-        ...
-
-    @property
-    def completion_tokens(self) -> int:
-        """Tokens of the answer that the client got."""
-        ...
-
-    @property
-    def spent(self) -> Spent:
-        """What the answer cost so far."""
-        ...
-
-
-class ClientAnswer:
-    """What every verifier says to the client: text, then an end.
+def cloud_prompt(prompt: Prompt, draft: Draft, config: VerifyConfig, nonce: str) -> Prompt:
+    """What to ask the cloud: the same as the client did, or to judge the draft.
 
     Args:
-        include_usage: the client asked for a usage event.
-        prompt_tokens: for that event.
+        nonce: letters and digits that nobody can guess, new for each request.
     """
-
-    def __init__(
-        self, encoder: ChunkEncoder, *, include_usage: bool = False, prompt_tokens: int = 0
-    ) -> None:
-        self.ended = False
-        self._encoder = encoder
-        self._include_usage = include_usage
-        self._prompt_tokens = prompt_tokens
-        self._begun = False
-
-    def text(self, *texts: str) -> bytes:
-        """An event for each text that is not empty; the role before the first."""
-        return self._begin() + b"".join(self._encoder.delta(text) for text in texts if text)
-
-    def finish(self, reason: str, tokens: int) -> bytes:
-        """The end of a whole answer."""
-        self.ended = True
-        events = self._begin() + self._encoder.finish(reason)
-        if self._include_usage:
-            events += self._encoder.usage(self._prompt_tokens, tokens)
-        return events + DONE
-
-    def broken(self) -> bytes:
-        """The end of one that is not."""
-        self.ended = True
-        return error_event("the cloud model broke off its answer", "server_error", "cloud_broke")
-
-    def _begin(self) -> bytes:
-        if self._begun:
-            return b""
-        self._begun = True
-        return self._encoder.role()
+    if config.protocol == "judge" and draft.whole and prompt.kind == "chat":
+        return judge_prompt(prompt, draft, nonce)
+    return prompt
 
 
-class BaseVerifier:
-    """What both protocols share: reading the cloud, ending the answer, counting."""
-
-    def __init__(self, draft: Draft, client: ClientAnswer, config: VerifyConfig) -> None:
-        self.outcome: Outcome = ""
-        self.wants_cloud_stop = False
-        self._draft = draft
-        self._client = client
-        self._config = config
-        self._cloud = AnswerReader()
-
-    @property
-    def completion_tokens(self) -> int:
-        if self.outcome in {"accepted", "unverified"}:
-            return self._draft.tokens
-        return self._cloud.tokens
-
-    @property
-    def spent(self) -> Spent:
-        saved = max(0, self._draft.tokens - self._cloud.tokens)
-        return Spent(
-            local_tokens=self._draft.tokens,
-            cloud_tokens=self._cloud.tokens,
-            saved_cloud_tokens=saved if self.outcome == "accepted" else 0,
-        )
-
-    def feed(self, data: bytes) -> bytes:
-        """Take a piece of the cloud's stream; returns what may go to the client now."""
-        if self._client.ended:
-            return b""
-        out = []
-        for text in self._cloud.feed(data):
-            out.append(self._text(text))
-            if self.wants_cloud_stop:
-                return b"".join(out)
-        if self._cloud.broken or self._cloud.ended:
-            out.append(self.end())
-        return b"".join(out)
-
-    def end(self) -> bytes:
-        """The cloud's stream is over, or broke, or was never opened; returns the client's rest."""
-        if self._client.ended:
-            return b""
-        self.wants_cloud_stop = True
-        if self._cloud.finish_reason:
-            return self._cloud_finished()
-        return self._cloud_failed()
-
-    def _cloud_finished(self) -> bytes:
-        """The cloud has said all that it will say."""
-        raise NotImplementedError
-
-    def _cloud_failed(self) -> bytes:
-        """The cloud will say no more, and has not finished."""
-        raise NotImplementedError
-
-    def _stand_by_draft(self, sent: int) -> bytes:
-        """Nothing was said against the draft, and nothing will be."""
-        if self._draft.whole and self._config.draft_without_cloud:
-            return self._take_draft("unverified", sent)
-        return self._broken()
-
-    def _broken(self) -> bytes:
-        self.outcome = "failed"
-        return self._client.broken()
-
-    def _finish(self) -> bytes:
-        """The end of an answer that the cloud wrote to its end."""
-        return self._client.finish(self._cloud.finish_reason, self.completion_tokens)
-
-    def _take_draft(self, outcome: Outcome, sent: int) -> bytes:
-        """The draft is the answer; the client has the first ``sent`` characters of it."""
-        self.outcome = outcome
-        self.wants_cloud_stop = True
-        rest = self._client.text(self._draft.text.strip()[sent:])
-        return rest + self._client.finish(self._draft.finish_reason, self.completion_tokens)
-
-    def _text(self, text: str) -> bytes:
-        """One piece of what the cloud says."""
-        raise NotImplementedError
-
-
-class AgreeVerifier(BaseVerifier):
-    """Compares the cloud's answer with the draft while it goes to the client.
-
-    White space before an answer is nobody's. A cloud answer that ends before the draft corrects it.
-    """
-
-    def __init__(self, draft: Draft, client: ClientAnswer, config: VerifyConfig) -> None:
-        super().__init__(draft, client, config)
-        self._draft_text = draft.text.strip() if draft.whole else ""
-        wanted = max(config.accept_chars, math.ceil(config.accept_share * len(self._draft_text)))
-        self._needed = min(wanted, len(self._draft_text))
-        self._agreed = 0
-        if not self._draft_text:
-            self.outcome = "replaced"
-
-    def _text(self, text: str) -> bytes:
-        if self._agreed == 0 and not self._begun_to_differ:
-            text = text.lstrip()
-        if self._begun_to_differ or not text:
-            return self._client.text(text) if text else b""
-        if not self._draft_text.startswith(text, self._agreed):
-            self._agreed += common_prefix(text, self._draft_text[self._agreed :])
-            enough = self._agreed >= self._config.corrected_chars
-            self.outcome = "corrected" if enough else "replaced"
-            return self._client.text(text)
-        self._agreed += len(text)
-        if self._agreed >= self._needed:
-            return self._client.text(text) + self._take_draft("accepted", self._agreed)
-        return self._client.text(text)
-
-    @property
-    def _begun_to_differ(self) -> bool:
-        return bool(self.outcome)
-
-    def _cloud_finished(self) -> bytes:
-        if self._begun_to_differ:
-            return self._finish()
-        if self._agreed == 0:
-            return self._stand_by_draft(0)
-        self.outcome = "corrected"
-        return self._finish()
-
-    def _cloud_failed(self) -> bytes:
-        return self._broken() if self._begun_to_differ else self._stand_by_draft(self._agreed)
-
-
-def common_prefix(left: str, right: str) -> int:
-    """How many characters two texts begin with alike; by bisection, so the work is in C."""
-    low, high = 0, min(len(left), len(right))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+def verifier(prompt: Prompt, draft: Draft, client: ClientAnswer, config: VerifyConfig) -> Verifier:
+    """The verifier for the answer to what :func:`cloud_prompt` asks."""
+    if config.protocol == "judge" and draft.whole and prompt.kind == "chat":
+        return JudgeVerifier(draft, client, config)
+    return AgreeVerifier(draft, client, config)
