@@ -7,6 +7,7 @@ whatever pieces the network gives. Lines end in LF, CR or CRLF (WHATWG HTML, sec
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 MAX_BLOCK_BYTES = 64 * 1024
 
@@ -26,31 +27,44 @@ class EventBlocks:
         self._max_block_bytes = max_block_bytes
         self._tail = bytearray()
         self._searched = 0
+        self._lf_only = True
 
     @property
     def empty(self) -> bool:
         """Whether everything so far has been cut."""
         return not self._tail
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """The events that ``data`` completes, each with the blank line that ends it."""
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The events that ``data`` completes, each with the blank line that ends it.
+
+        They are cut one by one: where not all are taken, the others are in ``rest``.
+        """
+        self._tail += data
+        self._lf_only = self._lf_only and b"\r" not in data
+        return self._cut()
+
+    def _cut(self) -> Iterator[bytes]:
         tail = self._tail
-        tail += data
-        blocks: list[bytes] = []
-        start, search = 0, self._searched
         while not self.oversized:
-            found = _BLANK_LINE.search(tail, search)
-            end = found.end() if found is not None else len(tail)
-            if end - start > self._max_block_bytes:
+            end = self._end()
+            if (end or len(tail)) > self._max_block_bytes:
                 self.oversized = True
-            elif found is None:
-                break
+            elif not end:
+                self._searched = max(0, len(tail) - _LOOK_BACK)
+                return
             else:
-                blocks.append(bytes(tail[start:end]))
-                start = search = end
-        del tail[:start]
-        self._searched = max(0, len(tail) - _LOOK_BACK)
-        return blocks
+                block = bytes(tail[:end])
+                del tail[:end]
+                self._searched = 0
+                yield block
+
+    def _end(self) -> int:
+        """Where the first event ends; 0: not yet."""
+        if self._lf_only:
+            at = self._tail.find(b"\n\n", self._searched)
+            return at + 2 if at >= 0 else 0
+        found = _BLANK_LINE.search(self._tail, self._searched)
+        return found.end() if found is not None else 0
 
     def rest(self) -> bytes:
         """What no blank line has ended; it is the caller's now."""

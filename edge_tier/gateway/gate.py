@@ -133,8 +133,9 @@ class Gate:
         self._first_only = first_only
         self._blocks = EventBlocks(max_block_bytes=config.max_held_bytes)
         self._held: list[bytes] = []
-        self._held_bytes = 0
+        self._held_events = self._held_bytes = 0
         self._logprobs: list[float] = []
+        self._least = math.inf
         self._looking = True
 
     @property
@@ -145,7 +146,7 @@ class Gate:
     @property
     def least(self) -> float | None:
         """The least log-probability seen, in nats; for the log."""
-        return min(self._logprobs, default=None)
+        return self._least if self._logprobs else None
 
     def feed(self, data: bytes) -> bytes:
         """Take a piece of the stream; returns what may go to the client now."""
@@ -155,6 +156,8 @@ class Gate:
             return b""
         for block in self._blocks.feed(data):
             self._take(block)
+            if self._dropped_or_untouched:
+                break
         if self._blocks.oversized:
             self._decide("oversized")
         return self._release()
@@ -187,17 +190,21 @@ class Gate:
         """Whether the next event stays as it is."""
         return self._keep_logprobs or (self._first_only and not self._looking)
 
+    @property
+    def _dropped_or_untouched(self) -> bool:
+        """Whether nothing of what is still to come need be cut apart."""
+        return self.decision == "escalate" or (self._untouched and not self._looking)
+
     def _take(self, block: bytes) -> None:
         """Hold one event, and look at it where that can still tell something."""
-        if self.decision == "escalate":
-            return
         self._held.append(block if self._untouched else without_logprobs(block))
+        self._held_events += 1
         self._held_bytes += len(block)
         if self._looking:
             self._look(data_of(block))
         if self.verdict == "wait" and (
             self._held_bytes > self._config.max_held_bytes
-            or len(self._held) >= self._config.max_held_events
+            or self._held_events >= self._config.max_held_events
         ):
             self._decide("oversized")
 
@@ -205,7 +212,7 @@ class Gate:
         if data is None:
             return
         if data == DONE_DATA.encode():
-            self._judge(whole=True)
+            self._judge(enough=True)
             return
         try:
             chunk = _decode(data)
@@ -225,17 +232,20 @@ class Gate:
             self._decide("no_signal")
             return
         self.tokens += len(values)
+        before = self._least
         for value in values[: self._needed - len(self._logprobs)]:
             if value is None or not math.isfinite(value):
                 self._decide("no_signal")
                 return
             self._logprobs.append(value)
-        if values or choice.finish_reason is not None:
-            self._judge(whole=choice.finish_reason is not None)
+            self._least = min(self._least, value)
+        enough = len(self._logprobs) >= self._needed or choice.finish_reason is not None
+        # Doubt comes with a token less likely than those before; to look at those only is cheap.
+        if enough or self._least < before:
+            self._judge(enough=enough)
 
-    def _judge(self, *, whole: bool) -> None:
+    def _judge(self, *, enough: bool) -> None:
         """Decide by what the first tokens say, where that is certain already."""
-        enough = whole or len(self._logprobs) >= self._needed
         if not self._logprobs:
             self._decide("no_signal")
         elif not self._may_be_right():
@@ -247,7 +257,7 @@ class Gate:
 
     def _may_be_right(self) -> bool:
         if self._calibrator is None:
-            return min(self._logprobs) >= self._config.floor_logprob
+            return self._least >= self._config.floor_logprob
         if self.verdict == "wait":
             self.confidence = self._calibrator.chance(self._logprobs)
             return self.confidence >= self._config.min_chance
@@ -271,7 +281,7 @@ class Gate:
         held, self._held = self._held, []
         if self.decision == "escalate":
             return b""
-        self.transparent = self._blocks.oversized or (self._untouched and not self._looking)
+        self.transparent = self._blocks.oversized or self._dropped_or_untouched
         return b"".join(held) + (self._blocks.rest() if self.transparent else b"")
 
 

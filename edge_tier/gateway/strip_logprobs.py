@@ -35,7 +35,8 @@ def carries_logprobs(data: bytes) -> bool:
 
 def without_logprobs(block: bytes) -> bytes:
     """One event with ``null`` for its choices' logprobs; what is no chunk stays as it is."""
-    if _SET.search(block) is None:
+    found = _SET.search(block)
+    if found is None:
         return block
     data = data_of(block)
     if data is None:
@@ -44,7 +45,11 @@ def without_logprobs(block: bytes) -> bytes:
         choices = _decode(data).choices
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         return block
-    cut = _cut(data, [bytes(choice.logprobs) for choice in choices])
+    values = [bytes(choice.logprobs) for choice in choices]
+    at = found.end() - 1
+    if len(values) == 1 and values[0][:1] == b"{" and block.startswith(values[0], at):
+        return b"%bnull%b" % (block[:at], block[at + len(values[0]) :])
+    cut = _cut(data, values)
     return block.replace(data, cut, 1) if data in block else encode(cut)
 
 

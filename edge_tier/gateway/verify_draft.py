@@ -47,15 +47,17 @@ class AnswerReader:
 
     def feed(self, data: bytes) -> list[str]:
         """The pieces of text that ``data`` completes."""
+        if self.broken or self.ended:
+            return []
         texts = []
         for block in self._blocks.feed(data):
             event = data_of(block)
-            if event is None or self.broken or self.ended:
-                continue
             if event == DONE_DATA.encode():
                 self.ended = True
-            elif text := self._chunk(event):
+            elif event is not None and (text := self._chunk(event)):
                 texts.append(text)
+            if self.broken or self.ended:
+                break
         self.broken = self.broken or self._blocks.oversized
         self._pieces += len(texts)
         return texts

@@ -13,14 +13,14 @@ from tests.fakes.chat_streams import PLACES, cut
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_events_keep_their_bytes(end: bytes) -> None:
     events = [b"data: a" + end + end, b": ping" + end + end, b"id: 1" + end + b"data:b" + end + end]
-    assert EventBlocks().feed(b"".join(events)) == events
+    assert list(EventBlocks().feed(b"".join(events))) == events
     assert [data_of(event) for event in events] == [b"a", None, b"b"]
 
 
 def test_a_carriage_return_may_be_half_a_line_end() -> None:
     blocks = EventBlocks()
-    assert blocks.feed(b"data: a\r\n\r") == []
-    assert blocks.feed(b"\ndata: b\r\rd") == [b"data: a\r\n\r\n", b"data: b\r\r"]
+    assert list(blocks.feed(b"data: a\r\n\r")) == []
+    assert list(blocks.feed(b"\ndata: b\r\rd")) == [b"data: a\r\n\r\n", b"data: b\r\r"]
     assert not blocks.empty
     assert blocks.rest() == b"d"
     assert blocks.empty
@@ -39,10 +39,16 @@ PIECES = st.lists(
 @given(PIECES, PLACES)
 def test_any_split_gives_the_same_events(data: bytes, places: list[int]) -> None:
     whole, split = EventBlocks(), EventBlocks()
-    expected = whole.feed(data)
+    expected = list(whole.feed(data))
     found = [block for piece in cut(data, places) for block in split.feed(piece)]
     assert found == expected
     assert b"".join(found) + split.rest() == data
+
+
+def test_events_that_are_not_taken_are_left() -> None:
+    blocks = EventBlocks()
+    assert next(blocks.feed(b"data: a\n\ndata: b\n\nc")) == b"data: a\n\n"
+    assert blocks.rest() == b"data: b\n\nc"
 
 
 @given(PLACES)
