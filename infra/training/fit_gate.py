@@ -6,9 +6,10 @@ A small demo model is asked questions, half of them outside what it was taught. 
    quantiles of the first log-probabilities, with weights that must not be negative.
 2. *Curve*: isotonic regression of being right on that statistic.
 
-The report is of questions about other facts than those fitted on, and of a fit that has not seen
-the question's group at all. The chances hold for questions half of which are outside; where more
-are, the calibration promises too much, and where fewer are, too little.
+The report is of questions about other facts than those fitted on, of a fit that has not seen the
+question's group at all, and of the next revision, for which nothing is fitted anew. The chances
+hold for questions half of which are outside; where more are, the calibration promises too much,
+and where fewer are, too little.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from infra.training.logistic import Floats, Problem, fit
 
 SERVED_AS = {"edge-small": "edge-small-r1"}
 """The name under which a model is served → the file that is asked."""
+NEXT_REVISION = {"edge-small": "edge-small-r2"}
+"""What a model is rolled to; the report says what its calibration is worth then."""
 PENALTY = 1.0
 TARGET = 0.7
 """The report says what passes at this chance."""
@@ -103,8 +106,10 @@ def chances(calibration: Calibration, answers: Sequence[Answer]) -> Floats:
     return np.array([calibrator.chance(answer.logprobs) for answer in answers])
 
 
-def report(calibration: Calibration, fitted: Asked, held_out: Asked) -> dict[str, float]:
-    """How well it does on questions that it was not fitted on."""
+def report(
+    calibration: Calibration, fitted: Asked, held_out: Asked, rolled: Asked
+) -> dict[str, float]:
+    """How well it does on questions that it was not fitted on; ``rolled``: by another revision."""
     given, right = chances(calibration, held_out.answers), held_out.right
     passed = given >= TARGET
     figures = {
@@ -114,6 +119,7 @@ def report(calibration: Calibration, fitted: Asked, held_out: Asked) -> dict[str
         "auroc_held_out": auroc(given, right),
         "ece_held_out": calibration_error(given, right),
         "ece_unseen_groups": _unseen_groups(fitted, calibration.tokens),
+        "ece_next_revision": calibration_error(chances(calibration, rolled.answers), rolled.right),
         "target": TARGET,
         "passed_at_target": passed.mean(),
         "right_of_passed": right[passed].mean() if passed.any() else 0.0,
@@ -133,17 +139,19 @@ def _unseen_groups(asked: Asked, tokens: int) -> float:
     return calibration_error(given, asked.right)
 
 
-def fit_model(model: str, config: FitConfig) -> Calibration:
-    """Ask, fit, and report."""
+def fit_model(name: str, config: FitConfig) -> Calibration:
+    """Ask, fit, and report on the model that is served under ``name``."""
+    model, following = SERVED_AS[name], NEXT_REVISION[name]
     fitted = ask(model, questions(model, "fit", config.each, config.seed))
     held_out = ask(model, questions(model, "judge", config.each, config.seed))
+    rolled = ask(following, questions(following, "judge", config.each, config.seed))
     found = calibrate(fitted, config.tokens)
     return Calibration(
         tokens=found.tokens,
         weights=found.weights,
         scores=found.scores,
         chances=found.chances,
-        report=report(found, fitted, held_out),
+        report=report(found, fitted, held_out, rolled),
     )
 
 
@@ -155,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--each", type=int, default=FitConfig().each)
     given = parser.parse_args(arguments)
     config = FitConfig(tokens=given.tokens, each=given.each)
-    found = {name: fit_model(model, config) for name, model in SERVED_AS.items()}
+    found = {name: fit_model(name, config) for name in SERVED_AS}
     for name, calibration in found.items():
         print(name, calibration.weights, calibration.report)
     given.out.write_bytes(dump(found))

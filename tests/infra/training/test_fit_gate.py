@@ -28,8 +28,9 @@ def asked(count: int, seed: int) -> Asked:
 
 def test_the_chances_come_true_on_answers_not_fitted_on() -> None:
     fitted, held_out = asked(2_000, 1), asked(2_000, 2)
-    found = report(calibrate(fitted, 3), fitted, held_out)
+    found = report(calibrate(fitted, 3), fitted, held_out, asked(2_000, 4))
     assert found["ece_held_out"] < 0.05
+    assert found["ece_next_revision"] < 0.05
     assert found["ece_unseen_groups"] < 0.05
     assert found["auroc_held_out"] > 0.75
     assert found["right_of_passed"] > 0.7
