@@ -27,6 +27,7 @@ _Stops = Annotated[tuple[_Stop, ...], Meta(max_length=16)]
 _Bias = Annotated[float, Meta(ge=-100.0, le=100.0)]
 _BiasId = Annotated[str, Meta(pattern=r"^[0-9]{1,9}$")]
 _MAX_TOP = 20
+_MAX_FIRST = 256
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -47,6 +48,9 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
     logit_bias: Annotated[dict[_BiasId, _Bias], Meta(max_length=1_024)] | None = None
     revision: Annotated[str, Meta(max_length=64)] = ""
     """Our extension: the revision that token ids were made for."""
+    logprobs_first: Annotated[int, Meta(ge=1, le=_MAX_FIRST)] | None = None
+    """Our extension: logprobs for the first so many tokens only, which is all that a confidence
+    gate looks at. Stands for ``logprobs`` too."""
 
     @property
     def include_usage(self) -> bool:
@@ -54,6 +58,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
 
     def sampling(self, *, logprobs: bool, top_logprobs: int) -> Sampling:
         """The sampling fields, in the form that engines take."""
+        first = self.logprobs_first or 0
         stop = (self.stop,) if isinstance(self.stop, str) else self.stop or ()
         return Sampling(
             temperature=self.temperature,
@@ -64,8 +69,9 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
             logit_bias=tuple((int(id_), bias) for id_, bias in (self.logit_bias or {}).items()),
-            logprobs=logprobs,
+            logprobs=logprobs or first > 0,
             top_logprobs=top_logprobs,
+            logprobs_first=first,
         )
 
 
@@ -88,7 +94,7 @@ class ChatBody(_Body, frozen=True, kw_only=True):
         prompt = self.prompt_token_ids or self.messages
         if prompt is None or (self.prompt_token_ids and self.messages):
             raise RequestInvalidError("give either messages or prompt_token_ids")
-        if self.top_logprobs and not self.logprobs:
+        if self.top_logprobs and not (self.logprobs or self.logprobs_first):
             raise RequestInvalidError("top_logprobs needs logprobs")
         return Generation(
             prompt=prompt,

@@ -86,6 +86,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     """Pairs of token id and bias."""
     logprobs: bool = False
     top_logprobs: int = 0
+    logprobs_first: int = 0
+    """Logprobs are wanted for the first so many tokens only; 0: for all of them."""
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,9 @@ server itself (xllamacpp 2026.10). Unknown fields of an answer are ignored.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -27,6 +29,7 @@ from gpu_worker.engines.event_stream import Decode
 from wire.chat import DONE_DATA, FinishReason, TokenLogprob
 
 T = TypeVar("T")
+Logprobs: TypeAlias = list[TokenLogprob] | None
 _DONE_BYTES = DONE_DATA.encode()
 _FINISH_FIELDS = ("stop", "stop_type", "tokens_evaluated", "tokens_predicted", "timings", "content")
 """The last event would otherwise repeat the prompt and all settings."""
@@ -117,6 +120,7 @@ def compose(request: Generation, *, cache_prompt: bool) -> tuple[str, bytes, Dec
         **_sampling_fields(request.sampling),
     }
     sampling = request.sampling
+    shown = sampling.top_logprobs, sampling.logprobs_first
     if request.prompt and isinstance(request.prompt[0], Message):
         fields |= {"messages": request.prompt, "stream_options": {"include_usage": True}}
         if request.max_tokens is not None:
@@ -125,17 +129,19 @@ def compose(request: Generation, *, cache_prompt: bool) -> tuple[str, bytes, Dec
             # 0 would give none at all, not even those of the chosen tokens.
             fields |= {"logprobs": True, "top_logprobs": max(1, sampling.top_logprobs)}
         body = msgspec.json.encode(fields)
-        return "/v1/chat/completions", body, chat_events(sampling.top_logprobs)
+        return "/v1/chat/completions", body, chat_events(*shown)
     fields |= {"prompt": request.prompt, "response_fields": _FINISH_FIELDS}
     if request.max_tokens is not None:
         fields["n_predict"] = request.max_tokens
     if sampling.logprobs:
         fields["n_probs"] = max(1, sampling.top_logprobs)
-    return "/completion", msgspec.json.encode(fields), native_events(sampling.top_logprobs)
+    return "/completion", msgspec.json.encode(fields), native_events(*shown)
 
 
-def native_events(top_logprobs: int) -> Decode:
-    """Reads the events of one ``/completion``, with so many alternatives of a token."""
+def native_events(top_logprobs: int, first: int = 0) -> Decode:
+    """Reads the events of one ``/completion``, with so many alternatives of a token; where
+    ``first`` is given, only so many tokens keep their logprobs."""
+    shown = _shown(top_logprobs, first)
 
     def decode(data: str | bytes, batch: list[TokenEvent]) -> None:
         try:
@@ -145,7 +151,7 @@ def native_events(top_logprobs: int) -> Decode:
         if event.error is not None:
             raise _failure(event.error)
         if event.content or event.completion_probabilities:
-            batch.append(Token(event.content, _trim(event.completion_probabilities, top_logprobs)))
+            batch.append(Token(event.content, shown(event.completion_probabilities)))
         if event.stop:
             reason: FinishReason = "stop" if event.stop_type in {"eos", "word"} else "length"
             counts = _Usage(event.tokens_evaluated, event.tokens_predicted)
@@ -154,8 +160,9 @@ def native_events(top_logprobs: int) -> Decode:
     return decode
 
 
-def chat_events(top_logprobs: int) -> Decode:
-    """Reads the events of one ``/v1/chat/completions``, with so many alternatives of a token."""
+def chat_events(top_logprobs: int, first: int = 0) -> Decode:
+    """Reads the events of one ``/v1/chat/completions``; its arguments as of ``native_events``."""
+    shown = _shown(top_logprobs, first)
     reason: FinishReason | None = None
 
     def decode(data: str | bytes, batch: list[TokenEvent]) -> None:
@@ -172,7 +179,7 @@ def chat_events(top_logprobs: int) -> Decode:
             reason = choice.finish_reason or reason
             logprobs = choice.logprobs.content if choice.logprobs is not None else None
             if choice.delta.content or logprobs:
-                batch.append(Token(choice.delta.content or "", _trim(logprobs, top_logprobs)))
+                batch.append(Token(choice.delta.content or "", shown(logprobs)))
         if event.usage is not None and reason is not None:
             batch.append(_finish(reason, event.usage, event.timings))
 
@@ -235,7 +242,25 @@ def _sampling_fields(sampling: Sampling) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _trim(logprobs: list[TokenLogprob] | None, top: int) -> list[TokenLogprob] | None:
+def _shown(top: int, first: int) -> Callable[[Logprobs], Logprobs]:
+    """What is passed on of a token's logprobs. The engine cannot be told to stop computing them,
+    but encoding and sending them can be spared."""
+    if not first:
+        return partial(_trim, top=top)
+    left = first
+
+    def shown(logprobs: Logprobs) -> Logprobs:
+        nonlocal left
+        if not logprobs or not left:
+            return None
+        kept = logprobs[:left]
+        left -= len(kept)
+        return _trim(kept, top)
+
+    return shown
+
+
+def _trim(logprobs: Logprobs, top: int) -> Logprobs:
     """At most ``top`` alternatives of each token: llama.cpp cannot be asked for none."""
     if logprobs is None or all(len(entry.top_logprobs) <= top for entry in logprobs):
         return logprobs

@@ -23,11 +23,13 @@ TIMEOUT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Answer:
-    """Text of an answer, the log-probability (nats) of each of its tokens, and why it ended."""
+    """Text of an answer, the log-probability (nats) of each of its tokens, why it ended, and the
+    tokens themselves as text."""
 
     text: str
     logprobs: tuple[float, ...]
     finish_reason: str
+    tokens: tuple[str, ...] = ()
 
     def least(self, first: int | None = None) -> float:
         """The smallest log-probability, of the `first` tokens only where given."""
@@ -92,8 +94,10 @@ class RunningModel:
             },
         )
         choice = found["choices"][0]
-        logprobs = tuple(float(token["logprob"]) for token in choice["logprobs"]["content"])
-        return Answer(choice["message"]["content"] or "", logprobs, choice["finish_reason"])
+        content = choice["logprobs"]["content"]
+        logprobs = tuple(float(token["logprob"]) for token in content)
+        tokens = tuple(str(token["token"]) for token in content)
+        return Answer(choice["message"]["content"] or "", logprobs, choice["finish_reason"], tokens)
 
     def ask(self, question: str, system: str | None = None, max_tokens: int = 600) -> Answer:
         """The greedy answer to one question."""

@@ -48,6 +48,21 @@ def test_any_seed_becomes_one_that_engines_take(seed: int) -> None:
     assert found == chat(seed=seed).sampling.seed
 
 
+def test_logprobs_of_the_first_tokens_can_be_asked_for_alone() -> None:
+    assert chat(logprobs_first=8).sampling == Sampling(logprobs=True, logprobs_first=8)
+    both = chat(logprobs_first=8, top_logprobs=2).sampling
+    assert both == Sampling(logprobs=True, top_logprobs=2, logprobs_first=8)
+    plain = decode_body(b'{"prompt": "x", "logprobs_first": 4}', CompletionBody).generation()
+    assert plain.sampling == Sampling(logprobs=True, logprobs_first=4)
+    assert chat(logprobs_first=None).sampling == Sampling()
+
+
+@pytest.mark.parametrize("count", [0, -1, 257, 1.5, "8"])
+def test_a_senseless_number_of_first_tokens_is_refused(count: Any) -> None:
+    with pytest.raises(RequestInvalidError, match="logprobs_first"):
+        chat(logprobs_first=count)
+
+
 def test_the_logprobs_of_a_completion_are_a_number_of_alternatives() -> None:
     def sampling(**fields: Any) -> Sampling:
         body = json.dumps({"prompt": "x", **fields}).encode()

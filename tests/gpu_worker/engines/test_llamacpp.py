@@ -151,6 +151,19 @@ async def test_log_probabilities_come_with_their_tokens(
         )
 
 
+@pytest.mark.parametrize("prompt", [tuple(b"\0"), (Message("user", "x"),)], ids=["ids", "messages"])
+async def test_only_the_first_tokens_may_carry_log_probabilities(
+    start_llama: StartLlama, prompt: tuple[int, ...]
+) -> None:
+    engine = await start_llama()
+    sampling = Sampling(temperature=0.0, logprobs=True, logprobs_first=2)
+    events = await all_events(engine, ask(prompt, ROUND, sampling))
+    tokens = [event for event in events if isinstance(event, Token)]
+    assert [token.logprobs is not None for token in tokens] == [True, True] + [False] * (
+        len(SCRIPT) - 2
+    )
+
+
 @pytest.mark.parametrize(
     ("prompt", "kind"),
     [((), EngineRefusedError), ((99_999,), EngineRefusedError), ((1,) * 300, ContextLengthError)],

@@ -87,6 +87,22 @@ def test_logprobs_without_alternatives_still_ask_for_those_of_the_chosen_tokens(
     assert read(native_events(0), event) == [Token("w", [TokenLogprob("w", -0.1, [119], [])])]
 
 
+@pytest.mark.parametrize("tokens_in_an_event", [1, 2])
+def test_only_the_first_tokens_keep_their_logprobs(tokens_in_an_event: int) -> None:
+    native = {"content": "w", "completion_probabilities": [CHOSEN] * tokens_in_an_event}
+    choice = {"delta": {"content": "w"}, "logprobs": {"content": [CHOSEN] * tokens_in_an_event}}
+    for events in (
+        read(native_events(0, 3), *[native] * 4),
+        read(chat_events(0, 3), *[{"choices": [choice]}] * 4),
+    ):
+        assert [event.text for event in events if isinstance(event, Token)] == ["w"] * 4
+        kept = [len(event.logprobs or []) for event in events if isinstance(event, Token)]
+        assert kept == ([1, 1, 1, 0] if tokens_in_an_event == 1 else [2, 1, 0, 0])
+        last = events[-1]
+        assert isinstance(last, Token)
+        assert last.logprobs is None
+
+
 def test_native_events_become_tokens_and_a_finish() -> None:
     timings = {"cache_n": 1, "prompt_ms": 2.5, "predicted_ms": 7.0}
     last = {"content": "", "stop": True, "stop_type": "eos", "timings": timings}
