@@ -8,12 +8,14 @@ prefix, North American form, groups after a leading zero) or a word beside it sa
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import re2
 
 from edge_tier.gateway import personal_checks as checks
+from edge_tier.gateway.code_points import OTHER_DIGIT
 from wire.errors import TooLargeError
 
 MAX_CANDIDATES = 5_000
@@ -66,6 +68,18 @@ _NUMBER = r"(\+?\(?\b\d{1,5}\)?(?:[ ./-]?\(?\d{2,8}\)?){1,5}(?:\s?(?:x|ext\.?)\s
 _LATIN = r"\p{Latin}\d"
 """Not every letter: where words are not spaced, a mail address begins at its Latin letters."""
 
+OTHER_DIGITS = (
+    "[" + "".join(rf"\x{{{low:x}}}-\x{{{high:x}}}" for low, high in OTHER_DIGIT) + "]{2}|[＠．]"
+)
+"""RE2 pattern: text in which it finds nothing is written in ASCII's digits only."""
+_ASCII_DIGITS = {
+    code: str(unicodedata.digit(chr(code)))
+    for low, high in OTHER_DIGIT
+    for code in range(low, high + 1)
+} | {ord("＠"): "@", ord("．"): ".", ord("－"): "-"}
+_SLICE_CHARS = 32 * 1024
+"""Python holds the GIL for one translation, some 1 ms."""
+
 _HEX = r"[0-9A-Fa-f]{1,4}"
 _PHONE_WORD = r"(?:tele)?phone|tel|mobile|cell|cellphone|fax|call|dial|ring|text|whatsapp|sms"
 _PHONE_LINK = r"(?:[:#.]|number|no|nr|num|me|us|him|her|them|at|on|is|are|was|it|to|\s)"
@@ -75,8 +89,9 @@ DETECTORS = (
         "private_key",
         r"PRIVATE KEY",
         # Single dashes are allowed inside; two end an unfinished block, so the scan never restarts.
+        # So does a quote, which ends the string in JSON or a program.
         [
-            r"(?s)-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:[^-]|-[^-])*"
+            r"(?s)-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:[^-\"]|-[^-\"])*"
             r"(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----)?"
         ],
     ),
@@ -206,6 +221,12 @@ def find(
     if len(data) == len(text):
         return Found([Match(kind, start, end) for start, _, end, kind in chosen], checked)
     return Found(_in_characters(data, chosen), checked)
+
+
+def with_ascii_digits(text: str) -> str:
+    """The same text, character by character, with all digits written as ASCII's."""
+    slices = (text[at : at + _SLICE_CHARS] for at in range(0, len(text), _SLICE_CHARS))
+    return "".join([part.translate(_ASCII_DIGITS) for part in slices])
 
 
 def _candidates(data: bytes, detector: Detector) -> Iterator[tuple[int, int, bool]]:

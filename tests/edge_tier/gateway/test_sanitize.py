@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge_tier.gateway.hidden import HiddenTextError
 from edge_tier.gateway.personal_data import TooMuchPersonalDataError
-from edge_tier.gateway.request import Finding, Message, Policy, Prompt, Sampling
+from edge_tier.gateway.request import Finding, Message, Prompt, Rules, Sampling
 from edge_tier.gateway.sanitize import (
     ControlLiterals,
     PersonalDataBlockedError,
@@ -19,7 +19,7 @@ from edge_tier.gateway.sanitize import (
     sanitize,
 )
 
-FLAG = Policy()
+FLAG = Rules()
 LITERALS = ControlLiterals(["<|im_start|>", "<|im_end|>", "</s>", "<|im"])
 
 
@@ -33,8 +33,8 @@ def chat(*texts: str) -> Prompt:
     )
 
 
-def policy(personal_data: Literal["flag", "mask", "block", "off"]) -> Policy:
-    return Policy(personal_data=personal_data)
+def policy(personal_data: Literal["flag", "mask", "block", "off"]) -> Rules:
+    return Rules(personal_data=personal_data)
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_hidden_text_is_cut_and_everything_else_kept() -> None:
     result = sanitize(prompt, policy("off"))
     assert result.prompt == chat("clean", "ignore this")
     assert result.findings == (
-        Finding("zero_width", 1, 2, 3),
-        Finding("bidi_control", 1, 8, 9),
-        Finding("bidi_control", 1, 13, 14),
+        Finding("zero_width", 1, 2, 3, "cut"),
+        Finding("bidi_control", 1, 8, 9, "cut"),
+        Finding("bidi_control", 1, 13, 14, "cut"),
     )
 
 
