@@ -1,9 +1,10 @@
 """Deny lists and topics of a policy: on what is asked, and on the answer as it streams.
 
-All words and patterns of a policy are one RE2 set, searched for at once in a *view* of the text:
-compatible characters made the same (NFKC), look-alikes of Latin letters as such, invisible
-characters and case gone; so neither full-width letters nor Cyrillic ones nor a zero-width space get
-a word by. Words match whole, except at a character of a script that is written without spaces.
+All words and patterns of a policy are one RE2 set, searched for at once in a *view* of the text;
+whether a word that occurs stands there whole is then decided by a pattern of its own. In the view
+compatible characters are the same (NFKC), look-alikes are the Latin letters, and case and invisible
+characters are gone; so neither full-width letters nor Cyrillic ones nor a zero-width space get a
+word by. Words match whole, except at a character of a script that is written without spaces.
 Patterns see the text as it is, too.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import re2
 
@@ -76,6 +77,7 @@ class ContentScreen:
         self.rules = tuple(rule for rule in rules if side in rule.sides)
         self._owners: list[int] = []
         self._sources: list[str] = []
+        self._compiled: dict[int, Any] = {}
         words = [word for rule in self.rules for word in rule.words]
         self.longest = max(map(_longest, words), default=0)
         """Characters of the longest word or phrase."""
@@ -86,8 +88,10 @@ class ContentScreen:
         options.log_errors = False
         self._set = re2.Set.SearchSet(options)
         for owner, rule in enumerate(self.rules):
-            for source in (*map(_word_pattern, rule.words), *rule.patterns):
-                self._add(owner, rule.name, source)
+            for word in rule.words:
+                self._add(owner, rule.name, _spelled(word), _whole(word))
+            for pattern in rule.patterns:
+                self._add(owner, rule.name, pattern, pattern)
         if self._sources:
             self._set.Compile()
 
@@ -100,10 +104,12 @@ class ContentScreen:
 
     def hits_in_part(self, text: str) -> list[int]:
         """The same of a part of a text: words count only between two characters of no word."""
-        data = text.encode(errors="replace")
-        found = self._set.Match(data) or []
-        for seen in views(text):
-            found = {*found, *(self._set.Match(seen.encode(errors="replace")) or [])}
+        found: set[int] = set()
+        for seen in (text, *views(text)):
+            data = seen.encode(errors="replace")
+            for number in self._set.Match(data) or ():
+                if number not in found and self._exact(number).search(data) is not None:
+                    found.add(number)
         return sorted(found)
 
     def met(self, found: Iterable[int]) -> list[ContentRule]:
@@ -128,13 +134,12 @@ class ContentScreen:
             if len(seen) != len(text):
                 continue
             for number in numbers:
-                match = re2.search(f"(?i){self._sources[number]}", f"\n{seen}\n")
+                match = self._exact(number).search(f"\n{seen}\n".encode(errors="replace"))
                 if match is not None:
-                    start, end = match.span(min(1, match.re.groups))
-                    return max(0, start - 1), min(len(text), end - 1)
+                    return _in_characters(seen, *match.span(min(1, match.re.groups)))
         return 0, len(text)
 
-    def _add(self, owner: int, name: str, source: str) -> None:
+    def _add(self, owner: int, name: str, source: str, exact: str) -> None:
         options = re2.Options()
         options.log_errors = False
         try:
@@ -146,7 +151,15 @@ class ContentScreen:
             ) from error
         self._set.Add(source)
         self._owners.append(owner)
-        self._sources.append(source)
+        self._sources.append(exact)
+
+    def _exact(self, number: int) -> Any:
+        """The pattern that decides, compiled when it is first needed; most never are."""
+        if number not in self._compiled:
+            options = re2.Options()
+            options.case_sensitive = False
+            self._compiled[number] = re2.compile(self._sources[number].encode(), options)
+        return self._compiled[number]
 
 
 def view(text: str) -> str:
@@ -155,10 +168,7 @@ def view(text: str) -> str:
         return text.lower()
     slices = (text[at : at + SLICE_CHARS] for at in range(0, len(text), SLICE_CHARS))
     return "".join(
-        [
-            unicodedata.normalize("NFKC", part.translate(_INVISIBLE)).translate(_SAME).lower()
-            for part in slices
-        ]
+        [unicodedata.normalize("NFKC", part).translate(_SAME).lower() for part in slices]
     )
 
 
@@ -167,7 +177,7 @@ def views(text: str) -> list[str]:
     if text.isascii():
         return []
     seen = [view(text)]
-    if _HAS_MARK.search(text):
+    if _HAS_MARK.search(text) is not None:
         slices = (text[at : at + SLICE_CHARS] for at in range(0, len(text), SLICE_CHARS))
         seen.append(view("".join([part.translate(_MARKS) for part in slices])))
     return seen
@@ -242,13 +252,26 @@ class Scanner:
         return released
 
 
-def _word_pattern(word: str) -> str:
+def _spelled(word: str) -> str:
+    """A word wherever it occurs."""
+    parts = map(re2.escape, view(word).split())
+    return rf"\s{{1,{_MAX_SPACES}}}".join(parts)
+
+
+def _whole(word: str) -> str:
     """A word between characters of no word; the group is the word itself."""
-    seen = view(word)
+    seen = view(word).strip()
     before = "" if _IS_NO_SPACES.match(seen[:1]) or _NOT_WORD.match(seen[:1]) else _EDGE
     after = "" if _IS_NO_SPACES.match(seen[-1:]) or _NOT_WORD.match(seen[-1:]) else _EDGE
-    spaced = rf"\s{{1,{_MAX_SPACES}}}".join(re2.escape(part) for part in seen.split())
-    return f"{before}({spaced}){after}"
+    return f"{before}({_spelled(word)}){after}"
+
+
+def _in_characters(text: str, start: int, end: int) -> tuple[int, int]:
+    """Byte offsets in a text between two line ends as character offsets in the text."""
+    data = f"\n{text}\n".encode(errors="replace")
+    first = len(data[:start].decode(errors="replace")) - 1
+    last = first + len(data[start:end].decode(errors="replace"))
+    return max(0, first), min(len(text), last)
 
 
 def _longest(word: str) -> int:

@@ -19,14 +19,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
 from edge_tier.gateway.code_points import ENCLOSED_LETTER, FULL_WIDTH_LETTER, MATH_LETTER
 
 HOMOGLYPH = "homoglyph"
-MAX_WORDS = 20_000
+MAX_WORDS = 5_000
 """Default bound on the words that are weighed in one text."""
 SLICE_CHARS = 32 * 1024
 """Work on long texts is done in slices of so many characters: Python's ``re`` and ``str`` hold the
@@ -137,13 +136,9 @@ def homoglyphs(text: str, max_words: int = MAX_WORDS) -> Weighed:
     tricks: list[Trick] = []
     context = _Context(text)
     words = done = 0
-    for spot_start, spot_end in _spots(text):
-        if spot_end <= done:
-            continue
+    while words < max_words and (spot := _next_spot(text, done)) is not None:
         words += 1
-        if words > max_words:
-            break
-        start, done = _word_around(text, spot_start, spot_end, done)
+        start, done = _word_around(text, *spot, done)
         if _is_trick(text[start:done], context):
             tricks.append(Trick(start, done))
     return Weighed(tricks, words)
@@ -168,29 +163,39 @@ class _Context:
 
     def writes(self, script: str) -> bool:
         if script not in self._known:
-            self._known[script] = _OWN_WORDS[script].search(self._text) is not None
+            self._known[script] = self._holds(_OWN_WORDS[script])
         return self._known[script]
 
     @property
     def east_asian(self) -> bool:
         if "east_asian" not in self._known:
-            self._known["east_asian"] = _EAST_ASIAN.search(self._text) is not None
+            self._known["east_asian"] = self._holds(_EAST_ASIAN)
         return self._known["east_asian"]
 
     @property
     def styled_words(self) -> bool:
         """Whether runs of styled letters are as long as words."""
         if "styled" not in self._known:
-            self._known["styled"] = _STYLED_WORD.search(self._text) is not None
+            self._known["styled"] = self._holds(_STYLED_WORD)
         return self._known["styled"]
 
+    def _holds(self, pattern: re.Pattern[str]) -> bool:
+        """Slices overlap by as much as a pattern needs."""
+        starts = range(0, len(self._text), SLICE_CHARS)
+        return any(
+            pattern.search(self._text, max(0, start - _MIN_STYLED_WORD), start + SLICE_CHARS)
+            for start in starts
+        )
 
-def _spots(text: str) -> Iterator[tuple[int, int]]:
+
+def _next_spot(text: str, start: int) -> tuple[int, int] | None:
     """Where letters of two kinds meet, or styled ones stand together."""
-    for begin in range(0, len(text), SLICE_CHARS):
+    for at in range(start, len(text), SLICE_CHARS):
         # Slices overlap by a letter, so that two that meet at a cut are seen together.
-        for match in _SPOT.finditer(text, max(0, begin - 1), begin + SLICE_CHARS + 1):
-            yield match.span()
+        match = _SPOT.search(text, max(start, at - 1), at + SLICE_CHARS + 1)
+        if match is not None:
+            return match.span()
+    return None
 
 
 def _word_around(text: str, start: int, end: int, floor: int) -> tuple[int, int]:

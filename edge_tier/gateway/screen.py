@@ -5,6 +5,7 @@ knows, so that most texts are found clean in a single pass.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 import re2
 
@@ -15,6 +16,7 @@ CONTROL_LITERAL = "control_literal"
 HIDDEN, HOMOGLYPHS, OTHER_DIGITS, FIRST_DETECTOR = 0, 1, 2, 3
 LITERAL = FIRST_DETECTOR + len(DETECTORS)
 _MEMORY_BYTES = 64 * 1024 * 1024
+_MAX_LITERALS = 100
 
 
 class ControlLiterals:
@@ -54,5 +56,6 @@ class ControlLiterals:
         return self._pattern is not None and self._pattern.search(data) is not None
 
     def find(self, text: str) -> list[Match]:
+        """The first occurrences; they are a sign, and more of them say no more."""
         found = self._pattern.finditer(text) if self._pattern is not None else ()
-        return [Match(CONTROL_LITERAL, *match.span()) for match in found]
+        return [Match(CONTROL_LITERAL, *match.span()) for match in islice(found, _MAX_LITERALS)]
