@@ -10,6 +10,7 @@ from itertools import islice
 import re2
 
 from edge_tier.gateway import hidden, homoglyphs, personal_data
+from edge_tier.gateway.json_text import escaped
 from edge_tier.gateway.personal_data import DETECTORS, Match
 
 CONTROL_LITERAL = "control_literal"
@@ -25,17 +26,19 @@ class ControlLiterals:
     """
 
     def __init__(self, literals: Iterable[str]) -> None:
-        longest_first = sorted(filter(None, literals), key=len, reverse=True)
-        escaped = "|".join(re2.escape(literal) for literal in longest_first)
+        given = tuple(filter(None, literals))
+        # In JSON a literal with a quote or a line end looks otherwise.
+        longest_first = sorted({*given, *map(escaped, given)}, key=len, reverse=True)
+        either = "|".join(map(re2.escape, longest_first))
         options = re2.Options()
         options.max_mem = _MEMORY_BYTES
-        self._pattern = re2.compile(escaped, options) if escaped else None
+        self._pattern = re2.compile(either, options) if either else None
         self._screen = re2.Set.SearchSet(options)
         triggers = (hidden.TRIGGER, homoglyphs.TRIGGER, personal_data.OTHER_DIGITS)
         for trigger in (*triggers, *(detector.trigger for detector in DETECTORS)):
             self._screen.Add(trigger)
-        if escaped:
-            self._screen.Add(escaped)
+        if either:
+            self._screen.Add(either)
         self._screen.Compile()
 
     def suspicions(self, text: str) -> list[int]:
