@@ -9,7 +9,7 @@ The relay feeds whole events in plain form (``data: ...`` and a blank line), as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -115,7 +115,7 @@ class EventRewriter:
         choices = [self._ending(index, {}) for index in indexes]
         self._holding = False
         if indexes and self.blocked:
-            return self._blocked_end(self._last)
+            return self._blocked_end(self._last, indexes)
         rests = [choice for choice in choices if choice is not None]
         return _event({**self._last, "choices": rests}) if rests else b""
 
@@ -138,18 +138,22 @@ class EventRewriter:
         for choice in _dicts(chunk["choices"]):
             self._choice(choice)
             if self.blocked:
-                return self._blocked_end(chunk) + DONE
+                open_now = {key[0] for key in self._filters} | {choice.get("index", 0)}
+                return self._blocked_end(chunk, open_now) + DONE
         self._holding = any(one.holding for one in self._filters.values())
         return _event(chunk)
 
-    def _blocked_end(self, chunk: dict[str, Any]) -> bytes:
-        """The last event of an answer that a rule has ended."""
-        choices = []
-        for choice in _dicts(chunk["choices"]):
-            empty: dict[str, Any] = {"text": ""} if "text" in choice else {"delta": {}}
-            end = {"index": choice.get("index", 0), "finish_reason": "content_filter"}
-            choices.append(empty | end)
-        return _event({**chunk, "choices": choices})
+    def _blocked_end(self, chunk: dict[str, Any], indexes: Iterable[int]) -> bytes:
+        """The last event of an answer that a rule has ended: every choice that was still open."""
+        shape: dict[str, Any] = {"delta": {}}
+        if any("text" in choice for choice in _dicts(chunk["choices"])):
+            shape = {"text": ""}
+        self._filters = {}
+        ends = [
+            {"index": index, **shape, "logprobs": None, "finish_reason": "content_filter"}
+            for index in sorted(set(indexes))
+        ]
+        return _event({**chunk, "choices": ends})
 
     def _choice(self, choice: dict[str, Any]) -> None:
         index = choice.get("index", 0)

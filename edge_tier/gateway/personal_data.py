@@ -69,7 +69,7 @@ _LATIN = r"\p{Latin}\d"
 """Not every letter: where words are not spaced, a mail address begins at its Latin letters."""
 
 OTHER_DIGITS = (
-    "[" + "".join(rf"\x{{{low:x}}}-\x{{{high:x}}}" for low, high in OTHER_DIGIT) + "]{2}|[＠．]"
+    "[" + "".join(rf"\x{{{low:x}}}-\x{{{high:x}}}" for low, high in OTHER_DIGIT) + "＠．]"
 )
 """RE2 pattern: text in which it finds nothing is written in ASCII's digits only."""
 _ASCII_DIGITS = {
