@@ -81,8 +81,13 @@ _SLICE_CHARS = 32 * 1024
 """Python holds the GIL for one translation, some 1 ms."""
 
 _HEX = r"[0-9A-Fa-f]{1,4}"
-_PHONE_WORD = r"(?:tele)?phone|tel|mobile|cell|cellphone|fax|call|dial|ring|text|whatsapp|sms"
-_PHONE_LINK = r"(?:[:#.]|number|no|nr|num|me|us|him|her|them|at|on|is|are|was|it|to|\s)"
+_PHONE_WORD = (
+    r"(?:tele)?phone|tel|mobile|cell|cellphone|fax|call|dial|ring|text|whatsapp|sms"
+    r"|(?:my|his|her|our|your|their|new|contact|office|home|work) number"
+)
+_PHONE_LINK = (
+    r"(?:[:#.]|number|no|nr|num|me|us|him|her|them|at|on|is|are|was|it|to|under|via|back|\s)"
+)
 
 DETECTORS = (
     _detector(
@@ -118,12 +123,16 @@ DETECTORS = (
     _detector("openai_key", r"\bsk-\w", [r"\bsk-[\w-]{17,}"], checks.secret),
     _detector(
         "api_token",
-        r"\bxox[a-z]-|\b[rs]k_(?:live|test)_|\bhf_|\bglpat-",
+        r"\bxox[a-z]-|\b[rs]k_(?:live|test)_|\bhf_|\bglpat-|\bnpm_|\bpypi-|\bSG\.|AccountKey=",
         [
             r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",
             r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}\b",
             r"\bhf_[A-Za-z0-9]{30,}\b",
             r"\bglpat-[\w-]{20,}",
+            r"\bnpm_[A-Za-z0-9]{36}\b",
+            r"\bpypi-[\w-]{50,}",
+            r"\bSG\.[\w-]{22}\.[\w-]{43}\b",
+            r"\bAccountKey=([A-Za-z0-9+/]{86}==)",
         ],
     ),
     _detector(
@@ -143,10 +152,20 @@ DETECTORS = (
         r"\d{4}[ .-]?\d{4}[ .-]?\d{4}|\d{4}[ .-]\d{6}[ .-]\d{4}",
         [
             r"\b(?:[2-6]\d{12,18}|[2-6]\d{3}(?:[ .-]?\d{4}){3}(?:[ .-]\d{1,3})?"
-            r"|3\d{3}[ .-]\d{6}[ .-]\d{4,5})\b"
+            r"|3\d{3}[ .-]\d{6}[ .-]\d{4,5}|(?:1800|2131)\d{11})\b",
+            # The shortest cards are as long as many other numbers.
+            r"(?i)\bcard\b[^\d\n]{0,40}\b([56]\d{11})\b",
         ],
         checks.card,
         overlapping=True,
+    ),
+    _detector(
+        "us_driver_license",
+        r"(?i:driv\w+['’]?s? licen[cs]e)",
+        [
+            r"(?i)\bdriv(?:er['’]?s?|ing) licen[cs]e(?:[ :#]|number|no\b|is\b|nr\b){0,6}"
+            r"\b([A-Z]{0,3}\d[A-Z\d-]{4,17})\b"
+        ],
     ),
     _detector(
         "us_ssn",
