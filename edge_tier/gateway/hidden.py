@@ -17,7 +17,7 @@ surrogates are always cut.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple
 
@@ -54,6 +54,8 @@ MAX_CANDIDATES = 20_000
 _KEYCAPS = frozenset("0123456789#*")
 _MAX_MARKS = 2
 _MAX_BIDI_CONTROLS = 1_000
+_SLICE_CHARS = 32 * 1024
+"""Python's ``re`` holds the GIL while it searches, some 0.5 ms for so many characters."""
 
 _KINDS: dict[str, Ranges] = {
     "control": CONTROL,
@@ -130,10 +132,10 @@ def hidden(text: str, max_candidates: int = MAX_CANDIDATES) -> Weighed:
     cuts: list[Cut] = []
     closed = _closed_controls(text)
     candidates = 0
-    for match in _CANDIDATES.finditer(text):
-        stop = match.start()
+    for begin, end in _candidate_runs(text):
+        stop = begin
         before = text[stop - 1] if stop else ""
-        for run in _runs_of_one_kind(match[0]):
+        for run in _runs_of_one_kind(text[begin:end]):
             candidates += 1
             if candidates > max_candidates:
                 raise HiddenTextError("the prompt holds too many invisible or control characters")
@@ -155,6 +157,21 @@ def without(text: str, cuts: list[Cut]) -> str:
     """``text`` without what is cut."""
     bounds = [0, *(bound for cut in cuts for bound in (cut.start, cut.end)), len(text)]
     return "".join([text[a:b] for a, b in zip(bounds[::2], bounds[1::2], strict=True)])
+
+
+def _candidate_runs(text: str) -> Iterator[tuple[int, int]]:
+    """Where candidates stand side by side. A run may go on in the next slice."""
+    begin = end = 0
+    for at in range(0, len(text), _SLICE_CHARS):
+        for match in _CANDIDATES.finditer(text, at, at + _SLICE_CHARS):
+            start, stop = match.span()
+            if start > end and end:
+                yield begin, end
+            if start > end or not end:
+                begin = start
+            end = stop
+    if end:
+        yield begin, end
 
 
 def _runs_of_one_kind(run: str) -> Iterable[str]:
@@ -210,7 +227,11 @@ def _closed_controls(text: str) -> set[int]:
     do in a text with more of them than any writing needs.
     """
     closed: set[int] = set()
-    if not 0 < sum(1 for _ in _IS_BIDI_CONTROL.finditer(text)) <= _MAX_BIDI_CONTROLS:
+    slices = range(0, len(text), _SLICE_CHARS)
+    controls = sum(
+        1 for at in slices for _ in _IS_BIDI_CONTROL.finditer(text, at, at + _SLICE_CHARS)
+    )
+    if not 0 < controls <= _MAX_BIDI_CONTROLS:
         return closed
     line: list[int] = []
     start = 0

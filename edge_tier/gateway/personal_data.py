@@ -8,12 +8,14 @@ prefix, North American form, groups after a leading zero) or a word beside it sa
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import re2
 
 from edge_tier.gateway import personal_checks as checks
+from edge_tier.gateway.code_points import OTHER_DIGIT
 from wire.errors import TooLargeError
 
 MAX_CANDIDATES = 5_000
@@ -66,17 +68,35 @@ _NUMBER = r"(\+?\(?\b\d{1,5}\)?(?:[ ./-]?\(?\d{2,8}\)?){1,5}(?:\s?(?:x|ext\.?)\s
 _LATIN = r"\p{Latin}\d"
 """Not every letter: where words are not spaced, a mail address begins at its Latin letters."""
 
+OTHER_DIGITS = (
+    "[" + "".join(rf"\x{{{low:x}}}-\x{{{high:x}}}" for low, high in OTHER_DIGIT) + "＠．]"
+)
+"""RE2 pattern: text in which it finds nothing is written in ASCII's digits only."""
+_ASCII_DIGITS = {
+    code: str(unicodedata.digit(chr(code)))
+    for low, high in OTHER_DIGIT
+    for code in range(low, high + 1)
+} | {ord("＠"): "@", ord("．"): ".", ord("－"): "-"}
+_SLICE_CHARS = 32 * 1024
+"""Python holds the GIL for one translation, some 1 ms."""
+
 _HEX = r"[0-9A-Fa-f]{1,4}"
-_PHONE_WORD = r"(?:tele)?phone|tel|mobile|cell|cellphone|fax|call|dial|ring|text|whatsapp|sms"
-_PHONE_LINK = r"(?:[:#.]|number|no|nr|num|me|us|him|her|them|at|on|is|are|was|it|to|\s)"
+_PHONE_WORD = (
+    r"(?:tele)?phone|tel|mobile|cell|cellphone|fax|call|dial|ring|text|whatsapp|sms"
+    r"|(?:my|his|her|our|your|their|new|contact|office|home|work) number"
+)
+_PHONE_LINK = (
+    r"(?:[:#.]|number|no|nr|num|me|us|him|her|them|at|on|is|are|was|it|to|under|via|back|\s)"
+)
 
 DETECTORS = (
     _detector(
         "private_key",
         r"PRIVATE KEY",
         # Single dashes are allowed inside; two end an unfinished block, so the scan never restarts.
+        # So does a quote, which ends the string in JSON or a program.
         [
-            r"(?s)-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:[^-]|-[^-])*"
+            r"(?s)-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:[^-\"]|-[^-\"])*"
             r"(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----)?"
         ],
     ),
@@ -103,12 +123,16 @@ DETECTORS = (
     _detector("openai_key", r"\bsk-\w", [r"\bsk-[\w-]{17,}"], checks.secret),
     _detector(
         "api_token",
-        r"\bxox[a-z]-|\b[rs]k_(?:live|test)_|\bhf_|\bglpat-",
+        r"\bxox[a-z]-|\b[rs]k_(?:live|test)_|\bhf_|\bglpat-|\bnpm_|\bpypi-|\bSG\.|AccountKey=",
         [
             r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",
             r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}\b",
             r"\bhf_[A-Za-z0-9]{30,}\b",
             r"\bglpat-[\w-]{20,}",
+            r"\bnpm_[A-Za-z0-9]{36}\b",
+            r"\bpypi-[\w-]{50,}",
+            r"\bSG\.[\w-]{22}\.[\w-]{43}\b",
+            r"\bAccountKey=([A-Za-z0-9+/]{86}==)",
         ],
     ),
     _detector(
@@ -128,10 +152,20 @@ DETECTORS = (
         r"\d{4}[ .-]?\d{4}[ .-]?\d{4}|\d{4}[ .-]\d{6}[ .-]\d{4}",
         [
             r"\b(?:[2-6]\d{12,18}|[2-6]\d{3}(?:[ .-]?\d{4}){3}(?:[ .-]\d{1,3})?"
-            r"|3\d{3}[ .-]\d{6}[ .-]\d{4,5})\b"
+            r"|3\d{3}[ .-]\d{6}[ .-]\d{4,5}|(?:1800|2131)\d{11})\b",
+            # The shortest cards are as long as many other numbers.
+            r"(?i)\bcard\b[^\d\n]{0,40}\b([56]\d{11})\b",
         ],
         checks.card,
         overlapping=True,
+    ),
+    _detector(
+        "us_driver_license",
+        r"(?i:driv\w+['’]?s? licen[cs]e)",
+        [
+            r"(?i)\bdriv(?:er['’]?s?|ing) licen[cs]e(?:[ :#]|number|no\b|is\b|nr\b){0,6}"
+            r"\b([A-Z]{0,3}\d[A-Z\d-]{4,17})\b"
+        ],
     ),
     _detector(
         "us_ssn",
@@ -206,6 +240,12 @@ def find(
     if len(data) == len(text):
         return Found([Match(kind, start, end) for start, _, end, kind in chosen], checked)
     return Found(_in_characters(data, chosen), checked)
+
+
+def with_ascii_digits(text: str) -> str:
+    """The same text, character by character, with all digits written as ASCII's."""
+    slices = (text[at : at + _SLICE_CHARS] for at in range(0, len(text), _SLICE_CHARS))
+    return "".join([part.translate(_ASCII_DIGITS) for part in slices])
 
 
 def _candidates(data: bytes, detector: Detector) -> Iterator[tuple[int, int, bool]]:

@@ -18,21 +18,20 @@ from edge_tier.gateway.fleet import Fleet
 from edge_tier.gateway.limits import Limiter
 from edge_tier.gateway.models import LoadedModel, ModelDirectory
 from edge_tier.gateway.parse import ParseConfig, parse_chat, parse_completion
-from edge_tier.gateway.personal_data import DETECTORS
 from edge_tier.gateway.request import (
     Caller,
     Complexity,
     Finding,
     Kind,
     Plan,
-    Policy,
     Prompt,
     Reservation,
+    Rules,
     Sanitized,
     Tokens,
 )
 from edge_tier.gateway.route import FleetView, Hints, RouteConfig, route
-from edge_tier.gateway.sanitize import CONTROL_LITERAL, sanitize
+from edge_tier.gateway.sanitize import CONTROL_LITERAL, must_not_leave, sanitize
 from edge_tier.gateway.tokenize import Tokenizer
 from wire.errors import RequestInvalidError
 
@@ -128,12 +127,13 @@ class Pipeline:
         watch.lap("parse")
         require_model(caller, parsed.model)
         model = await self._model(parsed.model)
+        rules = Rules(
+            privacy=caller.policy.privacy, personal_data=caller.policy.personal_data or "flag"
+        )
         if model.tokenizer.is_long(parsed):
-            clean = await asyncio.to_thread(
-                sanitize, parsed, caller.policy, literals=model.literals
-            )
+            clean = await asyncio.to_thread(sanitize, parsed, rules, literals=model.literals)
         else:
-            clean = sanitize(parsed, caller.policy, literals=model.literals)
+            clean = sanitize(parsed, rules, literals=model.literals)
         watch.lap("sanitize")
         tokens = await model.tokenize(clean.prompt)
         context = model.tokenizer.context_length
@@ -151,7 +151,7 @@ class Pipeline:
                 inbound.hints,
                 self.fleet_view(),
                 self._config.route,
-                private_findings=_must_not_leave(clean.findings, caller.policy),
+                private_findings=must_not_leave(clean.findings, rules),
             )
         except BaseException:
             await self._limiter.settle(reservation, 0)
@@ -219,14 +219,6 @@ class Pipeline:
             )
         wanted = prompt.max_tokens or min(self._config.default_max_tokens, allowed)
         return min(wanted, room)
-
-
-_PERSONAL = frozenset(detector.kind for detector in DETECTORS)
-
-
-def _must_not_leave(findings: tuple[Finding, ...], policy: Policy) -> bool:
-    """Whether personal data or a secret still stands in the prompt."""
-    return policy.personal_data != "mask" and any(f.name in _PERSONAL for f in findings)
 
 
 def _as_text(clean: Sanitized, tokenizer: Tokenizer) -> Prompt:

@@ -1,12 +1,18 @@
 """The sanitize stage: texts that hide nothing, and what was found in them.
 
-Per text: hidden characters are cut (``hidden``), then personal data and secrets are looked for in
-what remains (``personal_data``), so that a zero-width space inside a card number hides nothing; the
-caller's policy says whether they are flagged, masked or refused. One RE2 pass with the triggers of
-all detectors finds most texts clean, and then the very same prompt is returned.
+Per text, in this order, because each step must see what the one before it brings to light:
 
-Literals of control tokens in content are harmless, because the tokenize stage encodes them as plain
-text; they are reported here only as a sign of an attempt.
+1. hidden characters are cut (``hidden``);
+2. words in borrowed letters are found and, by policy, folded into the letters that they look like
+   (``homoglyphs``);
+3. personal data and secrets are looked for in that, whatever digits they are written in
+   (``personal_data``), and flagged, masked, replaced by reversible placeholders or refused;
+4. deny lists and topics (``content``);
+5. literals of control tokens in what remains. They are harmless, because the tokenize stage encodes
+   them as plain text, and are reported as a sign of an attempt and for engines that get text.
+
+One RE2 pass with the triggers of all of it finds most texts clean, and then the very same prompt is
+returned. In shadow mode everything is found and nothing is changed or refused.
 """
 
 from __future__ import annotations
@@ -15,24 +21,58 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Literal
 
 import msgspec
-import re2
 
-from edge_tier.gateway import hidden, personal_data
-from edge_tier.gateway.personal_data import DETECTORS, Match
-from edge_tier.gateway.request import Finding, Message, Policy, Prompt, Sanitized
+from edge_tier.gateway import hidden, homoglyphs, personal_data
+from edge_tier.gateway.content import ContentBlockedError, ContentScreen
+from edge_tier.gateway.examine import Budget, Examined, action_of, examine
+from edge_tier.gateway.homoglyphs import HOMOGLYPH
+from edge_tier.gateway.json_text import without_escapes
+from edge_tier.gateway.memo import Known, Memo
+from edge_tier.gateway.personal_data import DETECTORS
+from edge_tier.gateway.placeholders import Placeholders
+from edge_tier.gateway.request import ContentRule, Finding, PersonalAction, Prompt, Rules, Sanitized
+from edge_tier.gateway.screen import CONTROL_LITERAL, ControlLiterals
 from wire.errors import RequestInvalidError
 
-CONTROL_LITERAL = "control_literal"
-_SCREEN_MEMORY_BYTES = 64 * 1024 * 1024
+__all__ = [
+    "CONTROL_LITERAL",
+    "ContentBlockedError",
+    "ControlLiterals",
+    "HomoglyphsBlockedError",
+    "PersonalDataBlockedError",
+    "SanitizeConfig",
+    "must_not_leave",
+    "sanitize",
+]
+
+Memory = Memo[ControlLiterals | None]
+Action = Literal["flag", "cut", "mask", "replace", "block"]
+_ACTIONS: dict[PersonalAction, Action] = {
+    "flag": "flag",
+    "mask": "mask",
+    "block": "block",
+    "restore": "replace",
+}
+_HOMOGLYPH_ACTIONS: dict[str, Action] = {"fold": "replace", "block": "block"}
+_PERSONAL = frozenset(detector.kind for detector in DETECTORS)
+_JOINED_CHARS = 16 * 1024
+"""Texts of so many characters together are screened at once."""
+_NO_LITERALS = ControlLiterals(())
 
 
 class PersonalDataBlockedError(RequestInvalidError):
     """The caller's policy refuses personal data; the message names its kinds, never its text."""
 
     code = "personal_data_blocked"
+
+
+class HomoglyphsBlockedError(RequestInvalidError):
+    """The caller's policy refuses words written in letters of several scripts."""
+
+    code = "homoglyphs_blocked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,162 +83,221 @@ class SanitizeConfig:
     """Invisible characters (or runs of them) that are weighed."""
     max_personal_candidates: int = personal_data.MAX_CANDIDATES
     """Numbers, names and keys that are checked for being personal data."""
+    max_homoglyph_words: int = homoglyphs.MAX_WORDS
+    """Words of mixed letters that are weighed; what comes after them is not."""
 
 
-class ControlLiterals:
-    """Finds the literals of a model's control tokens. Build it once per tokenizer."""
-
-    def __init__(self, literals: Iterable[str]) -> None:
-        longest_first = sorted(filter(None, literals), key=len, reverse=True)
-        escaped = "|".join(re2.escape(literal) for literal in longest_first)
-        self._pattern = re2.compile(escaped) if escaped else None
-
-    def occur(self, data: bytes) -> bool:
-        """Whether any occurs in UTF-8 ``data``."""
-        return self._pattern is not None and self._pattern.search(data) is not None
-
-    def find(self, text: str) -> list[Match]:
-        found = self._pattern.finditer(text) if self._pattern is not None else ()
-        return [Match(CONTROL_LITERAL, *match.span()) for match in found]
-
-
-class _Examined(NamedTuple):
-    """One text without its hidden characters, and what was found. Matches are offsets in it."""
-
-    text: str
-    cuts: list[hidden.Cut]
-    personal: list[Match]
-    literals: list[Match]
-
-
-@dataclass(slots=True)
-class _Budget:
-    """What may still be weighed in this prompt."""
-
-    hidden: int
-    personal: int
-
-
-def _screen() -> re2.Set:
-    """All triggers as one automaton: hidden characters first, then each detector's."""
-    options = re2.Options()
-    options.max_mem = _SCREEN_MEMORY_BYTES
-    screen = re2.Set.SearchSet(options)
-    for trigger in (hidden.TRIGGER, *(detector.trigger for detector in DETECTORS)):
-        screen.Add(trigger)
-    screen.Compile()
-    return screen
-
-
-_SCREEN = _screen()
-_HIDDEN = 0
-_LITERAL = -1
 _DEFAULTS = SanitizeConfig()
 
 
 def sanitize(
     prompt: Prompt,
-    policy: Policy,
+    rules: Rules,
     *,
     literals: ControlLiterals | None = None,
+    memo: Memory | None = None,
     config: SanitizeConfig = _DEFAULTS,
 ) -> Sanitized:
     """Clean the texts of a prompt. A clean prompt is returned as the same object.
 
+    Args:
+        memo: what to remember; without one, content rules are compiled every time.
+
     Raises:
-        PersonalDataBlockedError: personal data, and the policy says ``block``.
+        PersonalDataBlockedError, HomoglyphsBlockedError, ContentBlockedError: the rules say so.
         HiddenTextError, TooMuchPersonalDataError: beyond ``config``.
+        ConfigError: a content rule that cannot be compiled.
     """
+    known = memo.known(rules, literals) if memo is not None else Known(rules, literals, 0)
     texts = prompt.texts()
-    suspicions = [_suspicions(text, literals) for text in texts]
-    if not any(suspicions):
+    unknown = texts
+    if memo is not None and max(map(len, texts), default=0) >= memo.min_chars:
+        holds, number, least = memo.clean.holds, known.number, memo.min_chars
+        unknown = tuple([t for t in texts if len(t) < least or not holds(number, t)])
+    as_json = _first_json(prompt)
+    if _looks_clean(unknown, known, as_json < len(texts)):
+        _remember(memo, known, unknown)
         return Sanitized(prompt)
-    budget = _Budget(config.max_hidden_candidates, config.max_personal_candidates)
+    return _sanitize_all(prompt, texts, set(unknown), as_json, known, memo, config)
+
+
+def must_not_leave(findings: Iterable[Finding], rules: Rules) -> bool:
+    """Whether personal data or a secret still stands in a sanitized prompt."""
+    return any(
+        finding.name in _PERSONAL and (rules.shadow or finding.action == "flag")
+        for finding in findings
+    )
+
+
+def _first_json(prompt: Prompt) -> int:
+    """From which of the prompt's texts on they are JSON that an engine parses."""
+    return len(prompt.messages) if prompt.kind == "chat" else 1 << 30
+
+
+def _looks_clean(
+    texts: tuple[str, ...], known: Known[ControlLiterals | None], has_json: bool
+) -> bool:
+    """Whether nothing at all occurs in any of the texts."""
+    screen = known.literals or _NO_LITERALS
+    if len(texts) == 1 and not has_json:
+        return not (screen.suspicions(texts[0]) or (known.content and known.content.hits(texts[0])))
+    if has_json and any("\\" in text for text in texts):
+        return False
+    if sum(map(len, texts)) <= _JOINED_CHARS:
+        # No trigger looks beyond a line end, so it occurs in one of them or not at all.
+        joined = "\n".join(texts)
+        return not (screen.suspicions(joined) or (known.content and known.content.hits(joined)))
+    return not any(
+        screen.suspicions(text) or (known.content and known.content.hits(text)) for text in texts
+    )
+
+
+def _remember(
+    memo: Memory | None, known: Known[ControlLiterals | None], texts: Iterable[str]
+) -> None:
+    if memo is not None:
+        for text in texts:
+            if len(text) >= memo.min_chars:
+                memo.clean.add(known.number, text)
+
+
+def _sanitize_all(
+    prompt: Prompt,
+    texts: tuple[str, ...],
+    unknown: set[str],
+    as_json: int,
+    known: Known[ControlLiterals | None],
+    memo: Memory | None,
+    config: SanitizeConfig,
+) -> Sanitized:
+    rules = known.rules
+    budget = Budget(
+        config.max_hidden_candidates, config.max_personal_candidates, config.max_homoglyph_words
+    )
     examined = [
-        _examine(text, suspected, policy, literals, budget)
-        for text, suspected in zip(texts, suspicions, strict=True)
+        examine(
+            without_escapes(text) if part >= as_json else text,
+            rules,
+            known.literals or _NO_LITERALS,
+            known.content,
+            budget,
+            as_json=part >= as_json,
+        )
+        if text in unknown
+        else Examined(text, text, [], [], [], [], [])
+        for part, text in enumerate(texts)
     ]
-    if (policy.personal_data or "flag") == "block":
-        _refuse_personal(examined)
-    findings = [finding for part, one in enumerate(examined) for finding in _findings(part, one)]
-    mask = policy.personal_data == "mask"
-    cleaned = tuple(_masked(one.text, one.personal) if mask else one.text for one in examined)
-    return Sanitized(_with_texts(prompt, texts, cleaned), tuple(findings))
+    met = known.content.met({hit for one in examined for hit in one.hits})
+    if not rules.shadow:
+        _refuse(examined, rules, {rule.name for rule in met if rule.action == "block"})
+    findings = [
+        finding
+        for part, one in enumerate(examined)
+        for finding in _findings(part, one, known.rules, known.content, met)
+    ]
+    _remember(memo, known, (one.received for one in examined if not any(one[2:])))
+    if rules.shadow:
+        return Sanitized(prompt, tuple(findings + _new_literals(texts, examined, known.literals)))
+    placeholders = Placeholders(one.text for one in examined)
+    cleaned = tuple(
+        _replaced(one, rules, placeholders, part >= as_json) for part, one in enumerate(examined)
+    )
+    findings += _new_literals(cleaned, examined, known.literals)
+    if cleaned != texts:
+        prompt = prompt.with_texts(cleaned)
+    return Sanitized(prompt, tuple(findings), placeholders.restore)
 
 
-def _suspicions(text: str, literals: ControlLiterals | None) -> list[int]:
-    """Which triggers occur; empty for most texts."""
-    try:
-        data = text.encode()
-    except UnicodeEncodeError:  # lone surrogates, which are cut like all that cannot be written
-        return [_HIDDEN]
-    suspected: list[int] = _SCREEN.Match(data) or []
-    if literals is not None and literals.occur(data):
-        return [*suspected, _LITERAL]
-    return suspected
-
-
-def _examine(
-    text: str,
-    suspected: list[int],
-    policy: Policy,
-    literals: ControlLiterals | None,
-    budget: _Budget,
-) -> _Examined:
-    cuts: list[hidden.Cut] = []
-    if _HIDDEN in suspected:
-        cuts, weighed = hidden.hidden(text, budget.hidden)
-        budget.hidden -= weighed
-    if cuts:
-        text = hidden.without(text, cuts)
-        # What the cuts brought together may be a literal or a number now.
-        suspected = _suspicions(text, literals)
-    personal: list[Match] = []
-    detectors = [DETECTORS[index - 1] for index in sorted(suspected) if index > _HIDDEN]
-    if detectors and policy.personal_data != "off":
-        personal, checked = personal_data.find(text, detectors, budget.personal)
-        budget.personal -= checked
-    found = literals.find(text) if literals is not None and _LITERAL in suspected else []
-    return _Examined(text, cuts, personal, found)
-
-
-def _refuse_personal(examined: list[_Examined]) -> None:
+def _refuse(examined: list[Examined], rules: Rules, blocking: set[str]) -> None:
+    """Raise where the rules refuse what was found."""
+    if blocking:
+        raise ContentBlockedError(
+            f"the prompt meets the content rule {', '.join(sorted(blocking))}, which the policy of "
+            "this key refuses"
+        )
     kinds = {match.kind for one in examined for match in one.personal}
-    if kinds:
+    refused = sorted(kind for kind in kinds if action_of(kind, rules) == "block")
+    if refused:
         raise PersonalDataBlockedError(
-            f"the prompt holds personal data or secrets ({', '.join(sorted(kinds))}), which the "
+            f"the prompt holds personal data or secrets ({', '.join(refused)}), which the "
             "policy of this key refuses; remove them and try again"
+        )
+    if rules.homoglyphs == "block" and any(one.tricks for one in examined):
+        raise HomoglyphsBlockedError(
+            "the prompt holds words in letters of several scripts that look alike, which the "
+            "policy of this key refuses; write each word in one script"
         )
 
 
-def _findings(part: int, one: _Examined) -> list[Finding]:
+def _findings(
+    part: int,
+    one: Examined,
+    rules: Rules,
+    content: ContentScreen,
+    met: list[ContentRule],
+) -> list[Finding]:
     """All findings of one text in order, at offsets in the text as it was received."""
-    found = [Finding(cut.name, part, cut.start, cut.end) for cut in one.cuts]
+    found = [Finding(cut.name, part, cut.start, cut.end, "cut") for cut in one.cuts]
     # Where each cut stands in the cleaned text, and how much is gone up to and with it.
     gone = list(accumulate((cut.end - cut.start for cut in one.cuts), initial=0))
     places = [cut.start - before for cut, before in zip(one.cuts, gone, strict=False)]
-    for kind, start, end in (*one.personal, *one.literals):
+    for name, start, end, action in _spans(one, rules, content, met):
         received_start = start + gone[bisect_right(places, start)]
         received_end = end + gone[bisect_left(places, end)]
-        found.append(Finding(kind, part, received_start, received_end))
+        found.append(Finding(name, part, received_start, received_end, action))
     return sorted(found, key=lambda finding: (finding.start, finding.end))
 
 
-def _masked(text: str, matches: list[Match]) -> str:
+def _spans(
+    one: Examined, rules: Rules, content: ContentScreen, met: list[ContentRule]
+) -> Iterable[tuple[str, int, int, Action]]:
+    for kind, start, end in one.personal:
+        yield kind, start, end, _ACTIONS[action_of(kind, rules)]
+    for kind, start, end in one.literals:
+        yield kind, start, end, "flag"
+    action = _HOMOGLYPH_ACTIONS.get(rules.homoglyphs, "flag")
+    for start, end in one.tricks:
+        yield HOMOGLYPH, start, end, action
+    for rule in met:
+        span = content.first_span(one.text, one.hits, rule)
+        if span is not None:
+            yield rule.name, *span, rule.action
+
+
+def _replaced(one: Examined, rules: Rules, placeholders: Placeholders, as_json: bool) -> str:
+    """The text with its personal data masked, or placeholders for them."""
     pieces: list[str] = []
     at = 0
-    for kind, start, end in matches:
-        pieces += (text[at:start], f"[{kind.upper()}]")
+    for kind, start, end in one.personal:
+        action = action_of(kind, rules)
+        if action == "mask":
+            pieces += (one.text[at:start], f"[{kind.upper()}]")
+        elif action == "restore":
+            value = one.text[start:end]
+            value = _unescaped(value) if as_json else value
+            pieces += (one.text[at:start], placeholders.of(kind, value))
+        else:
+            continue
         at = end
-    return "".join((*pieces, text[at:]))
+    return "".join((*pieces, one.text[at:])) if pieces else one.text
 
 
-def _with_texts(prompt: Prompt, texts: tuple[str, ...], cleaned: tuple[str, ...]) -> Prompt:
-    if cleaned == texts:
-        return prompt
-    if prompt.kind == "completion":
-        return msgspec.structs.replace(prompt, text=cleaned[0])
-    pairs = zip(prompt.messages, cleaned, strict=True)
-    return msgspec.structs.replace(
-        prompt, messages=tuple(Message(message.role, text) for message, text in pairs)
-    )
+def _unescaped(text: str) -> str:
+    """What a part of a JSON string stands for."""
+    try:
+        return msgspec.json.decode(f'"{text}"', type=str)
+    except (msgspec.DecodeError, UnicodeError):
+        return text
+
+
+def _new_literals(
+    texts: tuple[str, ...], examined: list[Examined], literals: ControlLiterals | None
+) -> list[Finding]:
+    """Texts that hold a literal now though none was found in what was examined: replacing, or in
+    shadow mode not cutting, may have put one together.
+    """
+    return [
+        Finding(CONTROL_LITERAL, part, 0, len(one.received))
+        for part, (text, one) in enumerate(zip(texts, examined, strict=True))
+        if text != one.text and not one.literals and literals is not None and literals.occur(text)
+    ]

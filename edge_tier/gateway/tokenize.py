@@ -8,14 +8,14 @@ literals in what is sent as text.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import msgspec
+import re2
 
+from edge_tier.gateway.json_text import escaped, without_escapes
 from edge_tier.gateway.request import Prompt, Tokens
 from wire.bundle import BundleInvalidError, ModelCard
 from wire.chat_template import ChatTemplate
@@ -25,6 +25,7 @@ from wire.specials import Piece
 
 _BREAKS = "\u2060\u200b\ufeff\u00ad"
 """Invisible characters; the first that no control literal holds breaks them."""
+_PATTERN_MEMORY_BYTES = 64 * 1024 * 1024
 _BYTES_PER_TOKEN = 3
 """For estimates; real text has more, so an estimate is rather high than low."""
 _TURN_TOKENS = 8
@@ -77,10 +78,13 @@ class Tokenizer:
         self._config = config or TokenizeConfig()
         self._encoder = Encoder(data, card) if card.tokenizer == "exact" else None
         self._template = ChatTemplate(card, now) if card.template == "exact" else None
-        self._literals = _pattern(self.literals)
         self._break = next((c for c in _BREAKS if c not in "".join(self.literals)), "")
         if not self._break:
             raise BundleInvalidError("the control literals hold every invisible character")
+        plain, in_json = self.literals, [escaped(literal) for literal in self.literals]
+        self._breaker = _Breaker(plain, [literal[0] for literal in plain], self._break)
+        starts = [escaped(literal[0]) for literal in plain]
+        self._json_breaker = _Breaker(in_json, starts, self._break)
         if self._encoder is not None and self._template is not None:
             self._encoder.remember(_constants(self._template))
 
@@ -133,16 +137,16 @@ class Tokenizer:
 
     def neutralize(self, prompt: Prompt) -> Prompt:
         """The prompt with every control literal in its texts broken by an invisible character,
-        for an engine that renders the template itself.
+        for an engine that renders the template itself. What is JSON is broken in the strings that
+        the engine will read, however they are escaped.
         """
-        return msgspec.structs.replace(
-            prompt,
-            text=self._broken(prompt.text),
-            messages=tuple(
-                msgspec.structs.replace(message, content=self._broken(message.content))
-                for message in prompt.messages
-            ),
+        texts = prompt.texts()
+        as_json = len(prompt.messages) if prompt.kind == "chat" else len(texts)
+        broken = tuple(
+            self._json_breaker(without_escapes(text)) if part >= as_json else self._breaker(text)
+            for part, text in enumerate(texts)
         )
+        return prompt if broken == texts else prompt.with_texts(broken)
 
     def _pieces(self, prompt: Prompt) -> list[Piece]:
         if prompt.kind == "completion":
@@ -166,20 +170,50 @@ class Tokenizer:
             )
         return size
 
-    def _broken(self, text: str) -> str:
-        while self._literals is not None and self._literals.search(text):
-            text = self._literals.sub(self._broken_literal, text)
-        return text
 
-    def _broken_literal(self, match: re.Match[str]) -> str:
-        """A literal of one character cannot be broken; the break takes its place."""
-        literal = match.group()
-        return literal[0] + self._break + literal[1:] if len(literal) > 1 else self._break
+class _Breaker:
+    """Breaks every literal in a text after its first character. RE2 finds them, in linear time
+    and without the GIL, whatever the text.
 
+    Args:
+        literals: what stands in the text for each control token.
+        starts: the first character of each, as it stands in the text.
+        brk: the character that breaks.
+    """
 
-def _pattern(literals: tuple[str, ...]) -> re.Pattern[str] | None:
-    longest_first = sorted(literals, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+    def __init__(self, literals: Sequence[str], starts: Sequence[str], brk: str) -> None:
+        self._break = brk.encode()
+        self._start = {
+            literal.encode(): len(start.encode())
+            for literal, start in zip(literals, starts, strict=True)
+        }
+        longest_first = sorted(set(literals), key=len, reverse=True)
+        options = re2.Options()
+        options.max_mem = _PATTERN_MEMORY_BYTES
+        pattern = "|".join(map(re2.escape, longest_first))
+        self._pattern = re2.compile(pattern.encode(), options) if pattern else None
+
+    def __call__(self, text: str) -> str:
+        if self._pattern is None:
+            return text
+        data = text.encode(errors="replace")
+        if self._pattern.search(data) is None:
+            return text
+        # Breaking one literal may leave another that overlapped it.
+        while (broken := self._once(self._pattern, data)) is not None:
+            data = broken
+        return data.decode()
+
+    def _once(self, pattern: Any, data: bytes) -> bytes | None:
+        pieces: list[bytes] = []
+        at = 0
+        for match in pattern.finditer(data):
+            start, end = match.span()
+            # A literal of one character cannot be broken; the break takes its place.
+            first = self._start[data[start:end]]
+            pieces += (data[at : start + first if start + first < end else start], self._break)
+            at = start + first
+        return b"".join((*pieces, data[at:])) if pieces else None
 
 
 def _constants(template: ChatTemplate) -> set[str]:

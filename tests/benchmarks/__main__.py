@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 
-BENCHMARKS = ("gateway", "artifacts", "quality", "cold_start", "chunk_store", "eviction")
+BENCHMARKS = (
+    "gateway",
+    "quality",
+    "personal_data",
+    "artifacts",
+    "cold_start",
+    "chunk_store",
+    "eviction",
+)
 
 
 def main() -> None:

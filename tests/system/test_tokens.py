@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 import pytest
 
-from edge_tier.gateway.request import Message, Policy, Prompt
+from edge_tier.gateway.request import Message, Prompt, Rules
 from edge_tier.gateway.sanitize import sanitize
 from edge_tier.gateway.tokenize import Tokenizer
 from infra.demo.prompts import hostile
@@ -119,7 +119,7 @@ def test_control_literals_in_content_are_plain_text(
     fleet: Fleet, engine: Engine, model: str, text: str
 ) -> None:
     tokenizer = tokenizer_of(fleet, model)
-    clean = sanitize(chat(text), Policy()).prompt
+    clean = sanitize(chat(text), Rules()).prompt
     ids = tokenizer.encode(clean).ids
     control = {token.id for token in fleet.card(model).control_literals}
     harmless = tokenizer.encode(chat("Hello")).ids
