@@ -14,6 +14,7 @@ from edge_tier.gateway.backends import CloudConfig
 from edge_tier.gateway.breaker import BreakerConfig
 from edge_tier.gateway.front import FrontConfig
 from edge_tier.gateway.hedge import HedgeConfig
+from edge_tier.gateway.hybrid import HybridConfig
 from edge_tier.gateway.limits_redis import RedisLimits
 from edge_tier.gateway.models import ModelsConfig
 from edge_tier.gateway.pipeline import PipelineConfig
@@ -70,6 +71,7 @@ class GatewayConfig:
     upstream: UpstreamConfig = field(default_factory=UpstreamConfig)
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
     """When a worker is left alone after failures."""
+    hybrid: HybridConfig = field(default_factory=HybridConfig)
     hedge: HedgeConfig = field(default_factory=HedgeConfig)
 
 

@@ -19,6 +19,7 @@ from edge_tier.gateway.backends import Backends, Cloud
 from edge_tier.gateway.exchange import ExchangeParts
 from edge_tier.gateway.fleet import Fleet
 from edge_tier.gateway.front import Front
+from edge_tier.gateway.hybrid import Hybrid
 from edge_tier.gateway.limits import Limiter, MemoryLimiter
 from edge_tier.gateway.limits_redis import RedisLimiter, connect
 from edge_tier.gateway.metrics import GatewayMetrics
@@ -71,7 +72,7 @@ class PromptPlane:
         self._routes = GatewayRoutes(
             pipeline=pipeline,
             parts=ExchangeParts(
-                backends=self._backends,
+                hybrid=Hybrid(self._backends, gateway.hybrid),
                 limiter=self._limiter,
                 metrics=GatewayMetrics(registry),
                 log=self._log,

@@ -273,6 +273,8 @@ class Backends:
             return _as_text(wanted, model)
         body = _generation(prompt, model, wanted.max_tokens)
         body["revision"] = revision
+        if wanted.logprobs_first:
+            body["logprobs_first"] = wanted.logprobs_first
         body["prompt_token_ids" if prompt.kind == "chat" else "prompt"] = tokens.ids
         return body
 

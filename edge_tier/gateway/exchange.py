@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_tier.gateway.access_log import AccessLog
-from edge_tier.gateway.backends import Backends, Opened, Wanted
+from edge_tier.gateway.answer import EventRewriter, holds_no_bracket, rewrite_answer
+from edge_tier.gateway.backends import Opened, Wanted
 from edge_tier.gateway.errors import UpstreamError
+from edge_tier.gateway.hybrid import Begun, Hybrid
 from edge_tier.gateway.limits import Limiter, rate_headers
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.pipeline import Admitted, Stopwatch
@@ -22,10 +25,12 @@ from edge_tier.gateway.relay import (
     used_tokens,
 )
 from edge_tier.gateway.reply import Reply
+from wire.chat import AnswerAccumulator, Kind
 from wire.errors import HeadwaterError
-from wire.sse import comment
+from wire.sse import SSEDecoder, comment
 
 _WAITING = comment("waiting")
+_ID_PREFIX: dict[Kind, str] = {"chat": "chatcmpl-", "completion": "cmpl-"}
 _JSON = b"Content-Type: application/json\r\n"
 
 
@@ -33,7 +38,7 @@ _JSON = b"Content-Type: application/json\r\n"
 class ExchangeParts:
     """What all exchanges share."""
 
-    backends: Backends
+    hybrid: Hybrid
     limiter: Limiter
     metrics: GatewayMetrics
     log: AccessLog
@@ -50,10 +55,12 @@ class Exchange:
     __slots__ = (
         "_admitted",
         "_began",
+        "_begun",
+        "_blocked",
         "_explain",
         "_first_at",
         "_id",
-        "_opened",
+        "_make_filter",
         "_outcome",
         "_parts",
         "_pinger",
@@ -80,7 +87,10 @@ class Exchange:
         self._id = request_id
         self._began = began
         self._explain = explain
-        self._opened: Opened | None = None
+        self._begun: Begun | None = None
+        self._make_filter = admitted.output_filter
+        self._blocked = ""
+        """The content rule that ended the answer."""
         self._outcome = "failed"
         self._used = (0, 0)
         self._first_at = 0.0
@@ -97,11 +107,13 @@ class Exchange:
         if stream:
             self._ping_later()
         try:
-            opened = await self._open()
+            begun = await self._open()
             if stream:
-                await self._stream(opened)
+                await self._stream(begun)
+            elif begun.stream:
+                await self._gathered(begun)
             else:
-                await self._whole(opened)
+                await self._whole(begun)
         except HeadwaterError as error:
             if not self._reply.started:
                 raise
@@ -111,14 +123,14 @@ class Exchange:
             raise
         finally:
             self._stop_pinging()
-            if self._opened is not None:
-                self._opened.close(self._used[1] if self._outcome == "whole" else 0)
+            if self._begun is not None:
+                self._begun.opened.close(self._used[1] if self._outcome == "whole" else 0)
             await self._parts.limiter.settle(self._admitted.reservation, sum(self._used))
             self._record()
 
-    async def _open(self) -> Opened:
+    async def _open(self) -> Begun:
         admitted = self._admitted
-        opened = await self._parts.backends.open(
+        begun = await self._parts.hybrid.open(
             Wanted(
                 plan=admitted.plan,
                 prompt=admitted.prompt,
@@ -127,40 +139,70 @@ class Exchange:
                 max_tokens=admitted.max_tokens,
             )
         )
-        self._opened = opened
+        self._begun = begun
         self._stop_pinging()
         self._watch.lap("backend")
         self._first_at = time.perf_counter()
         self._used = (len(admitted.tokens), 0)
-        metrics = self._parts.metrics
+        opened, metrics = begun.opened, self._parts.metrics
         metrics.first_token(opened.step.target, self._first_at - self._began)
         if opened.fallbacks or opened.hedged:
             metrics.passed_over(opened.fallbacks, hedged=opened.hedged)
-        return opened
+        return begun
 
-    async def _whole(self, opened: Opened) -> None:
-        body = await opened.response.read(self._parts.max_answer_bytes)
+    async def _whole(self, begun: Begun) -> None:
+        """An answer that the backend gave whole."""
+        body = await begun.opened.response.read(self._parts.max_answer_bytes)
+        self._answer_whole(begun, body)
+
+    async def _gathered(self, begun: Begun) -> None:
+        """A whole answer, made of a stream that only we asked for."""
+        kind: Kind = "completion" if self._admitted.prompt.kind == "completion" else "chat"
+        model = begun.opened.step.model
+        answer = AnswerAccumulator(
+            f"{_ID_PREFIX[kind]}{self._id[4:]}",
+            model,
+            int(time.time()),
+            kind,
+            max_answer_chars=self._parts.max_answer_bytes,
+        )
+        decoder = SSEDecoder(max_event_bytes=self._parts.relay.max_event_bytes)
+
+        def take(data: bytes) -> None:
+            for event in decoder.feed(data):
+                answer.feed(event.data)
+
+        await self._flow(begun, StreamScan(keep_usage=True), take)
+        if not answer.finished:
+            raise UpstreamError("the backend ended its stream before the answer was whole")
+        self._answer_whole(begun, answer.body())
+
+    def _answer_whole(self, begun: Begun, body: bytes) -> None:
         prompt_tokens, most = len(self._admitted.tokens), self._admitted.max_tokens
         self._used = used_tokens(prompt_tokens, answer_usage(body), most)
+        if self._make_filter is not None:
+            body, self._blocked = rewrite_answer(body, self._make_filter)
         self._outcome = "whole"
-        self._reply.whole(200, self._headers(opened) + _JSON, body)
+        self._reply.whole(200, self._headers(begun) + _JSON, body)
 
-    async def _stream(self, opened: Opened) -> None:
-        reply, relay, response = self._reply, self._parts.relay, opened.response
+    async def _stream(self, begun: Begun) -> None:
+        reply, relay, opened = self._reply, self._parts.relay, begun.opened
         scan = StreamScan(
             keep_usage=self._admitted.prompt.include_usage, max_event_bytes=relay.max_event_bytes
         )
+        rewriter = self._rewriter()
         try:
-            first = scan.feed(response.take())
+            first = scan.feed(begun.first)
+            if rewriter is not None:
+                first = rewriter.feed(first)
             if reply.started:
                 reply.write(first)
             else:
-                reply.begin(self._headers(opened), first)
-            if not response.ended:
-                if reply.http11 and response.spliceable and scan.at_boundary:
-                    await self._splice(opened, scan)
-                else:
-                    await self._pump(opened, scan)
+                reply.begin(self._headers(begun), first)
+            if self._passes_through(begun, scan, rewriter):
+                await self._splice(opened, scan)
+            else:
+                await self._pump(begun, scan, rewriter)
             if not scan.done and not scan.failed:
                 raise UpstreamError("the backend ended its stream before the answer was whole")
         except HeadwaterError as error:
@@ -170,6 +212,22 @@ class Exchange:
             reply.end()
         finally:
             self._used = used_tokens(len(self._admitted.tokens), scan.usage, scan.events)
+            if rewriter is not None:
+                self._blocked = rewriter.blocked
+
+    def _passes_through(
+        self, begun: Begun, scan: StreamScan, rewriter: EventRewriter | None
+    ) -> bool:
+        """Whether the backend's bytes may go on as they are."""
+        response = begun.opened.response
+        return (
+            rewriter is None
+            and begun.feed is None
+            and not response.ended
+            and self._reply.http11
+            and response.spliceable
+            and scan.at_boundary
+        )
 
     async def _splice(self, opened: Opened, scan: StreamScan) -> None:
         """Bytes go through as they are; see ``relay.Passthrough``."""
@@ -177,22 +235,73 @@ class Exchange:
         send = self._reply.splicer(response, self._parts.relay.slow_readers)
         await response.splice(Passthrough(scan).sink(send, response.on_end, response.fail))
 
-    async def _pump(self, opened: Opened, scan: StreamScan) -> None:
-        reply, response, slow = self._reply, opened.response, self._parts.relay.slow_readers
+    async def _pump(self, begun: Begun, scan: StreamScan, rewriter: EventRewriter | None) -> None:
+        """Events go through whoever changes them."""
+        reply, response, slow = self._reply, begun.opened.response, self._parts.relay.slow_readers
+
+        def take(data: bytes) -> None:
+            data = rewriter.feed(data) if rewriter is not None else data
+            reply.write(data)
+            reply.relieve(response, slow)
+            if rewriter is not None and rewriter.blocked:
+                response.cut()
+
+        await self._flow(begun, scan, take, first=False)
+
+    async def _flow(
+        self,
+        begun: Begun,
+        scan: StreamScan,
+        take: Callable[[bytes], None],
+        *,
+        first: bool = True,
+    ) -> None:
+        """Give ``take`` the events of an answer, to its end.
+
+        Raises:
+            HeadwaterError: the backend broke off, or ``take`` raised it.
+        """
+        response, feed, enough = begun.opened.response, begun.feed, begun.enough
+        failure: HeadwaterError | None = None
 
         def sink(data: bytes) -> None:
-            reply.write(scan.feed(data))
-            reply.relieve(response, slow)
+            nonlocal failure
+            if failure is not None:
+                return
+            try:
+                take(scan.feed(feed(data) if feed is not None else data))
+            except HeadwaterError as error:
+                failure = error
+            if failure is not None or enough():
+                response.cut()
 
-        await response.pump(sink)
+        if first:
+            take(scan.feed(begun.first))
+        broke: HeadwaterError | None = None
+        if not begun.over and not enough():
+            try:
+                await response.pump(sink)
+            except HeadwaterError as error:
+                broke = error
+        if failure is None and begun.end is not None:
+            take(scan.feed(begun.end()))
+        if failure is not None or (broke is not None and not scan.done):
+            raise failure or broke or UpstreamError("the stream broke")
+
+    def _rewriter(self) -> EventRewriter | None:
+        if self._make_filter is None:
+            return None
+        if self._admitted.scans_output:
+            return EventRewriter(self._make_filter)
+        return EventRewriter(self._make_filter, holds_no_bracket)
 
     def _break(self, error: HeadwaterError) -> None:
         """End a stream that has begun: an error event, and no ``[DONE]``."""
         self._reply.write(broken_event(error))
         self._reply.end()
         self._outcome = "broken"
-        if self._opened is not None:
-            self._parts.metrics.broken(self._opened.step.target)
+        if self._begun is not None:
+            self._parts.metrics.broken(self._begun.opened.step.target)
         self._parts.log.write(
             "warning", "stream broke", {"request": self._id, "why": error.message}
         )
@@ -215,20 +324,31 @@ class Exchange:
             self._pinger.cancel()
             self._pinger = None
 
-    def _headers(self, opened: Opened) -> bytes:
+    def _headers(self, begun: Begun) -> bytes:
+        opened, plan = begun.opened, self._admitted.plan
         lines = (
             f"{self._common_headers()}"
-            f"x-headwater-route: {opened.step.target}; model={opened.step.model}\r\n"
+            f"x-headwater-route: {opened.step.target}; model={opened.step.model}"
         )
+        if plan.mode != "direct":
+            lines += f"; mode={plan.mode}"
+            if outcome := begun.outcome():
+                lines += f"; {outcome}"
+        lines += "\r\n"
         if opened.revision:
             lines += f"x-model-digest: {_value(opened.revision)}\r\n"
         if opened.worker:
             lines += f"x-headwater-worker: {_value(opened.worker)}\r\n"
         if self._explain:
-            reasons = "; ".join(self._admitted.plan.reasons)
-            lines += f"x-headwater-plan: {_value(reasons)}\r\n"
+            lines += f"x-headwater-plan: {_value(self._explanation(begun))}\r\n"
             lines += f"x-headwater-tokens: {len(self._admitted.tokens)}\r\n"
         return lines.encode("latin-1")
+
+    def _explanation(self, begun: Begun) -> str:
+        reasons = "; ".join(self._admitted.plan.reasons)
+        if begun.confidence is not None:
+            reasons += f"; confidence {begun.confidence:.2f}"
+        return reasons
 
     def _common_headers(self) -> str:
         limits = rate_headers(self._admitted.reservation)
@@ -237,10 +357,10 @@ class Exchange:
 
     def _record(self) -> None:
         """Count the answer, and log it."""
-        admitted, opened, now = self._admitted, self._opened, time.perf_counter()
-        target = opened.step.target if opened is not None else "none"
-        parts = self._parts
-        parts.metrics.answered(
+        admitted, begun, now = self._admitted, self._begun, time.perf_counter()
+        target = begun.opened.step.target if begun is not None else "none"
+        metrics = self._parts.metrics
+        metrics.answered(
             operation=admitted.prompt.kind,
             target=target,
             outcome=self._outcome,
@@ -249,18 +369,19 @@ class Exchange:
             after_first_s=now - self._first_at if self._first_at else 0.0,
         )
         if admitted.findings:
-            parts.metrics.found(Counter((f.name, f.action) for f in admitted.findings))
-        parts.log.write("info", "answered", self._line(target, now))
+            metrics.found(Counter((f.name, f.action) for f in admitted.findings))
+        if begun is not None and (outcome := begun.outcome()):
+            metrics.hybrid(admitted.plan.mode, outcome)
+        self._parts.log.write("info", "answered", self._line(target, now))
 
     def _line(self, target: str, now: float) -> dict[str, object]:
-        admitted, opened = self._admitted, self._opened
+        admitted, begun = self._admitted, self._begun
         line: dict[str, object] = {
             "request": self._id,
             "key": admitted.caller.key_id,
             "tenant": admitted.caller.tenant,
             "target": target,
-            "model": opened.step.model if opened is not None else admitted.prompt.model,
-            "revision": opened.revision[:12] if opened is not None else "",
+            "model": admitted.prompt.model,
             "outcome": self._outcome,
             "input_tokens": self._used[0],
             "output_tokens": self._used[1],
@@ -269,8 +390,23 @@ class Exchange:
             "total_ms": round((now - self._began) * 1e3, 3),
             "timing": self._watch.header(),
         }
+        if begun is not None:
+            line |= {"model": begun.opened.step.model, "revision": begun.opened.revision[:12]}
+            if outcome := begun.outcome():
+                line |= {
+                    "mode": admitted.plan.mode,
+                    "hybrid": outcome,
+                    "confidence": begun.confidence,
+                    "local_tokens": begun.local_tokens,
+                }
         if admitted.findings:
-            line["findings"] = sorted({finding.name for finding in admitted.findings})
+            line["findings"] = [
+                (f.name, f.part, f.start, f.end, f.action) for f in admitted.findings
+            ]
+        if self._blocked:
+            line["blocked"] = self._blocked
+        if admitted.plan.rule:
+            line["rule"] = admitted.plan.rule
         if admitted.plan.shadow:
             line["shadow"] = admitted.plan.shadow
         return line

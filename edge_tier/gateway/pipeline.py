@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from edge_tier.gateway.answer import TextFilter
 from edge_tier.gateway.auth import Authenticator, require_model, require_scope
 from edge_tier.gateway.classify import classify
 from edge_tier.gateway.errors import ModelsNotReadyError
@@ -81,6 +82,10 @@ class Admitted:
     max_tokens: int
     reservation: Reservation
     plan: Plan
+    output_filter: Callable[[bool], TextFilter] | None = None
+    """Makes what changes the answer's texts: restores data, ends at denied content."""
+    scans_output: bool = False
+    """Whether every piece of the answer must be looked at, and not only placeholders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

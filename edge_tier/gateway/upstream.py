@@ -292,6 +292,11 @@ class UpstreamResponse:
             raise UpstreamError(f"answer of the backend is over {limit_bytes} B")
         return self.take()
 
+    def cut(self) -> None:
+        """No more of the body is needed: it ends here, and the connection with it."""
+        self._connection.abort()
+        self.on_end()
+
     def pause(self) -> None:
         """Stop reading from the backend (the client is slower)."""
         self._connection.pause()

@@ -23,6 +23,7 @@ from edge_tier.gateway.backends import Backends, Cloud, CloudConfig
 from edge_tier.gateway.exchange import ExchangeParts
 from edge_tier.gateway.fleet import Fleet
 from edge_tier.gateway.front import Front, FrontConfig
+from edge_tier.gateway.hybrid import Hybrid, HybridConfig
 from edge_tier.gateway.limits import MemoryLimiter
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.models import ModelDirectory
@@ -241,7 +242,7 @@ async def gateway_in(
         routes = GatewayRoutes(
             pipeline=pipeline,
             parts=ExchangeParts(
-                backends=backends,
+                hybrid=Hybrid(backends, HybridConfig()),
                 limiter=limiter,
                 metrics=GatewayMetrics(registry),
                 log=AccessLog(log, delay_s=0),
