@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
@@ -27,9 +27,13 @@ from edge_tier.gateway.calibration import Calibrator
 from edge_tier.gateway.event_blocks import EventBlocks, data_of
 from edge_tier.gateway.strip_logprobs import carries_logprobs, without_logprobs
 from wire.chat import DONE_DATA, Usage
+from wire.errors import ConfigError
 
 Decision = Literal["wait", "pass", "escalate"]
 Reason = Literal["", "confident", "doubtful", "failed", "no_signal", "oversized"]
+
+_OTHER_EVENTS = 4
+"""Events without a token that may come among the first: the role, comments."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,9 +294,20 @@ class Gates:
 
     Args:
         calibrators: by model (``edge_tier.gateway.calibration``).
+
+    Raises:
+        ConfigError: with these bounds no answer could ever pass, or any would.
     """
 
     def __init__(self, config: GateConfig, calibrators: Mapping[str, Calibrator]) -> None:
+        most = max([config.floor_tokens, *(one.tokens for one in calibrators.values())])
+        if not 1 <= most <= config.max_held_events - _OTHER_EVENTS:
+            raise ConfigError(
+                f"a gate that looks at {most} tokens must hold over {most + _OTHER_EVENTS - 1} "
+                f"events; max_held_events is {config.max_held_events}"
+            )
+        if not 0 < config.min_chance < 1 or not config.floor_logprob < 0:
+            raise ConfigError("the gate's min_chance lies in 0..1 and its floor_logprob below 0")
         self.config = config
         self._calibrators = calibrators
 
@@ -305,13 +320,20 @@ class Gates:
         self,
         model: str,
         *,
+        min_chance: float | None = None,
         can_escalate: bool = True,
         keep_logprobs: bool = False,
         first_only: bool = True,
     ) -> Gate:
-        """A gate for one stream of ``model``; the arguments are those of :class:`Gate`."""
+        """A gate for one stream of ``model``.
+
+        Args:
+            min_chance: the target of this request; None: the configured one.
+            can_escalate, keep_logprobs, first_only: see :class:`Gate`.
+        """
+        config = self.config if min_chance is None else replace(self.config, min_chance=min_chance)
         return Gate(
-            self.config,
+            config,
             self._calibrators.get(model),
             can_escalate=can_escalate,
             keep_logprobs=keep_logprobs,

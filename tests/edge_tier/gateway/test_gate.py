@@ -14,6 +14,7 @@ from edge_tier.gateway.calibration import Calibration, Calibrator
 from edge_tier.gateway.gate import Gate, GateConfig, Gates
 from tests.fakes.chat_streams import ENCODER, PLACES, cut, event, stream
 from wire.chat import DONE, TokenLogprob, Usage, error_event
+from wire.errors import ConfigError
 
 CALIBRATOR = Calibrator(
     Calibration(tokens=4, weights={"min": 1.0}, scores=[-3.0, 0.0], chances=[0.0, 0.9])
@@ -197,6 +198,32 @@ def test_the_gates_of_an_edge_know_their_models() -> None:
     other = gates.gate("other", can_escalate=False)
     other.feed(event("a", UNSURE))
     assert (other.confidence, other.reason) == (None, "doubtful")
+
+
+def test_a_request_may_have_a_target_of_its_own() -> None:
+    first = event("a", -0.6)
+    strict = Gates(FLOOR, {"small": CALIBRATOR}).gate("small", min_chance=0.8)
+    lax = Gates(FLOOR, {"small": CALIBRATOR}).gate("small", min_chance=0.7)
+    strict.feed(first)
+    lax.feed(first)
+    assert (strict.decision, lax.decision) == ("escalate", "wait")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GateConfig(max_held_events=8),
+        GateConfig(floor_tokens=0, max_held_events=3),
+        GateConfig(floor_tokens=61),
+        GateConfig(min_chance=0.0),
+        GateConfig(min_chance=1.0),
+        GateConfig(floor_logprob=0.0),
+        GateConfig(floor_logprob=float("nan")),
+    ],
+)
+def test_bounds_that_make_no_sense_are_refused(config: GateConfig) -> None:
+    with pytest.raises(ConfigError):
+        Gates(config, {})
 
 
 EVENTS = st.lists(
