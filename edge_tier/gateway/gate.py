@@ -8,6 +8,7 @@ only we asked for), or dropped because the cloud answers instead. All rules::
       ├──── it cannot reach the target any more, whatever comes (so also before k) ──► escalate
       ├──── the engine fails, or sends what is no stream of chunks ──────────────────► escalate
       └──── no signal: a token without logprob, or more held than allowed ───► as configured
+    escalate ── no cloud answers, and the local stream is still open (overrule) ─────► pass
 
 Where escalation is forbidden (a private prompt, no cloud), nothing is held: the gate passes all at
 once and only records what it would have done. A model without a calibration passes when none of its
@@ -137,6 +138,7 @@ class Gate:
         self._first_only = first_only
         self._blocks = EventBlocks(max_block_bytes=config.max_held_bytes)
         self._held: list[bytes] = []
+        self._late = bytearray()
         self._held_events = self._held_bytes = 0
         self._logprobs: list[float] = []
         self._least = math.inf
@@ -157,6 +159,7 @@ class Gate:
         if self.transparent or self._passes_unread(data):
             return data
         if self.decision == "escalate":
+            self._late += data if len(self._late) <= self._config.max_held_bytes else b""
             return b""
         for block in self._blocks.feed(data):
             self._take(block)
@@ -165,6 +168,19 @@ class Gate:
         if self._blocks.oversized:
             self._decide("oversized")
         return self._release()
+
+    def overrule(self) -> bytes | None:
+        """The cloud cannot answer either, so let the local answer pass after all.
+
+        Returns:
+            What was held, for the client; the local stream goes on through ``feed``. None where the
+            local answer is lost: it failed itself, or more came after the verdict than is held.
+        """
+        if self.reason == "failed" or len(self._late) > self._config.max_held_bytes:
+            return None
+        self._can_escalate = False
+        late, self._late = bytes(self._late), bytearray()
+        return self.feed(late)
 
     def end(self) -> bytes:
         """The local stream is over; returns what is left for the client.
@@ -279,12 +295,10 @@ class Gate:
         self.verdict = "pass" if passes else "escalate"
 
     def _release(self) -> bytes:
-        """What was held, where it may go; nothing is held after the verdict."""
-        if self.decision == "wait":
+        """What was held, where it may go."""
+        if self.decision != "pass":
             return b""
         held, self._held = self._held, []
-        if self.decision == "escalate":
-            return b""
         self.transparent = self._blocks.oversized or self._dropped_or_untouched
         return b"".join(held) + (self._blocks.rest() if self.transparent else b"")
 
