@@ -8,6 +8,7 @@ only we asked for), or dropped because the cloud answers instead. All rules::
       ├──── it cannot reach the target any more, whatever comes (so also before k) ──► escalate
       ├──── the engine fails, or sends what is no stream of chunks ──────────────────► escalate
       └──── no signal: a token without logprob, or more held than allowed ───► as configured
+    escalate ── no cloud answers, and the local stream is still open (overrule) ─────► pass
 
 Where escalation is forbidden (a private prompt, no cloud), nothing is held: the gate passes all at
 once and only records what it would have done. A model without a calibration passes when none of its
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
@@ -27,9 +28,13 @@ from edge_tier.gateway.calibration import Calibrator
 from edge_tier.gateway.event_blocks import EventBlocks, data_of
 from edge_tier.gateway.strip_logprobs import carries_logprobs, without_logprobs
 from wire.chat import DONE_DATA, Usage
+from wire.errors import ConfigError
 
 Decision = Literal["wait", "pass", "escalate"]
 Reason = Literal["", "confident", "doubtful", "failed", "no_signal", "oversized"]
+
+_OTHER_EVENTS = 4
+"""Events without a token that may come among the first: the role, comments."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +138,7 @@ class Gate:
         self._first_only = first_only
         self._blocks = EventBlocks(max_block_bytes=config.max_held_bytes)
         self._held: list[bytes] = []
+        self._late = bytearray()
         self._held_events = self._held_bytes = 0
         self._logprobs: list[float] = []
         self._least = math.inf
@@ -153,6 +159,7 @@ class Gate:
         if self.transparent or self._passes_unread(data):
             return data
         if self.decision == "escalate":
+            self._late += data if len(self._late) <= self._config.max_held_bytes else b""
             return b""
         for block in self._blocks.feed(data):
             self._take(block)
@@ -161,6 +168,19 @@ class Gate:
         if self._blocks.oversized:
             self._decide("oversized")
         return self._release()
+
+    def overrule(self) -> bytes | None:
+        """The cloud cannot answer either, so let the local answer pass after all.
+
+        Returns:
+            What was held, for the client; the local stream goes on through ``feed``. None where the
+            local answer is lost: it failed itself, or more came after the verdict than is held.
+        """
+        if self.reason == "failed" or len(self._late) > self._config.max_held_bytes:
+            return None
+        self._can_escalate = False
+        late, self._late = bytes(self._late), bytearray()
+        return self.feed(late)
 
     def end(self) -> bytes:
         """The local stream is over; returns what is left for the client.
@@ -275,12 +295,10 @@ class Gate:
         self.verdict = "pass" if passes else "escalate"
 
     def _release(self) -> bytes:
-        """What was held, where it may go; nothing is held after the verdict."""
-        if self.decision == "wait":
+        """What was held, where it may go."""
+        if self.decision != "pass":
             return b""
         held, self._held = self._held, []
-        if self.decision == "escalate":
-            return b""
         self.transparent = self._blocks.oversized or self._dropped_or_untouched
         return b"".join(held) + (self._blocks.rest() if self.transparent else b"")
 
@@ -290,9 +308,20 @@ class Gates:
 
     Args:
         calibrators: by model (``edge_tier.gateway.calibration``).
+
+    Raises:
+        ConfigError: with these bounds no answer could ever pass, or any would.
     """
 
     def __init__(self, config: GateConfig, calibrators: Mapping[str, Calibrator]) -> None:
+        most = max([config.floor_tokens, *(one.tokens for one in calibrators.values())])
+        if not 1 <= most <= config.max_held_events - _OTHER_EVENTS:
+            raise ConfigError(
+                f"a gate that looks at {most} tokens must hold over {most + _OTHER_EVENTS - 1} "
+                f"events; max_held_events is {config.max_held_events}"
+            )
+        if not 0 < config.min_chance < 1 or not config.floor_logprob < 0:
+            raise ConfigError("the gate's min_chance lies in 0..1 and its floor_logprob below 0")
         self.config = config
         self._calibrators = calibrators
 
@@ -305,13 +334,20 @@ class Gates:
         self,
         model: str,
         *,
+        min_chance: float | None = None,
         can_escalate: bool = True,
         keep_logprobs: bool = False,
         first_only: bool = True,
     ) -> Gate:
-        """A gate for one stream of ``model``; the arguments are those of :class:`Gate`."""
+        """A gate for one stream of ``model``.
+
+        Args:
+            min_chance: the target of this request; None: the configured one.
+            can_escalate, keep_logprobs, first_only: see :class:`Gate`.
+        """
+        config = self.config if min_chance is None else replace(self.config, min_chance=min_chance)
         return Gate(
-            self.config,
+            config,
             self._calibrators.get(model),
             can_escalate=can_escalate,
             keep_logprobs=keep_logprobs,

@@ -10,6 +10,8 @@ from wire.errors import SourceUnavailableError
 from wire.sse import MAX_EVENT_BYTES
 
 MAX_DRAFT_CHARS = 32 * 1024
+MAX_SILENT_EVENTS = 4_096
+"""So many events in a row that say nothing are a flood, no answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,7 @@ class AnswerReader:
         self.broken = False
         """The stream reported an error, or is none of chunks. Nothing is read after that."""
         self._blocks = EventBlocks(max_block_bytes=MAX_EVENT_BYTES)
-        self._pieces = 0
+        self._pieces = self._silent = 0
         self._usage: Usage | None = None
 
     @property
@@ -52,10 +54,14 @@ class AnswerReader:
         texts = []
         for block in self._blocks.feed(data):
             event = data_of(block)
+            self._silent += 1
             if event == DONE_DATA.encode():
                 self.ended = True
             elif event is not None and (text := self._chunk(event)):
                 texts.append(text)
+                self._silent = 0
+            elif self._silent > MAX_SILENT_EVENTS:
+                self.broken = True
             if self.broken or self.ended:
                 break
         self.broken = self.broken or self._blocks.oversized

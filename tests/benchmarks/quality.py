@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from tests.benchmarks.hybrid import figure
 from tests.benchmarks.hybrid.answers import Pair, collect, gated, verified
 from tests.benchmarks.hybrid.curves import Curve, curve
 from tests.benchmarks.hybrid.figure import Point
-from tests.benchmarks.results import Machine, Row, report
+from tests.benchmarks.results import FOLDER, Machine, Row, report
 
 SEED = 11
 TARGETS = (0.5, 0.7, 0.9)
@@ -130,7 +131,7 @@ def _verify_rows(pairs: list[Pair]) -> tuple[list[Row], Point]:
     return rows, Point("draft and verify", share, right / len(pairs))
 
 
-def measure(each: int) -> list[Row]:
+def measure(each: int, plot: Path) -> list[Row]:
     """Every figure, and the plot."""
     pairs = collect(each, SEED)
     calibrator = shipped()["edge-small"]
@@ -140,7 +141,7 @@ def measure(each: int) -> list[Row]:
     chances = np.array([calibrator.chance(pair.local.logprobs) for pair in pairs])
     gate_rows, points = _gate_rows(pairs)
     verify_rows, verify_point = _verify_rows(pairs)
-    figure.draw(curves, best, [*points, verify_point], figure.FILE)
+    figure.draw(curves, best, [*points, verify_point], plot)
     return [
         _row("questions", float(len(pairs)), ""),
         _row("never: accuracy", best.accuracies[0]),
@@ -165,5 +166,5 @@ def measure(each: int) -> list[Row]:
 def main(*, quick: bool = False) -> None:
     """Measure and report."""
     machine, started = Machine(), time.monotonic()
-    rows = measure(60 if quick else 300)
+    rows = measure(60, FOLDER / "quality.svg") if quick else measure(300, figure.FILE)
     print(f"{report('quality', rows, machine)}, {time.monotonic() - started:.0f} s")

@@ -14,6 +14,7 @@ from edge_tier.gateway.calibration import Calibration, Calibrator
 from edge_tier.gateway.gate import Gate, GateConfig, Gates
 from tests.fakes.chat_streams import ENCODER, PLACES, cut, event, stream
 from wire.chat import DONE, TokenLogprob, Usage, error_event
+from wire.errors import ConfigError
 
 CALIBRATOR = Calibrator(
     Calibration(tokens=4, weights={"min": 1.0}, scores=[-3.0, 0.0], chances=[0.0, 0.9])
@@ -174,6 +175,26 @@ def test_where_the_cloud_may_not_answer_nothing_is_held() -> None:
     assert (before, found.transparent, found.tokens) == (False, True, 4)
 
 
+def test_a_gate_that_finds_no_cloud_lets_the_answer_pass_after_all() -> None:
+    found = gate()
+    assert found.feed(ROLE + event("a", UNSURE) + event("b", SURE)) == b""
+    assert found.feed(event("c", SURE)[:20]) == b""
+    assert found.overrule() == ROLE + event("a") + event("b")
+    assert (found.decision, found.verdict) == ("pass", "escalate")
+    assert found.feed(event("c", SURE)[20:]) == event("c")
+
+
+def test_a_local_answer_that_is_lost_cannot_pass() -> None:
+    failed = gate()
+    failed.feed(b"data: {\n\n")
+    assert failed.overrule() is None
+    flooded = gate()
+    for _ in range(3):
+        flooded.feed(event("a" * 40_000, UNSURE))
+    assert flooded.overrule() is None
+    assert flooded.feed(event("a")) == flooded.end() == b""
+
+
 def test_logprobs_that_the_client_wants_stay() -> None:
     whole = stream(*sure(6))
     assert shovel(gate(keep_logprobs=True), [whole]) == whole
@@ -197,6 +218,32 @@ def test_the_gates_of_an_edge_know_their_models() -> None:
     other = gates.gate("other", can_escalate=False)
     other.feed(event("a", UNSURE))
     assert (other.confidence, other.reason) == (None, "doubtful")
+
+
+def test_a_request_may_have_a_target_of_its_own() -> None:
+    first = event("a", -0.6)
+    strict = Gates(FLOOR, {"small": CALIBRATOR}).gate("small", min_chance=0.8)
+    lax = Gates(FLOOR, {"small": CALIBRATOR}).gate("small", min_chance=0.7)
+    strict.feed(first)
+    lax.feed(first)
+    assert (strict.decision, lax.decision) == ("escalate", "wait")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GateConfig(max_held_events=8),
+        GateConfig(floor_tokens=0, max_held_events=3),
+        GateConfig(floor_tokens=61),
+        GateConfig(min_chance=0.0),
+        GateConfig(min_chance=1.0),
+        GateConfig(floor_logprob=0.0),
+        GateConfig(floor_logprob=float("nan")),
+    ],
+)
+def test_bounds_that_make_no_sense_are_refused(config: GateConfig) -> None:
+    with pytest.raises(ConfigError):
+        Gates(config, {})
 
 
 EVENTS = st.lists(
@@ -273,3 +320,24 @@ def test_alternatives_are_not_counted_as_tokens() -> None:
     found.feed(b"data: " + json.dumps(data).encode() + b"\n\n")
     assert (found.tokens, found.decision) == (1, "wait")
     assert TokenLogprob("a", SURE).top_logprobs == []
+
+
+@given(EVENTS, PLACES, CONFIGS, OPTIONS, st.integers(0, 3))
+def test_an_overruled_gate_gives_what_one_that_may_not_escalate_gives(
+    events: list[bytes], places: list[int], config: GateConfig, options: dict[str, Any], late: int
+) -> None:
+    data = b"".join(events)
+    expected = shovel(gate(config, **{**options, "can_escalate": False}), [data])
+    found = gate(config, **{**options, "can_escalate": True})
+    told, waited = b"", 0
+    for piece in (*cut(data, places), b"", b"", b"", b""):
+        told += found.feed(piece)
+        if found.decision == "escalate":
+            waited += 1
+            if waited > late:
+                passed = found.overrule()
+                if passed is None:
+                    return
+                told += passed
+    if found.decision != "wait":
+        assert told + found.end() == expected

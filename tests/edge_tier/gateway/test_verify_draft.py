@@ -43,6 +43,8 @@ def test_an_answer_cut_by_its_token_limit_is_whole() -> None:
         event("Pa") + error_event("died", "server_error", "engine_broken"),
         event("Pa") + b"data: {\n\n",
         event("Pa") + b"data: " + b"x" * 1_100_000,
+        b"\n\n" * 5_000 + WHOLE,
+        b"data: {}\n\n" * 5_000 + WHOLE,
         stream(event("x" * 101)),
         stream(event(" \n")),
         stream(),
