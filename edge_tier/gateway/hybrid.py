@@ -112,31 +112,26 @@ class Hybrid:
             gate = self._gates.gate(
                 model, keep_logprobs=asked_logprobs, first_only=not asked_logprobs
             )
-            held, released = await _look(opened, gate)
+            released = await _look(opened, gate)
             if gate.decision == "pass":
                 return _passed(opened, gate, released, "passed")
-            return await self._escalated(wanted, opened, gate, held, cloud)
+            opened.response.pause()
+            return await self._escalated(wanted, opened, gate, cloud)
         except BaseException:
             opened.close()
             raise
 
     async def _escalated(
-        self, wanted: Wanted, opened: Opened, gate: Gate, held: bytes, cloud: tuple[Step, ...]
+        self, wanted: Wanted, opened: Opened, gate: Gate, cloud: tuple[Step, ...]
     ) -> Begun:
         """The cloud's answer; and where the cloud has none, the local one after all."""
         try:
             begun = await self._direct(wanted, cloud)
         except HeadwaterError:
-            if gate.reason == "failed":
+            held = None if opened.response.failed else gate.overrule()
+            if held is None:
                 raise
-            asked_logprobs = wanted.prompt.sampling.logprobs
-            anyway = self._gates.gate(
-                opened.step.model,
-                can_escalate=False,
-                keep_logprobs=asked_logprobs,
-                first_only=not asked_logprobs,
-            )
-            return _passed(opened, anyway, anyway.feed(held), "stood", gate.confidence)
+            return _passed(opened, gate, held, "stood")
         opened.close()
         begun.outcome = lambda: "escalated"
         begun.confidence = gate.confidence
@@ -171,27 +166,24 @@ class Hybrid:
         return _checked(opened, check, draft)
 
 
-async def _look(opened: Opened, gate: Gate) -> tuple[bytes, bytes]:
-    """Feed the gate until it has decided; the local stream so far, and what the gate released."""
-    held, released, response = b"", b"", opened.response
+async def _look(opened: Opened, gate: Gate) -> bytes:
+    """Feed the gate until it has decided; what it released."""
+    released, response = b"", opened.response
     try:
         while gate.decision == "wait":
             data = response.take()
             if data:
-                held += data
                 released += gate.feed(data)
             elif response.ended or not await response.more():
                 released += gate.end()
     except HeadwaterError:
         released += gate.end()
-    return held, released
+    return released
 
 
-def _passed(
-    opened: Opened, gate: Gate, first: bytes, outcome: str, confidence: float | None = None
-) -> Begun:
+def _passed(opened: Opened, gate: Gate, first: bytes, outcome: str) -> Begun:
     begun = Begun(opened, stream=True, first=first, outcome=lambda: outcome)
-    begun.confidence = gate.confidence if confidence is None else confidence
+    begun.confidence = gate.confidence
     if not gate.transparent:
         begun.feed, begun.end = gate.feed, gate.end
     return begun

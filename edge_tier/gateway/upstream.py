@@ -201,6 +201,11 @@ class UpstreamResponse:
         return self._ended
 
     @property
+    def failed(self) -> bool:
+        """Whether the backend has broken off."""
+        return self._error is not None
+
+    @property
     def spliceable(self) -> bool:
         """Whether :meth:`splice` may be called now."""
         return self._connection.at_boundary and not self._ended and self._error is None
