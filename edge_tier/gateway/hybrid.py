@@ -115,7 +115,6 @@ class Hybrid:
             released = await _look(opened, gate)
             if gate.decision == "pass":
                 return _passed(opened, gate, released, "passed")
-            opened.response.pause()
             return await self._escalated(wanted, opened, gate, cloud)
         except BaseException:
             opened.close()
