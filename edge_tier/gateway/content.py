@@ -82,6 +82,8 @@ class ContentScreen:
         self.longest = max(map(_longest, words), default=0)
         """Characters of the longest word or phrase."""
         self.has_patterns = any(rule.patterns for rule in self.rules)
+        if not self.rules:
+            return
         options = re2.Options()
         options.max_mem = _MEMORY_BYTES
         options.case_sensitive = False
@@ -105,6 +107,8 @@ class ContentScreen:
     def hits_in_part(self, text: str) -> list[int]:
         """The same of a part of a text: words count only between two characters of no word."""
         found: set[int] = set()
+        if not self._sources:
+            return []
         for seen in (text, *views(text)):
             data = seen.encode(errors="replace")
             for number in self._set.Match(data) or ():
