@@ -70,7 +70,7 @@ class ContentScreen:
     """The content rules of one policy for one side, compiled once. Safe to share.
 
     Raises:
-        ConfigError: a pattern that RE2 does not take.
+        ConfigError: an empty word, or a pattern that RE2 does not take.
     """
 
     def __init__(self, rules: Iterable[ContentRule], side: Side) -> None:
@@ -91,6 +91,8 @@ class ContentScreen:
         self._set = re2.Set.SearchSet(options)
         for owner, rule in enumerate(self.rules):
             for word in rule.words:
+                if not view(word).strip():
+                    raise ConfigError(f"content rule {rule.name!r} has an empty word; remove it")
                 self._add(owner, rule.name, _spelled(word), _whole(word))
             for pattern in rule.patterns:
                 self._add(owner, rule.name, pattern, pattern)
@@ -196,11 +198,18 @@ class Scanner:
     ends, but its beginning was shown.
     """
 
-    def __init__(self, screen: ContentScreen, max_hold_chars: int = MAX_HOLD_CHARS) -> None:
+    def __init__(
+        self,
+        screen: ContentScreen,
+        max_hold_chars: int = MAX_HOLD_CHARS,
+        *,
+        shadow: bool = False,
+    ) -> None:
         self.blocked = ""
         """The rule that ends the answer."""
         self.flagged: tuple[str, ...] = ()
-        """Rules that only flag and are met."""
+        """Rules that are met and only flag; in shadow mode that is all of them."""
+        self._shadow = shadow
         self._screen = screen
         self._max_hold = max(max_hold_chars, screen.longest + 2)
         self._hold = self._max_hold if screen.has_patterns else screen.longest
@@ -244,8 +253,9 @@ class Scanner:
             return
         self._found.update(found)
         met = self._screen.met(self._found)
-        self.blocked = next((rule.name for rule in met if rule.action == "block"), "")
-        self.flagged = tuple(rule.name for rule in met if rule.action == "flag")
+        blocking = [rule.name for rule in met if rule.action == "block" and not self._shadow]
+        self.blocked = next(iter(blocking), "")
+        self.flagged = tuple(rule.name for rule in met if rule.name not in blocking)
 
     def _release(self, count: int) -> str:
         if self.blocked:
