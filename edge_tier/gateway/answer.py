@@ -77,30 +77,41 @@ class Chain:
 
 
 def filters(
-    restore: Mapping[str, str], output: ContentScreen, *, shadow: bool = False
+    restore: Mapping[str, str],
+    output: ContentScreen,
+    *,
+    shadow: bool = False,
+    json_content: bool = False,
 ) -> Callable[[bool], TextFilter]:
     """Makes the filter of each text of an answer: values come back, then content is looked for.
 
     Args:
         restore: ``Sanitized.restore``.
         output: the policy's content rules for answers (``Memo.known(...).output``).
+        json_content: the answer itself is JSON, because the prompt has a response format.
     """
 
     def make(in_json: bool) -> TextFilter:
-        restorer = Restorer(restore, in_json=in_json)
+        restorer = Restorer(restore, in_json=in_json or json_content)
         return Chain(restorer, Scanner(output, shadow=shadow)) if output else restorer
 
     return make
 
 
 def rewriter(
-    restore: Mapping[str, str], output: ContentScreen, *, shadow: bool = False
+    restore: Mapping[str, str],
+    output: ContentScreen,
+    *,
+    shadow: bool = False,
+    json_content: bool = False,
 ) -> EventRewriter | None:
-    """What must stand in the stream of an answer; None where its bytes may pass as they are."""
+    """What must stand in the stream of an answer; None where its bytes may pass as they are. The
+    arguments are those of :func:`filters`.
+    """
+    make = filters(restore, output, shadow=shadow, json_content=json_content)
     if output:
-        make = filters(restore, output, shadow=shadow)
         return EventRewriter(make, keep_logprobs=False)
-    return EventRewriter(filters(restore, output), holds_no_bracket) if restore else None
+    return EventRewriter(make, holds_no_bracket) if restore else None
 
 
 def holds_no_bracket(events: bytes) -> bool:

@@ -93,9 +93,10 @@ class ContentScreen:
             for word in rule.words:
                 if not view(word).strip():
                     raise ConfigError(f"content rule {rule.name!r} has an empty word; remove it")
-                self._add(owner, rule.name, _spelled(word), _whole(word))
+                self._add(owner, _spelled(word), _whole(word))
             for pattern in rule.patterns:
-                self._add(owner, rule.name, pattern, pattern)
+                _check(rule.name, pattern)
+                self._add(owner, pattern, pattern)
         if self._sources:
             self._set.Compile()
 
@@ -145,16 +146,7 @@ class ContentScreen:
                     return _in_characters(seen, *match.span(min(1, match.re.groups)))
         return 0, len(text)
 
-    def _add(self, owner: int, name: str, source: str, exact: str) -> None:
-        options = re2.Options()
-        options.log_errors = False
-        try:
-            re2.compile(source, options)
-        except re2.error as error:
-            reason = error.args[0].decode() if isinstance(error.args[0], bytes) else error.args[0]
-            raise ConfigError(
-                f"content rule {name!r} has a pattern that RE2 does not take: {reason}"
-            ) from error
+    def _add(self, owner: int, source: str, exact: str) -> None:
         self._set.Add(source)
         self._owners.append(owner)
         self._sources.append(exact)
@@ -264,6 +256,18 @@ class Scanner:
         released, self._held = self._held[:count], self._held[count:]
         self._context = (self._context + released)[-self._max_hold :]
         return released
+
+
+def _check(name: str, pattern: str) -> None:
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0].decode() if isinstance(error.args[0], bytes) else error.args[0]
+        raise ConfigError(
+            f"content rule {name!r} has a pattern that RE2 does not take: {reason}"
+        ) from error
 
 
 def _spelled(word: str) -> str:

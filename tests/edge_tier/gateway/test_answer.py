@@ -264,3 +264,11 @@ def test_log_probabilities_tell_nothing_that_is_held_back() -> None:
     token = TokenLogprob("bomb", -0.1)
     for one, expected in ((restoring(), True), (scanning(), False)):
         assert (b"bomb" in one.feed(CHAT.delta("[bomb", [token]))) == expected
+
+
+def test_an_answer_that_is_json_stays_json() -> None:
+    one = rewriter(MAPPING, NOTHING, json_content=True)
+    assert one is not None
+    text = json.dumps({"call": "[PHONE_1]"})
+    out = b"".join(map(one.feed, [*map(CHAT.delta, text), CHAT.finish("stop"), DONE]))
+    assert json.loads(said(out)) == {"call": '+1 "415"'}

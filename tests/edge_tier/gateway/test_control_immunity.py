@@ -33,6 +33,7 @@ from edge_tier.gateway.tokenize import Tokenizer
 from origin.bundle import Bundle, build_bundle
 from origin.template_probe import examine
 from tests.fakes import templates
+from tests.fakes.llama_server import llama_server
 from tests.fakes.spm_vocabulary import train_spm
 from tests.fakes.tiny_gguf import train_vocabulary, write_tiny_gguf
 from wire.encoder import Encoder
@@ -327,3 +328,17 @@ def test_no_half_of_a_literal_becomes_one_beside_what_the_template_writes(name: 
             for text in (literal[:place], literal[place - 1 :], literal[place:] + literal[:place]):
                 clean = sanitize(chat(text), FOLDING, literals=it.screen).prompt
                 assert rendered(it.tokenizer.neutralize(clean)) == harmless, text
+
+
+def test_llama_cpp_itself_finds_none() -> None:
+    """The demo model's engine, asked with special tokens parsed, about all disguises at once."""
+    it = subject("edge-small-r1")
+    sent: list[str] = []
+    for text in everything("edge-small-r1"):
+        clean = sanitize(chat(text), FOLDING, literals=it.screen).prompt
+        sent += it.tokenizer.neutralize(clean).texts()
+    with llama_server(DEMO / "edge-small-r1.gguf") as llama:
+        assert it.control & set(llama.tokenize("<|im_start|>", parse_special=True))
+        ids = llama.tokenize("\n".join(sent), parse_special=True)
+    assert len(ids) > len(sent)
+    assert not it.control & set(ids)
