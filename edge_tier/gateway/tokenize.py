@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import re2
 
@@ -172,48 +172,40 @@ class Tokenizer:
 
 
 class _Breaker:
-    """Breaks every literal in a text after its first character. RE2 finds them, in linear time
-    and without the GIL, whatever the text.
+    """Breaks every literal in a text after its first character.
 
     Args:
         literals: what stands in the text for each control token.
         starts: the first character of each, as it stands in the text.
-        brk: the character that breaks.
+        brk: the character that breaks. No literal holds it, so breaking one makes no other.
     """
 
     def __init__(self, literals: Sequence[str], starts: Sequence[str], brk: str) -> None:
-        self._break = brk.encode()
-        self._start = {
-            literal.encode(): len(start.encode())
-            for literal, start in zip(literals, starts, strict=True)
+        pairs = sorted(zip(literals, starts, strict=True), key=lambda pair: -len(pair[0]))
+        # A literal of one character cannot be broken; the break takes its place.
+        self._broken = {
+            literal.encode(): (
+                start + brk + literal[len(start) :] if literal != start else brk
+            ).encode()
+            for literal, start in pairs
         }
-        longest_first = sorted(set(literals), key=len, reverse=True)
         options = re2.Options()
         options.max_mem = _PATTERN_MEMORY_BYTES
-        pattern = "|".join(map(re2.escape, longest_first))
-        self._pattern = re2.compile(pattern.encode(), options) if pattern else None
+        pattern = b"|".join(map(re2.escape, self._broken))
+        self._pattern = re2.compile(pattern, options) if pattern else None
 
     def __call__(self, text: str) -> str:
+        """RE2 and ``bytes`` work in linear time, whatever the text."""
         if self._pattern is None:
             return text
         data = text.encode(errors="replace")
         if self._pattern.search(data) is None:
             return text
         # Breaking one literal may leave another that overlapped it.
-        while (broken := self._once(self._pattern, data)) is not None:
-            data = broken
+        while self._pattern.search(data) is not None:
+            for literal, broken in self._broken.items():
+                data = data.replace(literal, broken)
         return data.decode()
-
-    def _once(self, pattern: Any, data: bytes) -> bytes | None:
-        pieces: list[bytes] = []
-        at = 0
-        for match in pattern.finditer(data):
-            start, end = match.span()
-            # A literal of one character cannot be broken; the break takes its place.
-            first = self._start[data[start:end]]
-            pieces += (data[at : start + first if start + first < end else start], self._break)
-            at = start + first
-        return b"".join((*pieces, data[at:])) if pieces else None
 
 
 def _constants(template: ChatTemplate) -> set[str]:
