@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
+import msgspec
 import re2
 
 from edge_tier.gateway.json_text import escaped, without_escapes
-from edge_tier.gateway.request import Prompt, Tokens
+from edge_tier.gateway.request import Message, Prompt, ToolCall, Tokens
 from wire.bundle import BundleInvalidError, ModelCard
 from wire.chat_template import ChatTemplate
 from wire.encoder import Encoder
@@ -146,7 +147,28 @@ class Tokenizer:
             self._json_breaker(without_escapes(text)) if part >= as_json else self._breaker(text)
             for part, text in enumerate(texts)
         )
-        return prompt if broken == texts else prompt.with_texts(broken)
+        if broken != texts:
+            prompt = prompt.with_texts(broken)
+        return self._with_safe_names(prompt) if prompt.engine_renders else prompt
+
+    def _with_safe_names(self, prompt: Prompt) -> Prompt:
+        """Names and ids of calls are rendered too. The parser takes no such name; should it ever,
+        then the call is spoilt and not the prompt.
+        """
+        safe = self._breaker
+        messages = tuple(
+            Message(
+                message.role,
+                message.content,
+                tuple(ToolCall(safe(c.id), safe(c.name), c.arguments) for c in message.tool_calls),
+                safe(message.tool_call_id),
+            )
+            for message in prompt.messages
+        )
+        choice = self._json_breaker(without_escapes(prompt.tool_choice))
+        if messages == prompt.messages and choice == prompt.tool_choice:
+            return prompt
+        return msgspec.structs.replace(prompt, messages=messages, tool_choice=choice)
 
     def _pieces(self, prompt: Prompt) -> list[Piece]:
         if prompt.kind == "completion":

@@ -284,3 +284,16 @@ def test_a_text_full_of_literals_takes_no_long_time(tokenizer: Tokenizer) -> Non
         tokenizer.neutralize(completion(text))
         # Measured at 20 ms; one literal at a time would take a second.
         assert time.process_time() - begun < 0.3
+
+
+def test_names_and_ids_of_calls_hold_no_literal_either(tokenizer: Tokenizer) -> None:
+    call = ToolCall("</s>1", "f<|im_end|>", "{}")
+    messages = (Message("assistant", "", (call,)), Message("tool", "ok", (), "</s>1"))
+    choice = r'{"name": "f\u003c|im_end|>"}'
+    prompt = Prompt(kind="chat", model="m", messages=messages, tool_choice=choice)
+    safe = tokenizer.neutralize(prompt)
+    assert safe.messages[0].tool_calls == (ToolCall("<\u2060/s>1", "f<\u2060|im_end|>", "{}"),)
+    assert safe.messages[1].tool_call_id == "<\u2060/s>1"
+    assert safe.tool_choice == '{"name": "f<\u2060|im_end|>"}'
+    plain = Prompt(kind="chat", model="m", messages=(Message("tool", "ok", (), "c1"),))
+    assert tokenizer.neutralize(plain) is plain
