@@ -17,7 +17,7 @@ import msgspec
 import re2
 
 from edge_tier.gateway.json_text import escaped, without_escapes
-from edge_tier.gateway.request import Message, Prompt, ToolCall, Tokens
+from edge_tier.gateway.request import Message, Prompt, Tokens, ToolCall
 from wire.bundle import BundleInvalidError, ModelCard
 from wire.chat_template import ChatTemplate
 from wire.encoder import Encoder
