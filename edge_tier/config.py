@@ -15,6 +15,7 @@ from edge_tier.gateway.breaker import BreakerConfig
 from edge_tier.gateway.front import FrontConfig
 from edge_tier.gateway.hedge import HedgeConfig
 from edge_tier.gateway.hybrid import HybridConfig
+from edge_tier.gateway.limits import LimitsConfig
 from edge_tier.gateway.limits_redis import RedisLimits
 from edge_tier.gateway.models import ModelsConfig
 from edge_tier.gateway.pipeline import PipelineConfig
@@ -61,6 +62,8 @@ class GatewayConfig:
     redis_url: str = ""
     """Shares limits between edge processes; empty: limits are this process's own."""
     redis: RedisLimits = field(default_factory=RedisLimits)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    """Limits of tenants and models; those of keys stand in the keys."""
     max_answer_bytes: int = 16 * 1024 * 1024
     """The largest answer that is not streamed."""
     front: FrontConfig = field(default_factory=FrontConfig)

@@ -20,7 +20,8 @@ from edge_tier.gateway.exchange import ExchangeParts
 from edge_tier.gateway.fleet import Fleet
 from edge_tier.gateway.front import Front
 from edge_tier.gateway.hybrid import Hybrid
-from edge_tier.gateway.limits import Limiter, MemoryLimiter
+from edge_tier.gateway.limits import Limiter
+from edge_tier.gateway.limits_memory import MemoryLimiter
 from edge_tier.gateway.limits_redis import RedisLimiter, connect
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.models import ModelDirectory
@@ -137,5 +138,5 @@ class PromptPlane:
 
 def _limiter(config: GatewayConfig) -> Limiter:
     if not config.redis_url:
-        return MemoryLimiter()
-    return RedisLimiter(connect(config.redis_url, config.redis), config.redis)
+        return MemoryLimiter(config=config.limits)
+    return RedisLimiter(connect(config.redis_url, config.redis), config.redis, config.limits)

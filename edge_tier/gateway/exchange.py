@@ -125,7 +125,7 @@ class Exchange:
             self._stop_pinging()
             if self._begun is not None:
                 self._begun.opened.close(self._used[1] if self._outcome == "whole" else 0)
-            await self._parts.limiter.settle(self._admitted.reservation, sum(self._used))
+            await self._parts.limiter.settle(self._admitted.reservation, *self._used)
             self._record()
 
     async def _open(self) -> Begun:

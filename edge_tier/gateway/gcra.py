@@ -1,4 +1,4 @@
-"""The Generic Cell Rate Algorithm, and what a caller owes by it. Pure, in integers.
+"""The Generic Cell Rate Algorithm, and what somebody owes by it. Pure, in integers.
 
 GCRA is the virtual scheduling algorithm of ITU-T I.371; its use for HTTP is told in B. Leach,
 "Rate Limiting, Cells, and GCRA" (brandur.org, 2015). A bucket is one number, the theoretical
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from edge_tier.gateway.request import Limits
+from edge_tier.gateway.request import Charge, Limits
 
 WINDOW_S = 60
 TICKS = WINDOW_S * 1_000_000
@@ -46,39 +46,60 @@ def gcra(tat: int, now: int, cost: int, emission_interval: int, burst: int) -> D
 
 
 class Debts(NamedTuple):
-    """The state of a caller's two buckets at one moment, in ticks; 0 is a full bucket."""
+    """The state of four buckets at one moment, in ticks; 0 is a full bucket."""
 
-    requests: int
-    tokens: int
+    requests: int = 0
+    tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
-FULL = Debts(0, 0)
+FULL = Debts()
+BUCKETS = Debts._fields
+"""Their names, in order."""
 
 
-def drained(debts: Debts, elapsed_us: int, limits: Limits) -> Debts:
-    """The buckets ``elapsed_us`` later. A bucket without a limit has no debt."""
-    if elapsed_us < 0:
-        elapsed_us = 0
-    requests = debts.requests - elapsed_us * limits.requests_per_minute
-    tokens = debts.tokens - elapsed_us * limits.tokens_per_minute
+def rates(limits: Limits) -> Debts:
+    """How much each bucket lets through a minute; 0: without limit."""
     return Debts(
-        requests if requests > 0 and limits.requests_per_minute else 0,
-        tokens if tokens > 0 and limits.tokens_per_minute else 0,
+        limits.requests_per_minute,
+        limits.tokens_per_minute,
+        limits.input_tokens_per_minute,
+        limits.output_tokens_per_minute,
     )
 
 
-def charge(debts: Debts, tokens: int, limits: Limits) -> Debts | None:
-    """Both buckets after one more request of ``tokens``, or None where either says no."""
-    requests_tat = tokens_tat = 0
-    if limit := limits.requests_per_minute:
-        allowed, requests_tat, _ = gcra(debts.requests, 0, 1, TICKS, limit)
-        if not allowed:
-            return None
-    if limit := limits.tokens_per_minute:
-        allowed, tokens_tat, _ = gcra(debts.tokens, 0, tokens, TICKS, limit)
-        if not allowed:
-            return None
-    return Debts(requests_tat, tokens_tat)
+def costs(charge: Charge) -> Debts:
+    """What a request costs in each bucket, in requests or tokens."""
+    return Debts(1, charge.tokens, charge.input_tokens, charge.output_tokens)
+
+
+def drained(debts: Debts, elapsed_us: int, per_minute: Debts) -> Debts:
+    """The buckets ``elapsed_us`` later. A bucket without a limit has no debt."""
+    if debts is FULL:
+        return debts
+    if elapsed_us < 0:
+        elapsed_us = 0
+    return Debts(
+        *[
+            owed - elapsed_us * limit if limit and owed > elapsed_us * limit else 0
+            for owed, limit in zip(debts, per_minute, strict=True)
+        ]
+    )
+
+
+def charged(debts: Debts, cost: Debts, per_minute: Debts) -> Debts | None:
+    """All buckets after one more request, or None where any says no."""
+    after = []
+    for owed, amount, limit in zip(debts, cost, per_minute, strict=True):
+        if limit:
+            allowed, owed, _ = gcra(owed, 0, amount, TICKS, limit)
+            if not allowed:
+                return None
+            after.append(owed)
+        else:
+            after.append(0)
+    return Debts(*after)
 
 
 def corrected(

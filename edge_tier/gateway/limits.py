@@ -1,32 +1,25 @@
-"""What a caller may still use: requests and tokens per minute, set aside before and settled after.
+"""What a caller may still use: set aside before a request, and settled after it.
 
-A request sets aside what it may use at most (prompt and allowed output), in both buckets or in
-neither, and is settled with what it used. A refund is worth what the reservation's debt has not
-drained by itself: what was held through a minute was paid for by that minute, and does not
-come back as a burst on top of the next one.
+Limits are those of the *key*, of its *tenant* and of the *model*: requests, tokens, input and
+output tokens a minute; requests at once; tokens a day and a month. A request sets aside what it may
+use at most (prompt and allowed output) in all of them or in none, and is settled with what it used.
+A refund is worth what the reservation's debt has not drained by itself: what was held through a
+minute was paid for by that minute, and does not come back as a burst on top of the next one.
 """
 
 from __future__ import annotations
 
 import math
-import secrets
-import time
-from collections.abc import Callable
-from itertools import count
-from typing import Literal, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
-from edge_tier.gateway.gcra import (
-    FULL,
-    TICKS,
-    WINDOW_S,
-    Debts,
-    charge,
-    corrected,
-    drained,
-    gcra,
-)
-from edge_tier.gateway.request import Caller, Limits, Reservation
+from edge_tier.gateway.gcra import BUCKETS, TICKS, WINDOW_S, Debts, costs, gcra, rates
+from edge_tier.gateway.request import Caller, Charge, Limits, Reservation
 from wire.errors import HeadwaterError, TooLargeError
+
+_NO_LIMITS = Limits(requests_per_minute=0, tokens_per_minute=0, max_output_tokens=0)
+_SHOWN = {"requests": ("requests",), "tokens": ("tokens", "input_tokens", "output_tokens")}
+"""What OpenAI's headers show, and the buckets of which the tightest is shown there."""
 
 
 class RateLimitedError(HeadwaterError):
@@ -36,66 +29,141 @@ class RateLimitedError(HeadwaterError):
     code = "rate_limit_exceeded"
 
 
+class BudgetExceededError(RateLimitedError):
+    """A day's or month's budget of tokens is used up. Nothing was charged."""
+
+    code = "insufficient_quota"
+
+
 class TokensOverLimitError(TooLargeError):
     """One request that asks for more tokens than its limit ever holds; waiting does not help."""
 
     code = "tokens_over_limit"
 
 
-def check_size(limits: Limits, tokens: int) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsConfig:
+    """Limits besides those that the keys carry, and bounds of what is remembered."""
+
+    tenants: dict[str, Limits] = field(default_factory=dict)
+    """By tenant, for all its keys together."""
+    tenant_default: Limits = _NO_LIMITS
+    """For tenants that are not named."""
+    models: dict[str, Limits] = field(default_factory=dict)
+    """By model (or alias) as requests name it, for all callers together."""
+    max_subjects: int = 100_000
+    """Keys, tenants and models that are remembered; the one untouched for longest is forgotten."""
+    max_open: int = 100_000
+    """Reservations that are not settled yet; the oldest is forgotten and gets no refund."""
+    hold_s: float = 3_600.0
+    """After so long a reservation no longer counts as a running request; longer than any answer."""
+
+
+class Subject(NamedTuple):
+    """Something that has limits."""
+
+    kind: str
+    """``key``, ``tenant`` or ``model``."""
+    name: str
+    limits: Limits
+
+    @property
+    def id(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+
+def is_limited(limits: Limits) -> bool:
+    """Whether there is anything to be counted."""
+    return (
+        limits.requests_per_minute
+        | limits.tokens_per_minute
+        | limits.input_tokens_per_minute
+        | limits.output_tokens_per_minute
+        | limits.concurrent_streams
+        | limits.tokens_per_day
+        | limits.tokens_per_month
+    ) != 0
+
+
+def subjects(caller: Caller, model: str, config: LimitsConfig) -> list[Subject]:
+    """Who is charged for a request: the key, the tenant and the model, where they have limits."""
+    found = []
+    if is_limited(caller.limits):
+        found.append(Subject("key", caller.key_id, caller.limits))
+    tenant = config.tenants.get(caller.tenant, config.tenant_default)
+    if tenant is not _NO_LIMITS and is_limited(tenant):
+        found.append(Subject("tenant", caller.tenant, tenant))
+    of_model = config.models.get(model)
+    if of_model is not None and is_limited(of_model):
+        found.append(Subject("model", model, of_model))
+    return found
+
+
+def check_size(subject: Subject, charge: Charge) -> None:
     """Refuse what could never pass.
 
     Raises:
-        TokensOverLimitError: more tokens than the bucket holds when full.
+        TokensOverLimitError: more tokens than a bucket holds when full, or a budget has in all.
         ValueError: a negative number of tokens.
     """
-    if tokens < 0:
+    if charge.input_tokens < 0 or charge.output_tokens < 0:
         raise ValueError("a request cannot ask for fewer than 0 tokens")
-    if 0 < limits.tokens_per_minute < tokens:
-        raise TokensOverLimitError(
-            f"this request needs {tokens} tokens (prompt and max_tokens), and the limit is "
-            f"{limits.tokens_per_minute} tokens per minute: shorten it or lower max_tokens"
-        )
+    limits = subject.limits
+    for name, cost, limit in zip(BUCKETS, costs(charge), rates(limits), strict=True):
+        if 0 < limit < cost:
+            raise _too_large(subject, cost, limit, f"{_words(name)} per minute")
+    for period, limit in (("day", limits.tokens_per_day), ("month", limits.tokens_per_month)):
+        if 0 < limit < charge.tokens:
+            raise _too_large(subject, charge.tokens, limit, f"tokens per {period}")
 
 
-def reserved(
-    id: str,  # noqa: A002 - the field's own name
-    caller: Caller,
-    tokens: int,
-    debts: Debts,
-) -> Reservation:
-    """A reservation that left the buckets at ``debts``."""
-    requests_limit = caller.limits.requests_per_minute
-    tokens_limit = caller.limits.tokens_per_minute
-    return Reservation(
-        id=id,
-        key=caller.key_id,
-        tokens=tokens,
-        limit_requests=requests_limit,
-        remaining_requests=_remaining(debts.requests, requests_limit),
-        reset_requests_s=_seconds(debts.requests, requests_limit),
-        limit_tokens=tokens_limit,
-        remaining_tokens=_remaining(debts.tokens, tokens_limit),
-        reset_tokens_s=_seconds(debts.tokens, tokens_limit),
+def _too_large(subject: Subject, cost: int, limit: int, what: str) -> TokensOverLimitError:
+    return TokensOverLimitError(
+        f"this request needs {cost} tokens (prompt and max_tokens), and the {subject.kind}'s limit "
+        f"is {limit} {what}: shorten it or lower max_tokens"
     )
 
 
-def refusal(caller: Caller, tokens: int, debts: Debts) -> RateLimitedError:
-    """Why a request of ``tokens`` does not pass buckets in this state, and when it would."""
-    limits = caller.limits
-    name: Literal["requests", "tokens"] = "requests"
-    limit, wait_s = limits.requests_per_minute, 0.0
-    if limit:
-        wait_s = _seconds(gcra(debts.requests, 0, 1, TICKS, limit).wait, limit)
-    if limits.tokens_per_minute:
-        wait = gcra(debts.tokens, 0, tokens, TICKS, limits.tokens_per_minute).wait
-        tokens_wait_s = _seconds(wait, limits.tokens_per_minute)
-        if tokens_wait_s > wait_s:
-            name, limit, wait_s = "tokens", limits.tokens_per_minute, tokens_wait_s
-    asked = f", this request needs {tokens}" if name == "tokens" else ""
+def _words(bucket: str) -> str:
+    return bucket.replace("_", " ")
+
+
+def rate_refusal(subject: Subject, charge: Charge, debts: Debts) -> RateLimitedError:
+    """Why a request does not pass buckets in this state, and when it would."""
+    worst, wait_s, limit, cost = "requests", 0.0, 0, 0
+    for name, owed, amount, per_minute in zip(
+        BUCKETS, debts, costs(charge), rates(subject.limits), strict=True
+    ):
+        if per_minute:
+            needed_s = _seconds(gcra(owed, 0, amount, TICKS, per_minute).wait, per_minute)
+            if needed_s >= wait_s:
+                worst, wait_s, limit, cost = name, needed_s, per_minute, amount
+    asked = f", this request needs {cost}" if worst != "requests" else ""
+    whose = "" if subject.kind == "key" else f" of the {subject.kind}"
     return RateLimitedError(
-        f"rate limit reached: {limit} {name} per minute{asked}; try again in {duration(wait_s)}",
-        headers=retry_headers(wait_s) | rate_headers(reserved("", caller, 0, debts)),
+        f"rate limit{whose} reached: {limit} {_words(worst)} per minute{asked}; "
+        f"try again in {duration(wait_s)}",
+        headers=retry_headers(wait_s) | _headers([(subject.limits, debts)]),
+    )
+
+
+def crowd_refusal(subject: Subject) -> RateLimitedError:
+    """Too many requests at once."""
+    limit = subject.limits.concurrent_streams
+    return RateLimitedError(
+        f"the {subject.kind} may have {limit} requests at once; wait until one has ended",
+        headers=retry_headers(1.0),
+    )
+
+
+def budget_refusal(
+    subject: Subject, charge: Charge, period: str, limit: int, used: int, wait_s: float
+) -> BudgetExceededError:
+    """A budget does not hold this request."""
+    return BudgetExceededError(
+        f"the {subject.kind}'s budget of {limit} tokens per {period} has {max(0, limit - used)} "
+        f"left, this request needs {charge.tokens}; the next {period} begins in {duration(wait_s)}",
+        headers=retry_headers(wait_s),
     )
 
 
@@ -108,29 +176,36 @@ def retry_headers(wait_s: float) -> dict[str, str]:
     }
 
 
-def rate_headers(state: Reservation) -> dict[str, str]:
+class Rate(NamedTuple):
+    """What is left of one limit."""
+
+    limit: int
+    remaining: int
+    reset_s: float
+    """Until the bucket is full."""
+
+
+def rate(reservation: Reservation, shown: str) -> Rate:
+    """The tightest of the limits on ``requests`` or ``tokens``; all 0 where there is none."""
+    standings = [(s.limits, Debts(*s.debts)) for s in reservation.standings]
+    return _tightest(standings, shown) or Rate(0, 0, 0.0)
+
+
+def rate_headers(reservation: Reservation) -> dict[str, str]:
     """What is left, as draft-ietf-httpapi-ratelimit-headers-10 and as OpenAI say it.
 
-    A bucket without a limit is not mentioned. ``t`` and ``reset`` tell when the bucket is full.
+    A bucket without a limit is not mentioned; of several limits the tightest is shown. ``t`` and
+    ``reset`` tell when the bucket is full.
     """
+    return _headers([(s.limits, Debts(*s.debts)) for s in reservation.standings])
+
+
+def _headers(standings: list[tuple[Limits, Debts]]) -> dict[str, str]:
     policies, states, headers = [], [], {}
-    for name, unit, limit, remaining, reset_s in (
-        (
-            "requests",
-            "",
-            state.limit_requests,
-            state.remaining_requests,
-            state.reset_requests_s,
-        ),
-        (
-            "tokens",
-            ';qu="tokens"',
-            state.limit_tokens,
-            state.remaining_tokens,
-            state.reset_tokens_s,
-        ),
-    ):
-        if limit:
+    for name, unit in (("requests", ""), ("tokens", ';qu="tokens"')):
+        found = _tightest(standings, name)
+        if found is not None:
+            limit, remaining, reset_s = found
             policies.append(f'"{name}";q={limit};w={WINDOW_S}{unit}')
             states.append(f'"{name}";r={remaining};t={math.ceil(reset_s)}')
             headers[f"x-ratelimit-limit-{name}"] = str(limit)
@@ -140,6 +215,19 @@ def rate_headers(state: Reservation) -> dict[str, str]:
         headers["RateLimit-Policy"] = ", ".join(policies)
         headers["RateLimit"] = ", ".join(states)
     return headers
+
+
+def _tightest(standings: list[tuple[Limits, Debts]], shown: str) -> Rate | None:
+    found: Rate | None = None
+    for limits, debts in standings:
+        for name in _SHOWN[shown]:
+            limit: int = getattr(limits, f"{name}_per_minute")
+            if limit:
+                owed: int = getattr(debts, name)
+                left = max(0, limit - -(-owed // TICKS))
+                if found is None or left < found.remaining:
+                    found = Rate(limit, left, _seconds(owed, limit))
+    return found
 
 
 def duration(seconds: float) -> str:
@@ -155,10 +243,6 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{text}" if minutes else text
 
 
-def _remaining(debt: int, limit: int) -> int:
-    return max(0, limit - -(-debt // TICKS))
-
-
 def _seconds(ticks: int, limit: int) -> float:
     """How long a bucket of ``limit`` takes to drain so much."""
     return ticks / (limit * 1e6) if limit else 0.0
@@ -167,104 +251,19 @@ def _seconds(ticks: int, limit: int) -> float:
 class Limiter(Protocol):
     """Sets tokens aside before a request and settles them after it."""
 
-    async def reserve(self, caller: Caller, tokens: int) -> Reservation:
-        """Charge one request and ``tokens`` (prompt and allowed output), both or neither.
+    async def reserve(self, caller: Caller, charge: Charge) -> Reservation:
+        """Charge one request and its tokens to all who have limits, or to nobody.
 
         Raises:
-            RateLimitedError: not now; says when.
+            RateLimitedError, BudgetExceededError: not now; says when.
             TokensOverLimitError: never, at this size.
         """
         ...
 
-    async def settle(self, reservation: Reservation, used_tokens: int) -> None:
+    async def settle(self, reservation: Reservation, input_tokens: int, output_tokens: int) -> None:
         """Correct the charge to what was used. Only the first call for a reservation counts."""
         ...
 
     async def aclose(self) -> None:
         """Release what is held; may be called twice."""
         ...
-
-
-class _Open(NamedTuple):
-    """A reservation that is not settled."""
-
-    placed: int
-    at_us: int
-
-
-class MemoryLimiter:
-    """Limits of one process.
-
-    Holds at most ``max_callers`` buckets and forgets the one untouched for longest. After a minute
-    untouched a bucket is full and forgetting it changes nothing; so a debt is only lost when more
-    callers than that are active within one minute. Of ``max_open`` unsettled reservations the
-    oldest is forgotten and gets no refund.
-    """
-
-    def __init__(
-        self,
-        clock: Callable[[], float] = time.monotonic,
-        *,
-        max_callers: int = 100_000,
-        max_open: int = 100_000,
-    ) -> None:
-        self._clock = clock
-        self._max_callers = max_callers
-        self._max_open = max_open
-        self._buckets: dict[str, tuple[Debts, int]] = {}
-        self._open: dict[str, _Open] = {}
-        self._prefix = f"m{secrets.token_hex(8)}-"
-        self._numbers = count()
-
-    async def reserve(self, caller: Caller, tokens: int) -> Reservation:
-        """See :class:`Limiter`."""
-        check_size(caller.limits, tokens)
-        now_us = int(self._clock() * 1e6)
-        debts = self._debts(caller.key_id, now_us, caller.limits)
-        after = charge(debts, tokens, caller.limits)
-        if after is None:
-            raise refusal(caller, tokens, debts)
-        self._put(caller.key_id, after, now_us)
-        id = ""  # noqa: A001 - the field's own name
-        if caller.limits.tokens_per_minute:
-            id = f"{self._prefix}{next(self._numbers)}"  # noqa: A001
-            self._open[id] = _Open(after.tokens, now_us)
-            if len(self._open) > self._max_open:
-                del self._open[next(iter(self._open))]
-        return reserved(id, caller, tokens, after)
-
-    async def settle(self, reservation: Reservation, used_tokens: int) -> None:
-        """See :class:`Limiter`."""
-        opened = self._open.pop(reservation.id, None)
-        if opened is None:
-            return
-        now_us = int(self._clock() * 1e6)
-        limits = Limits(
-            requests_per_minute=reservation.limit_requests,
-            tokens_per_minute=reservation.limit_tokens,
-        )
-        debts = self._debts(reservation.key, now_us, limits)
-        tokens = corrected(
-            debts.tokens,
-            placed=opened.placed,
-            elapsed_us=now_us - opened.at_us,
-            limit=reservation.limit_tokens,
-            reserved=reservation.tokens,
-            used=used_tokens,
-        )
-        self._put(reservation.key, debts._replace(tokens=tokens), now_us)
-
-    async def aclose(self) -> None:
-        """See :class:`Limiter`."""
-        self._buckets.clear()
-        self._open.clear()
-
-    def _debts(self, key: str, now_us: int, limits: Limits) -> Debts:
-        found = self._buckets.get(key)
-        return drained(found[0], now_us - found[1], limits) if found else FULL
-
-    def _put(self, key: str, debts: Debts, now_us: int) -> None:
-        self._buckets.pop(key, None)  # so that the order is that of the last use
-        self._buckets[key] = (debts, now_us)
-        if len(self._buckets) > self._max_callers:
-            del self._buckets[next(iter(self._buckets))]

@@ -1,13 +1,11 @@
 """Limits that the processes of an edge share through Redis, and what holds when Redis is gone.
 
-The same arithmetic as ``gcra.py``, in one Lua script to reserve and one to settle: a script runs
-alone, so both buckets are charged or neither. Redis's own clock counts. A caller's keys share a
-hash tag, so they lie on one node of a cluster.
-
-When Redis fails or stays silent for ``timeout_s``, requests are counted in this process against
-``lease_fraction`` of the limits, and Redis is asked again after ``circuit_s``. P processes then let
-through at most P times ``lease_fraction`` of a limit per minute (and once as much at the start)
-beyond what Redis had admitted. Nobody gets a server error for it.
+The scripts stand in ``limits_lua``. When Redis fails or stays silent for ``timeout_s``, requests
+are counted in this process against ``lease_fraction`` of every limit, and Redis is asked again
+after ``circuit_s``. P processes then let through at most P times ``lease_fraction`` of a limit per
+minute (and once as much at the start) beyond what Redis had admitted; of a budget, as much in its
+day or month. Nobody gets a server error for it. A Redis that comes back empty has forgotten what
+was spent: keep it with a file (``appendonly yes``) where budgets must outlive it.
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
 
-import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.connection import ConnectionPool
@@ -29,88 +26,25 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
-from edge_tier.gateway.gcra import FULL, TICKS, Debts
+from edge_tier.gateway import budgets
+from edge_tier.gateway.gcra import Debts, costs
 from edge_tier.gateway.limits import (
-    MemoryLimiter,
+    LimitsConfig,
     RateLimitedError,
+    Subject,
+    budget_refusal,
     check_size,
-    refusal,
-    reserved,
+    crowd_refusal,
+    rate_refusal,
     retry_headers,
+    subjects,
 )
-from edge_tier.gateway.request import Caller, Limits, Reservation
+from edge_tier.gateway.limits_lua import RESERVE, SETTLE, keys, limits_of
+from edge_tier.gateway.limits_memory import MemoryLimiter
+from edge_tier.gateway.request import Caller, Charge, Limits, Reservation, Standing
 
 _log = structlog.get_logger("limits")
-
-# KEYS: the caller's buckets, the reservation. ARGV: requests and tokens per minute, tokens asked
-# for, milliseconds to remember the reservation. Answers {1 or 0, debt of requests, of tokens}:
-# after the charge when admitted, before it when not.
-RESERVE = f"""
-local TICKS = {TICKS}
-local per_minute, tokens_per_minute = tonumber(ARGV[1]), tonumber(ARGV[2])
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local state = redis.call('HMGET', KEYS[1], 'requests', 'tokens', 'at')
-local elapsed = math.max(0, now - (tonumber(state[3]) or now))
-
-local function debt(value, limit)
-  if limit == 0 then return 0 end
-  return math.max(0, (tonumber(value) or 0) - elapsed * limit)
-end
-
-local requests, tokens = debt(state[1], per_minute), debt(state[2], tokens_per_minute)
-local after_requests, after_tokens = requests, tokens
-if per_minute > 0 then after_requests = requests + TICKS end
-if tokens_per_minute > 0 then after_tokens = tokens + tonumber(ARGV[3]) * TICKS end
-if after_requests > per_minute * TICKS or after_tokens > tokens_per_minute * TICKS then
-  return {{0, requests, tokens}}
-end
-
-local idle = 1
-if per_minute > 0 then idle = math.max(idle, after_requests / per_minute) end
-if tokens_per_minute > 0 then idle = math.max(idle, after_tokens / tokens_per_minute) end
-local text = string.format
-redis.call('HSET', KEYS[1], 'requests', text('%.0f', after_requests),
-  'tokens', text('%.0f', after_tokens), 'at', text('%.0f', now))
-redis.call('PEXPIRE', KEYS[1], math.ceil(idle / 1000))
-if tokens_per_minute > 0 then
-  redis.call('SET', KEYS[2], text('%.0f %.0f', after_tokens, now), 'PX', ARGV[4])
-end
-return {{1, after_requests, after_tokens}}
-"""
-
-# KEYS: the same. ARGV: requests and tokens per minute, tokens reserved, tokens used. Answers 1 if
-# the reservation was open.
-SETTLE = f"""
-local TICKS = {TICKS}
-local per_minute, tokens_per_minute = tonumber(ARGV[1]), tonumber(ARGV[2])
-local open = redis.call('GET', KEYS[2])
-if not open then return 0 end
-redis.call('DEL', KEYS[2])
-local placed, at = string.match(open, '^(%d+) (%d+)$')
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local state = redis.call('HMGET', KEYS[1], 'requests', 'tokens', 'at')
-local elapsed = math.max(0, now - (tonumber(state[3]) or now))
-local requests = math.max(0, (tonumber(state[1]) or 0) - elapsed * per_minute)
-local tokens = math.max(0, (tonumber(state[2]) or 0) - elapsed * tokens_per_minute)
-
-local difference = (tonumber(ARGV[4]) - tonumber(ARGV[3])) * TICKS
-if difference > 0 then
-  tokens = math.max(tokens, math.min(tokens + difference, 2 * tokens_per_minute * TICKS))
-else
-  local undrained = math.max(0, placed - math.max(0, now - at) * tokens_per_minute)
-  tokens = math.max(0, tokens + math.max(difference, -undrained))
-end
-
-local idle = math.max(1, tokens / tokens_per_minute)
-if per_minute > 0 then idle = math.max(idle, requests / per_minute) end
-local text = string.format
-redis.call('HSET', KEYS[1], 'requests', text('%.0f', requests),
-  'tokens', text('%.0f', tokens), 'at', text('%.0f', now))
-redis.call('PEXPIRE', KEYS[1], math.ceil(idle / 1000))
-return 1
-"""
+_DEFAULTS = LimitsConfig()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +58,9 @@ class RedisLimits:
     """How long Redis is left alone after a failure."""
     lease_fraction: float = 0.25
     """What each process may let through meanwhile, of every limit."""
-    hold_s: float = 3_600.0
-    """How long an unsettled reservation is remembered; longer than any answer takes."""
     max_connections: int = 16
+    cluster: bool = False
+    """A Redis Cluster: a model's limits are then counted for each tenant apart."""
 
 
 class RedisClient(Protocol):
@@ -163,17 +97,19 @@ class RedisLimiter:
         self,
         client: RedisClient,
         config: RedisLimits,
+        limits: LimitsConfig = _DEFAULTS,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._config = config
+        self._limits = limits
         self._clock = clock
-        self._lease = MemoryLimiter(clock)
+        self._lease = MemoryLimiter(clock, limits)
         self._slots = asyncio.Semaphore(config.max_connections)
         self._prefix = f"r{secrets.token_hex(8)}-"
         self._numbers = count()
-        self._hold_ms = int(config.hold_s * 1e3)
+        self._hold_ms = int(limits.hold_s * 1e3)
         self._retry_at_s: float | None = None
 
     @property
@@ -181,68 +117,78 @@ class RedisLimiter:
         """Whether Redis failed when it was last asked, so that the lease is in force."""
         return self._retry_at_s is not None
 
-    async def reserve(self, caller: Caller, tokens: int) -> Reservation:
+    async def reserve(self, caller: Caller, charge: Charge) -> Reservation:
         """See ``Limiter``."""
-        limits = caller.limits
-        check_size(limits, tokens)
-        if not limits.requests_per_minute and not limits.tokens_per_minute:
-            return reserved("", caller, tokens, FULL)
+        charged = subjects(caller, charge.model, self._limits)
+        if not charged:
+            return Reservation(caller=caller, charge=charge)
+        for subject in charged:
+            check_size(subject, charge)
         id = f"{self._prefix}{next(self._numbers)}"  # noqa: A001 - the field's own name
         answer = await self._ask(
-            _RESERVE,
-            *self._keys(caller.key_id, id),
-            limits.requests_per_minute,
-            limits.tokens_per_minute,
-            tokens,
-            self._hold_ms,
+            _RESERVE, charged, caller, id, *costs(charge), 0, 0, 0, 0, *limits_of(charged)
         )
         if answer is None:
-            return await self._reserve_leased(caller, tokens)
-        admitted, requests_debt, tokens_debt = answer
-        debts = Debts(requests_debt, tokens_debt)
-        if not admitted:
-            raise refusal(caller, tokens, debts)
-        return reserved(id, caller, tokens, debts)
+            return self._reserve_leased(charged, caller, charge)
+        refusing, why, *rest = answer
+        if refusing:
+            raise _refusal(charged[refusing - 1], charge, why.decode(), rest)
+        standings = tuple(
+            Standing(subject.limits, tuple(rest[at * 4 : at * 4 + 4]))
+            for at, subject in enumerate(charged)
+        )
+        return Reservation(id=id, caller=caller, charge=charge, standings=standings)
 
-    async def settle(self, reservation: Reservation, used_tokens: int) -> None:
+    async def settle(self, reservation: Reservation, input_tokens: int, output_tokens: int) -> None:
         """See ``Limiter``. A refund that Redis cannot take is lost: its debt drains by itself.
 
         Once begun it is finished, also for a client that leaves just then.
         """
         if not reservation.id.startswith(self._prefix):
-            await self._lease.settle(reservation, used_tokens)
-        elif reservation.limit_tokens:
-            asked = self._ask(
-                _SETTLE,
-                *self._keys(reservation.key, reservation.id),
-                reservation.limit_requests,
-                reservation.limit_tokens,
-                reservation.tokens,
-                used_tokens,
-            )
-            await asyncio.shield(asked)
+            await self._lease.settle(reservation, input_tokens, output_tokens)
+            return
+        caller, charge = reservation.caller, reservation.charge
+        charged = subjects(caller, charge.model, self._limits)
+        used = Debts(1, input_tokens + output_tokens, input_tokens, output_tokens)
+        asked = self._ask(
+            _SETTLE,
+            charged,
+            caller,
+            reservation.id,
+            *costs(charge),
+            *used,
+            *limits_of(charged),
+        )
+        await asyncio.shield(asked)
 
     async def aclose(self) -> None:
         """See ``Limiter``."""
         await self._client.aclose()
         await self._lease.aclose()
 
-    def _keys(self, key: str, id: str) -> tuple[str, str]:  # noqa: A002 - the field's own name
-        buckets = f"{self._config.prefix}{{{key}}}"
-        return buckets, f"{buckets}:{id}"
+    def _reserve_leased(
+        self, charged: list[Subject], caller: Caller, charge: Charge
+    ) -> Reservation:
+        fraction = self._config.lease_fraction
+        reduced = [one._replace(limits=leased(one.limits, fraction)) for one in charged]
+        for subject in reduced:
+            smallest = _smallest(subject.limits)
+            if 0 < smallest < charge.tokens:
+                raise RateLimitedError(
+                    f"limits are reduced for the moment: {smallest} tokens, this request needs "
+                    f"{charge.tokens}; try again soon",
+                    headers=retry_headers(self._config.circuit_s),
+                )
+        return self._lease.reserve_for(reduced, caller, charge)
 
-    async def _reserve_leased(self, caller: Caller, tokens: int) -> Reservation:
-        limits = leased(caller.limits, self._config.lease_fraction)
-        if 0 < limits.tokens_per_minute < tokens:
-            wait_s = self._config.circuit_s
-            raise RateLimitedError(
-                f"limits are reduced for the moment: {limits.tokens_per_minute} tokens per minute,"
-                f" this request needs {tokens}; try again soon",
-                headers=retry_headers(wait_s),
-            )
-        return await self._lease.reserve(msgspec.structs.replace(caller, limits=limits), tokens)
-
-    async def _ask(self, script: _Script, *args: str | int) -> Any:
+    async def _ask(
+        self,
+        script: _Script,
+        charged: list[Subject],
+        caller: Caller,
+        reservation: str,
+        *args: int,
+    ) -> Any:
         """The script's answer, or None while Redis is gone."""
         if self._resting():
             return None
@@ -254,7 +200,15 @@ class RedisLimiter:
                 self._retry_at_s = self._clock() + self._config.circuit_s
             try:
                 async with asyncio.timeout(self._config.timeout_s):
-                    answer = await script.run(self._client, args)
+                    named = keys(
+                        self._config.prefix,
+                        charged,
+                        caller.tenant,
+                        reservation,
+                        cluster=self._config.cluster,
+                    )
+                    header = (len(charged), reservation, self._hold_ms)
+                    answer = await script.run(self._client, named, (*header, *args))
             except (RedisError, OSError, TimeoutError) as error:
                 self._failed(error)
                 return None
@@ -286,11 +240,34 @@ def leased(limits: Limits, fraction: float) -> Limits:
     def part(limit: int) -> int:
         return max(1, int(limit * fraction)) if limit else 0
 
-    return Limits(
-        requests_per_minute=part(limits.requests_per_minute),
-        tokens_per_minute=part(limits.tokens_per_minute),
-        max_output_tokens=limits.max_output_tokens,
+    parts = {name: part(getattr(limits, name)) for name in limits.__struct_fields__}
+    return Limits(**parts | {"max_output_tokens": limits.max_output_tokens})
+
+
+def _smallest(limits: Limits) -> int:
+    """The smallest limit on prompt and answer together."""
+    return min(
+        (
+            limit
+            for limit in (limits.tokens_per_minute, limits.tokens_per_day, limits.tokens_per_month)
+            if limit
+        ),
+        default=0,
     )
+
+
+def _refusal(subject: Subject, charge: Charge, why: str, rest: list[int]) -> RateLimitedError:
+    if why == "rate":
+        return rate_refusal(subject, charge, Debts(*rest))
+    if why == "crowd":
+        return crowd_refusal(subject)
+    used, unix_s = rest
+    limits = subject.limits
+    if why == "day":
+        left_s = budgets.seconds_to_day_end(unix_s)
+        return budget_refusal(subject, charge, why, limits.tokens_per_day, used, left_s)
+    left_s = budgets.seconds_to_month_end(unix_s)
+    return budget_refusal(subject, charge, why, limits.tokens_per_month, used, left_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,12 +281,12 @@ class _Script:
     def of(cls, text: str) -> _Script:
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
-    async def run(self, client: RedisClient, args: tuple[str | int, ...]) -> Any:
-        """Run it with two keys and the arguments after them."""
+    async def run(self, client: RedisClient, named: list[str], args: tuple[str | int, ...]) -> Any:
+        """Run it with its keys and the arguments after them."""
         try:
-            return await client.execute_command("EVALSHA", self.sha, 2, *args)
+            return await client.execute_command("EVALSHA", self.sha, len(named), *named, *args)
         except NoScriptError:
-            return await client.execute_command("EVAL", self.text, 2, *args)
+            return await client.execute_command("EVAL", self.text, len(named), *named, *args)
 
 
 _RESERVE = _Script.of(RESERVE)

@@ -21,6 +21,7 @@ from edge_tier.gateway.models import LoadedModel, ModelDirectory
 from edge_tier.gateway.parse import ParseConfig, parse_chat, parse_completion
 from edge_tier.gateway.request import (
     Caller,
+    Charge,
     Complexity,
     Finding,
     Kind,
@@ -146,7 +147,12 @@ class Pipeline:
         watch.lap("tokenize")
         complexity = classify(clean.prompt)
         watch.lap("classify")
-        reservation = await self._limiter.reserve(caller, len(tokens) + max_tokens)
+        charge = Charge(
+            model=parsed.model,
+            input_tokens=len(tokens),
+            output_tokens=max_tokens * clean.prompt.n,
+        )
+        reservation = await self._limiter.reserve(caller, charge)
         watch.lap("reserve")
         try:
             plan = route(
@@ -159,7 +165,7 @@ class Pipeline:
                 private_findings=must_not_leave(clean.findings, rules),
             )
         except BaseException:
-            await self._limiter.settle(reservation, 0)
+            await self._limiter.settle(reservation, 0, 0)
             raise
         watch.lap("route")
         return Admitted(

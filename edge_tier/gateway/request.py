@@ -267,19 +267,23 @@ class Complexity(msgspec.Struct, frozen=True):
     contributions: dict[str, float]
 
 
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """How a key, a tenant or a model stands after a reservation."""
+
+    limits: Limits
+    debts: tuple[int, int, int, int]
+    """Of requests, tokens, input and output tokens, in ticks (``gcra``)."""
+
+
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens set aside for a request until it is settled."""
+    """What was set aside for a request until it is settled."""
 
     id: str = ""
     """Names this reservation to the limiter that made it; empty: nothing is to be settled."""
-    key: str
-    tokens: int
-    limit_requests: int
-    remaining_requests: int
-    reset_requests_s: float
-    limit_tokens: int
-    remaining_tokens: int
-    reset_tokens_s: float
+    charge: Charge
+    caller: Caller
+    standings: tuple[Standing, ...] = ()
+    """Of the key, the tenant and the model, as far as they have limits."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):

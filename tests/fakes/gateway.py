@@ -24,7 +24,7 @@ from edge_tier.gateway.exchange import ExchangeParts
 from edge_tier.gateway.fleet import Fleet
 from edge_tier.gateway.front import Front, FrontConfig
 from edge_tier.gateway.hybrid import Hybrid, HybridConfig
-from edge_tier.gateway.limits import MemoryLimiter
+from edge_tier.gateway.limits_memory import MemoryLimiter
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.models import ModelDirectory
 from edge_tier.gateway.pipeline import Pipeline, PipelineConfig

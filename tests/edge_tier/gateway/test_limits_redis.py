@@ -14,19 +14,21 @@ from structlog.testing import capture_logs
 
 from edge_tier.gateway.limits import (
     Limiter,
+    LimitsConfig,
     RateLimitedError,
     TokensOverLimitError,
 )
 from edge_tier.gateway.limits_redis import RedisLimiter, RedisLimits, connect, leased
 from edge_tier.gateway.request import Caller, Limits
+from tests.fakes.limits import charge, requests, tokens
 
 MakeCaller = Callable[..., Caller]
 MakeLimiter = Callable[..., RedisLimiter]
 
 
-async def admitted(limiter: Limiter, caller: Caller, tokens: int) -> bool:
+async def admitted(limiter: Limiter, caller: Caller, count: int) -> bool:
     try:
-        await limiter.reserve(caller, tokens)
+        await limiter.reserve(caller, charge(count))
     except RateLimitedError:
         return False
     return True
@@ -37,9 +39,16 @@ async def limiter_at(clock: Any) -> AsyncIterator[MakeLimiter]:
     """Makes limiters over a Redis at a URL, and closes them."""
     made: list[RedisLimiter] = []
 
-    def make(url: str, *, timeout_s: float = 10.0, **options: Any) -> RedisLimiter:
+    def make(
+        url: str,
+        *,
+        timeout_s: float = 10.0,
+        limits: LimitsConfig | None = None,
+        **options: Any,
+    ) -> RedisLimiter:
         config = RedisLimits(timeout_s=timeout_s, **options)
-        made.append(RedisLimiter(connect(url, config), config, clock=clock))
+        client = connect(url, config)
+        made.append(RedisLimiter(client, config, limits or LimitsConfig(), clock=clock))
         return made[-1]
 
     yield make
@@ -63,9 +72,9 @@ async def test_another_process_settles_into_the_same_bucket(
     redis_url: str, limiter_at: MakeLimiter, caller: MakeCaller
 ) -> None:
     one, two = limiter_at(redis_url), limiter_at(redis_url)
-    held = await one.reserve(caller(tokens=60), 60)
+    held = await one.reserve(caller(tokens=60), charge(60))
     assert not await admitted(two, caller(tokens=60), 1)
-    await one.settle(held, 0)
+    await one.settle(held, 0, 0)
     assert await admitted(two, caller(tokens=60), 60)
 
 
@@ -74,16 +83,16 @@ async def test_killed_in_between_it_leases_and_comes_back_by_itself(
 ) -> None:
     limiter = limiter_at(redis_server.url, circuit_s=1.0, lease_fraction=0.25)
     acme = caller(requests=100, tokens=10_000)
-    held = await limiter.reserve(acme, 100)
+    held = await limiter.reserve(acme, charge(100))
     redis_server.kill()
     passed = await asyncio.gather(*(admitted(limiter, acme, 100) for _ in range(200)))
     assert sum(passed) == 25
     assert limiter.degraded
-    await limiter.settle(held, 0)
+    await limiter.settle(held, 0, 0)
     redis_server.start()
     assert not await admitted(limiter, acme, 100)  # it is not asked before its time
     clock.advance(1.0)
-    assert (await limiter.reserve(acme, 100)).limit_tokens == 10_000
+    assert tokens(await limiter.reserve(acme, charge(100))).limit == 10_000
     assert not limiter.degraded
 
 
@@ -92,7 +101,7 @@ async def test_a_hanging_redis_costs_one_timeout_and_nobody_an_error(
 ) -> None:
     limiter = limiter_at(redis_server.url, timeout_s=0.2, max_connections=4)
     acme = caller(requests=400, tokens=40_000)
-    await limiter.reserve(acme, 1)
+    await limiter.reserve(acme, charge(1))
     redis_server.pause()
     began = time.monotonic()
     passed = await asyncio.gather(*(admitted(limiter, acme, 1) for _ in range(200)))
@@ -106,22 +115,22 @@ async def test_after_a_timeout_no_answer_meets_the_wrong_question(
 ) -> None:
     limiter = limiter_at(redis_server.url, timeout_s=0.2, circuit_s=1.0)
     one = caller(requests=100, key_id="one1")
-    await limiter.reserve(one, 0)
+    await limiter.reserve(one, charge(0))
     redis_server.pause()
-    await limiter.reserve(one, 0)
+    await limiter.reserve(one, charge(0))
     assert limiter.degraded
     redis_server.resume()
     with redis_server.admin() as admin:
         assert admin.ping()
     await _until_back(limiter, one, clock)
-    two = await limiter.reserve(caller(requests=10, key_id="two2"), 0)
-    assert (two.limit_requests, two.remaining_requests) == (10, 9)
+    two = await limiter.reserve(caller(requests=10, key_id="two2"), charge(0))
+    assert requests(two)[:2] == (10, 9)
 
 
 async def _until_back(limiter: RedisLimiter, caller: Caller, clock: Any) -> None:
     for _ in range(50):
         clock.advance(1.0)
-        await limiter.reserve(caller, 0)
+        await limiter.reserve(caller, charge(0))
         if not limiter.degraded:
             return
     raise AssertionError("Redis was not taken up again")
@@ -132,15 +141,15 @@ async def test_while_it_is_down_one_request_at_a_time_tries(
 ) -> None:
     limiter = limiter_at(redis_server.url, timeout_s=0.2, circuit_s=1.0)
     acme = caller(requests=4_000)
-    await limiter.reserve(acme, 0)
+    await limiter.reserve(acme, charge(0))
     redis_server.pause()
-    await limiter.reserve(acme, 0)
+    await limiter.reserve(acme, charge(0))
     clock.advance(1.0)
-    trying = asyncio.create_task(limiter.reserve(acme, 0))
+    trying = asyncio.create_task(limiter.reserve(acme, charge(0)))
     await asyncio.sleep(0)
     began = time.monotonic()
     for _ in range(20):
-        await limiter.reserve(acme, 0)
+        await limiter.reserve(acme, charge(0))
     assert not trying.done()
     assert time.monotonic() - began < 0.2
     await trying
@@ -156,7 +165,7 @@ async def test_a_lease_is_not_renewed_by_flapping(
     assert [await admitted(limiter, acme, 0) for _ in range(3)] == [True, True, False]
     redis_server.start()
     clock.advance(0.001)
-    await limiter.reserve(acme, 0)
+    await limiter.reserve(acme, charge(0))
     redis_server.kill()
     assert not await admitted(limiter, acme, 0)
 
@@ -166,11 +175,11 @@ async def test_a_leased_reservation_is_settled_in_the_lease(
 ) -> None:
     limiter = limiter_at(redis_server.url, lease_fraction=0.5)
     redis_server.kill()
-    held = await limiter.reserve(caller(tokens=60), 30)
+    held = await limiter.reserve(caller(tokens=60), charge(30))
     assert not await admitted(limiter, caller(tokens=60), 1)
     redis_server.start()
-    await limiter.settle(held, 10)
-    assert (await limiter.reserve(caller(tokens=60), 15)).remaining_tokens == 5
+    await limiter.settle(held, 10, 0)
+    assert tokens(await limiter.reserve(caller(tokens=60), charge(15))).remaining == 5
 
 
 async def test_what_only_a_whole_bucket_holds_waits_for_redis(
@@ -179,10 +188,10 @@ async def test_what_only_a_whole_bucket_holds_waits_for_redis(
     limiter = limiter_at(redis_server.url, lease_fraction=0.25, circuit_s=3.0)
     redis_server.kill()
     with pytest.raises(RateLimitedError, match="reduced for the moment") as refused:
-        await limiter.reserve(caller(tokens=100), 26)
+        await limiter.reserve(caller(tokens=100), charge(26))
     assert refused.value.headers["Retry-After"] == "3"
     with pytest.raises(TokensOverLimitError):
-        await limiter.reserve(caller(tokens=100), 101)
+        await limiter.reserve(caller(tokens=100), charge(101))
 
 
 async def test_trouble_is_told_once_and_without_the_url(
@@ -192,10 +201,10 @@ async def test_trouble_is_told_once_and_without_the_url(
     redis_server.kill()
     with capture_logs() as logs:
         for _ in range(3):
-            await limiter.reserve(caller(requests=100), 0)
+            await limiter.reserve(caller(requests=100), charge(0))
             clock.advance(2.0)
         redis_server.start()
-        await limiter.reserve(caller(requests=100), 0)
+        await limiter.reserve(caller(requests=100), charge(0))
     assert [entry["log_level"] for entry in logs] == ["warning", "info"]
     assert redis_server.url not in str(logs)
 
@@ -206,7 +215,7 @@ async def test_a_server_that_refuses_commands_is_as_good_as_gone(
     limiter = limiter_at(redis_server.url)
     with redis_server.admin() as admin:
         admin.config_set("requirepass", "a-password")
-    assert (await limiter.reserve(caller(requests=100), 0)).limit_requests == 25
+    assert requests(await limiter.reserve(caller(requests=100), charge(0))).limit == 25
     assert limiter.degraded
 
 
@@ -214,10 +223,10 @@ async def test_scripts_are_sent_again_to_a_server_that_forgot_them(
     redis_url: str, limiter_at: MakeLimiter, caller: MakeCaller
 ) -> None:
     limiter = limiter_at(redis_url)
-    await limiter.reserve(caller(requests=10), 0)
+    await limiter.reserve(caller(requests=10), charge(0))
     with Redis.from_url(redis_url) as admin:
         admin.script_flush()
-    assert (await limiter.reserve(caller(requests=10), 0)).remaining_requests == 8
+    assert requests(await limiter.reserve(caller(requests=10), charge(0))).remaining == 8
     assert not limiter.degraded
 
 
@@ -225,7 +234,7 @@ async def test_keys_of_a_caller_share_a_slot_of_a_cluster(
     redis_url: str, limiter_at: MakeLimiter, caller: MakeCaller
 ) -> None:
     for _ in range(3):
-        await limiter_at(redis_url).reserve(caller(requests=10, tokens=60), 10)
+        await limiter_at(redis_url).reserve(caller(requests=10, tokens=60), charge(10))
     with Redis.from_url(redis_url) as admin:
         keys = [*admin.scan_iter()]
     assert len(keys) == 4
@@ -235,13 +244,13 @@ async def test_keys_of_a_caller_share_a_slot_of_a_cluster(
 async def test_nothing_stays_in_redis_for_longer_than_it_counts(
     redis_url: str, limiter_at: MakeLimiter, caller: MakeCaller
 ) -> None:
-    limiter = limiter_at(redis_url, hold_s=600)
-    settled = await limiter.reserve(caller(requests=10, tokens=100), 50)
-    await limiter.settle(settled, 25)
-    await limiter.reserve(caller(requests=10, tokens=100), 5)
+    limiter = limiter_at(redis_url, limits=LimitsConfig(hold_s=600))
+    settled = await limiter.reserve(caller(requests=10, tokens=100), charge(50))
+    await limiter.settle(settled, 25, 0)
+    await limiter.reserve(caller(requests=10, tokens=100), charge(5))
     with Redis.from_url(redis_url) as admin:
         lives = {bytes(key).decode(): _milliseconds(admin, key) for key in admin.scan_iter()}
-    buckets = lives.pop("headwater:limits:{key00001}")
+    buckets = lives.pop("headwater:limits:{acme}:key:key00001")
     assert 17_000 < buckets <= 18_001
     (open_reservation,) = lives.values()
     assert 590_000 < open_reservation <= 600_000
@@ -257,7 +266,7 @@ async def test_fractions_of_a_token_survive_in_redis(
 ) -> None:
     limiter = limiter_at(redis_url)
     acme = caller(requests=7, tokens=70_000_000)
-    left = [(await limiter.reserve(acme, 10_000_000)).remaining_requests for _ in range(7)]
+    left = [requests(await limiter.reserve(acme, charge(10_000_000))).remaining for _ in range(7)]
     assert left == [6, 5, 4, 3, 2, 1, 0]
 
 
@@ -276,16 +285,16 @@ STEPS = st.lists(
 )
 
 
-@given(steps=STEPS, requests=st.sampled_from([0, 6, 60]), tokens=st.sampled_from([0, 60, 120]))
+@given(steps=STEPS, per_minute=st.sampled_from([0, 6, 60]), size=st.sampled_from([0, 60, 120]))
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 async def test_the_scripts_decide_as_the_memory_does(
-    twins: Any, steps: list[tuple[str, int]], requests: int, tokens: int
+    twins: Any, steps: list[tuple[str, int]], per_minute: int, size: int
 ) -> None:
     """Whole seconds pass, which refill whole tokens; so the milliseconds that pass meanwhile on
     Redis's own clock never tip a decision."""
-    memory, redis, caller = await twins(requests, tokens)
+    memory, redis, caller = await twins(per_minute, size)
     held: list[Any] = []
     for kind, amount in steps:
         if kind == "wait":
@@ -293,8 +302,8 @@ async def test_the_scripts_decide_as_the_memory_does(
             redis.advance(amount)
         elif kind == "settle" and held:
             ours, theirs = held.pop(amount % len(held))
-            await memory.limiter.settle(ours, amount)
-            await redis.limiter.settle(theirs, amount)
+            await memory.limiter.settle(ours, amount, 0)
+            await redis.limiter.settle(theirs, amount, 0)
         elif kind == "reserve":
             answers = [await _outcome(one.limiter, caller, amount) for one in (memory, redis)]
             assert type(answers[0]) is type(answers[1])
@@ -302,8 +311,8 @@ async def test_the_scripts_decide_as_the_memory_does(
                 held.append(answers)
 
 
-async def _outcome(limiter: Limiter, caller: Caller, tokens: int) -> Any:
+async def _outcome(limiter: Limiter, caller: Caller, count: int) -> Any:
     try:
-        return await limiter.reserve(caller, tokens)
+        return await limiter.reserve(caller, charge(count))
     except (RateLimitedError, TokensOverLimitError) as error:
         return error.code

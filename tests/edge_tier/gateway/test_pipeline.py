@@ -47,7 +47,7 @@ async def test_an_admitted_request_has_everything(gateway: Gateway) -> None:
     assert admitted.tokens.revision == gateway.revision
     assert admitted.max_tokens == 50
     assert admitted.plan.steps[0].target == "worker"
-    assert admitted.reservation.tokens == len(admitted.tokens) + 50
+    assert admitted.reservation.charge.tokens == len(admitted.tokens) + 50
     assert [name for name, _ in watch.stages] == [
         *("parse", "sanitize", "tokenize", "classify", "reserve", "route"),
     ]
