@@ -13,9 +13,9 @@ DAY_S = 86_400
 class Spent(NamedTuple):
     """Tokens used in the day and the month that are named; another day or month has used none."""
 
-    day: int = 0
+    day: int = -1
     in_day: int = 0
-    month: int = 0
+    month: int = -1
     in_month: int = 0
 
 

@@ -13,7 +13,7 @@ from edge_tier.gateway.answer import EventRewriter, holds_no_bracket, rewrite_an
 from edge_tier.gateway.backends import Opened, Wanted
 from edge_tier.gateway.errors import UpstreamError
 from edge_tier.gateway.hybrid import Begun, Hybrid
-from edge_tier.gateway.limits import Limiter, rate_headers
+from edge_tier.gateway.limits import Limiter, rate_lines
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.pipeline import Admitted, Stopwatch
 from edge_tier.gateway.relay import (
@@ -351,9 +351,11 @@ class Exchange:
         return reasons
 
     def _common_headers(self) -> str:
-        limits = rate_headers(self._admitted.reservation)
-        lines = "".join([f"{name}: {value}\r\n" for name, value in limits.items()])
-        return f"x-request-id: {self._id}\r\nServer-Timing: {self._watch.header()}\r\n{lines}"
+        return (
+            f"x-request-id: {self._id}\r\n"
+            f"Server-Timing: {self._watch.header()}\r\n"
+            f"{rate_lines(self._admitted.reservation)}"
+        )
 
     def _record(self) -> None:
         """Count the answer, and log it."""

@@ -74,31 +74,41 @@ def costs(charge: Charge) -> Debts:
     return Debts(1, charge.tokens, charge.input_tokens, charge.output_tokens)
 
 
-def drained(debts: Debts, elapsed_us: int, per_minute: Debts) -> Debts:
+Active = tuple[tuple[int, int], ...]
+"""The buckets that have a limit: index and limit per minute."""
+
+
+def active(limits: Limits) -> Active:
+    """Those of ``limits``."""
+    return tuple((index, limit) for index, limit in enumerate(rates(limits)) if limit)
+
+
+def drained(debts: Debts, elapsed_us: int, buckets: Active) -> Debts:
     """The buckets ``elapsed_us`` later. A bucket without a limit has no debt."""
-    if debts is FULL:
-        return debts
+    elapsed_us = max(0, elapsed_us)
+    left = [0, 0, 0, 0]
+    for index, limit in buckets:
+        left[index] = max(0, debts[index] - elapsed_us * limit)
+    return Debts(*left)
+
+
+def charged(debts: Debts, elapsed_us: int, cost: Debts, buckets: Active) -> Debts | None:
+    """All buckets ``elapsed_us`` later and after one more request, or None where any says no.
+
+    For each the same as :func:`gcra` with the debt for the TAT, written out: this runs for every
+    request.
+    """
     if elapsed_us < 0:
         elapsed_us = 0
-    return Debts(
-        *[
-            owed - elapsed_us * limit if limit and owed > elapsed_us * limit else 0
-            for owed, limit in zip(debts, per_minute, strict=True)
-        ]
-    )
-
-
-def charged(debts: Debts, cost: Debts, per_minute: Debts) -> Debts | None:
-    """All buckets after one more request, or None where any says no."""
-    after = []
-    for owed, amount, limit in zip(debts, cost, per_minute, strict=True):
-        if limit:
-            allowed, owed, _ = gcra(owed, 0, amount, TICKS, limit)
-            if not allowed:
-                return None
-            after.append(owed)
-        else:
-            after.append(0)
+    after = [0, 0, 0, 0]
+    for index, limit in buckets:
+        owed = debts[index] - elapsed_us * limit
+        if owed < 0:
+            owed = 0
+        owed += cost[index] * TICKS
+        if owed > limit * TICKS:
+            return None
+        after[index] = owed
     return Debts(*after)
 
 
@@ -125,3 +135,27 @@ def corrected(
         return max(debt, min(debt + difference, 2 * limit * TICKS))
     undrained = max(0, placed - max(0, elapsed_us) * limit)
     return max(0, debt + max(difference, -undrained))
+
+
+def settled(
+    debts: Debts,
+    *,
+    placed: Debts,
+    elapsed_us: int,
+    reserved: Debts,
+    used: Debts,
+    buckets: Active,
+) -> Debts:
+    """All buckets of tokens as :func:`corrected`; a request stays a request."""
+    after = list(debts)
+    for index, limit in buckets:
+        if index and used[index] != reserved[index]:
+            after[index] = corrected(
+                debts[index],
+                placed=placed[index],
+                elapsed_us=elapsed_us,
+                limit=limit,
+                reserved=reserved[index],
+                used=used[index],
+            )
+    return Debts(*after)

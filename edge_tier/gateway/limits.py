@@ -10,16 +10,16 @@ minute was paid for by that minute, and does not come back as a burst on top of 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-from edge_tier.gateway.gcra import BUCKETS, TICKS, WINDOW_S, Debts, costs, gcra, rates
+from edge_tier.gateway.gcra import BUCKETS, TICKS, WINDOW_S, Debts, active, costs, gcra, rates
 from edge_tier.gateway.request import Caller, Charge, Limits, Reservation
 from wire.errors import HeadwaterError, TooLargeError
 
 _NO_LIMITS = Limits(requests_per_minute=0, tokens_per_minute=0, max_output_tokens=0)
-_SHOWN = {"requests": ("requests",), "tokens": ("tokens", "input_tokens", "output_tokens")}
-"""What OpenAI's headers show, and the buckets of which the tightest is shown there."""
+_MAX_KNOWN = 10_000
 
 
 class RateLimitedError(HeadwaterError):
@@ -59,44 +59,52 @@ class LimitsConfig:
     """After so long a reservation no longer counts as a running request; longer than any answer."""
 
 
-class Subject(NamedTuple):
+class Subject:
     """Something that has limits."""
 
-    kind: str
-    """``key``, ``tenant`` or ``model``."""
-    name: str
-    limits: Limits
+    __slots__ = ("buckets", "has_budget", "id", "kind", "limits", "name")
+
+    def __init__(self, kind: Literal["key", "tenant", "model"], name: str, limits: Limits) -> None:
+        self.kind = kind
+        self.name = name
+        self.limits = limits
+        self.id = f"{kind}:{name}"
+        self.buckets = active(limits)
+        self.has_budget = bool(limits.tokens_per_day or limits.tokens_per_month)
 
     @property
-    def id(self) -> str:
-        return f"{self.kind}:{self.name}"
+    def is_limited(self) -> bool:
+        """Whether there is anything to be counted."""
+        return bool(self.buckets or self.has_budget or self.limits.concurrent_streams)
 
 
-def is_limited(limits: Limits) -> bool:
-    """Whether there is anything to be counted."""
-    return (
-        limits.requests_per_minute
-        | limits.tokens_per_minute
-        | limits.input_tokens_per_minute
-        | limits.output_tokens_per_minute
-        | limits.concurrent_streams
-        | limits.tokens_per_day
-        | limits.tokens_per_month
-    ) != 0
+class Subjects:
+    """Who is charged for a request: the key, the tenant and the model, where they have limits.
 
+    Worked out once for each caller and model; a caller is the same object as long as its key is
+    the same.
+    """
 
-def subjects(caller: Caller, model: str, config: LimitsConfig) -> list[Subject]:
-    """Who is charged for a request: the key, the tenant and the model, where they have limits."""
-    found = []
-    if is_limited(caller.limits):
-        found.append(Subject("key", caller.key_id, caller.limits))
-    tenant = config.tenants.get(caller.tenant, config.tenant_default)
-    if tenant is not _NO_LIMITS and is_limited(tenant):
-        found.append(Subject("tenant", caller.tenant, tenant))
-    of_model = config.models.get(model)
-    if of_model is not None and is_limited(of_model):
-        found.append(Subject("model", model, of_model))
-    return found
+    def __init__(self, config: LimitsConfig) -> None:
+        self._config = config
+        self._known: dict[tuple[int, str], tuple[Caller, list[Subject]]] = {}
+
+    def of(self, caller: Caller, model: str) -> list[Subject]:
+        known = self._known.get((id(caller), model))
+        if known is not None and known[0] is caller:
+            return known[1]
+        config = self._config
+        tenant = config.tenants.get(caller.tenant, config.tenant_default)
+        all_of_them = (
+            Subject("key", caller.key_id, caller.limits),
+            Subject("tenant", caller.tenant, tenant),
+            Subject("model", model, config.models.get(model, _NO_LIMITS)),
+        )
+        found = [subject for subject in all_of_them if subject.is_limited]
+        if len(self._known) >= _MAX_KNOWN:
+            self._known.clear()
+        self._known[id(caller), model] = (caller, found)
+        return found
 
 
 def check_size(subject: Subject, charge: Charge) -> None:
@@ -185,10 +193,11 @@ class Rate(NamedTuple):
     """Until the bucket is full."""
 
 
-def rate(reservation: Reservation, shown: str) -> Rate:
+def rate(reservation: Reservation, shown: Literal["requests", "tokens"]) -> Rate:
     """The tightest of the limits on ``requests`` or ``tokens``; all 0 where there is none."""
-    standings = [(s.limits, Debts(*s.debts)) for s in reservation.standings]
-    return _tightest(standings, shown) or Rate(0, 0, 0.0)
+    standings = [(s.limits, s.debts) for s in reservation.standings]
+    tightest = _tightest_requests if shown == "requests" else _tightest_tokens
+    return tightest(standings) or Rate(0, 0, 0.0)
 
 
 def rate_headers(reservation: Reservation) -> dict[str, str]:
@@ -200,10 +209,35 @@ def rate_headers(reservation: Reservation) -> dict[str, str]:
     return _headers([(s.limits, Debts(*s.debts)) for s in reservation.standings])
 
 
+def rate_lines(reservation: Reservation) -> str:
+    """The same as header lines; made for every answer."""
+    standings = [(s.limits, s.debts) for s in reservation.standings]
+    requests, tokens = _tightest_requests(standings), _tightest_tokens(standings)
+    if requests is None or tokens is None:
+        headers = rate_headers(reservation)
+        return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    limit, left, reset_s = requests
+    token_limit, tokens_left, tokens_reset_s = tokens
+    return (
+        f"x-ratelimit-limit-requests: {limit}\r\n"
+        f"x-ratelimit-remaining-requests: {left}\r\n"
+        f"x-ratelimit-reset-requests: {duration(reset_s)}\r\n"
+        f"x-ratelimit-limit-tokens: {token_limit}\r\n"
+        f"x-ratelimit-remaining-tokens: {tokens_left}\r\n"
+        f"x-ratelimit-reset-tokens: {duration(tokens_reset_s)}\r\n"
+        f'RateLimit-Policy: "requests";q={limit};w={WINDOW_S}, '
+        f'"tokens";q={token_limit};w={WINDOW_S};qu="tokens"\r\n'
+        f'RateLimit: "requests";r={left};t={math.ceil(reset_s)}, '
+        f'"tokens";r={tokens_left};t={math.ceil(tokens_reset_s)}\r\n'
+    )
+
+
 def _headers(standings: list[tuple[Limits, Debts]]) -> dict[str, str]:
     policies, states, headers = [], [], {}
-    for name, unit in (("requests", ""), ("tokens", ';qu="tokens"')):
-        found = _tightest(standings, name)
+    for name, unit, found in (
+        ("requests", "", _tightest_requests(standings)),
+        ("tokens", ';qu="tokens"', _tightest_tokens(standings)),
+    ):
         if found is not None:
             limit, remaining, reset_s = found
             policies.append(f'"{name}";q={limit};w={WINDOW_S}{unit}')
@@ -217,17 +251,35 @@ def _headers(standings: list[tuple[Limits, Debts]]) -> dict[str, str]:
     return headers
 
 
-def _tightest(standings: list[tuple[Limits, Debts]], shown: str) -> Rate | None:
-    found: Rate | None = None
+_Standings = Sequence[tuple[Limits, tuple[int, ...]]]
+
+
+def _tightest_requests(standings: _Standings) -> Rate | None:
+    found = None
     for limits, debts in standings:
-        for name in _SHOWN[shown]:
-            limit: int = getattr(limits, f"{name}_per_minute")
-            if limit:
-                owed: int = getattr(debts, name)
-                left = max(0, limit - -(-owed // TICKS))
-                if found is None or left < found.remaining:
-                    found = Rate(limit, left, _seconds(owed, limit))
+        if limits.requests_per_minute:
+            found = _tighter(found, limits.requests_per_minute, debts[0])
     return found
+
+
+def _tightest_tokens(standings: _Standings) -> Rate | None:
+    """Of all limits on tokens a minute, whatever they count."""
+    found = None
+    for limits, debts in standings:
+        if limits.tokens_per_minute:
+            found = _tighter(found, limits.tokens_per_minute, debts[1])
+        if limits.input_tokens_per_minute:
+            found = _tighter(found, limits.input_tokens_per_minute, debts[2])
+        if limits.output_tokens_per_minute:
+            found = _tighter(found, limits.output_tokens_per_minute, debts[3])
+    return found
+
+
+def _tighter(found: Rate | None, limit: int, owed: int) -> Rate:
+    left = max(0, limit - -(-owed // TICKS))
+    if found is not None and found.remaining <= left:
+        return found
+    return Rate(limit, left, owed / (limit * 1e6))
 
 
 def duration(seconds: float) -> str:

@@ -185,7 +185,8 @@ def keys(
 def limits_of(subjects: list[Subject]) -> list[int]:
     """Seven arguments for each subject."""
     arguments: list[int] = []
-    for _, _, limits in subjects:
+    for subject in subjects:
+        limits = subject.limits
         arguments += (
             limits.requests_per_minute,
             limits.tokens_per_minute,

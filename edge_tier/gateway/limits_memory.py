@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 from edge_tier.gateway import budgets
 from edge_tier.gateway.budgets import NOTHING, Spent
-from edge_tier.gateway.gcra import FULL, Debts, charged, corrected, costs, drained, rates
+from edge_tier.gateway.gcra import FULL, Debts, charged, costs, drained, settled
 from edge_tier.gateway.limits import (
     LimitsConfig,
     Subject,
+    Subjects,
     budget_refusal,
     check_size,
     crowd_refusal,
     rate_refusal,
-    subjects,
 )
 from edge_tier.gateway.request import Caller, Charge, Reservation, Standing
 
@@ -69,6 +69,7 @@ class MemoryLimiter:
         self._clock = clock
         self._wall = wall
         self._config = config
+        self._subjects = Subjects(config)
         self._hold_us = int(config.hold_s * 1e6)
         self._states: dict[str, _State] = {}
         self._open: dict[str, _Open] = {}
@@ -77,21 +78,29 @@ class MemoryLimiter:
 
     async def reserve(self, caller: Caller, charge: Charge) -> Reservation:
         """See ``Limiter``."""
-        return self.reserve_for(subjects(caller, charge.model, self._config), caller, charge)
+        return self.reserve_for(self._subjects.of(caller, charge.model), caller, charge)
 
-    def reserve_for(
-        self, charged_subjects: list[Subject], caller: Caller, charge: Charge
-    ) -> Reservation:
+    def reserve_for(self, subjects: list[Subject], caller: Caller, charge: Charge) -> Reservation:
         """The same, for these subjects."""
-        if not charged_subjects:
+        if not subjects:
             return Reservation(caller=caller, charge=charge)
-        now_us = int(self._clock() * 1e6)
-        unix_s = self._wall()
+        if charge.input_tokens < 0 or charge.output_tokens < 0:
+            raise ValueError("a request cannot ask for fewer than 0 tokens")
+        now_us, cost = int(self._clock() * 1e6), costs(charge)
         checked: list[tuple[Subject, _State, Debts, Spent]] = []
-        for subject in charged_subjects:
-            check_size(subject, charge)
+        for subject in subjects:
             state = self._state(subject.id, now_us)
-            debts, spent = self._check(subject, state, charge, now_us, unix_s)
+            debts = charged(state.debts, now_us - state.at_us, cost, subject.buckets)
+            if debts is None:
+                check_size(subject, charge)
+                raise rate_refusal(
+                    subject, charge, drained(state.debts, now_us - state.at_us, subject.buckets)
+                )
+            if subject.limits.concurrent_streams:
+                _check_running(subject, state, now_us)
+            spent = NOTHING
+            if subject.has_budget:
+                spent = self._check_budgets(subject, state, charge)
             checked.append((subject, state, debts, spent))
         return self._commit(checked, caller, charge, now_us)
 
@@ -101,32 +110,22 @@ class MemoryLimiter:
         if opened is None:
             return
         now_us = int(self._clock() * 1e6)
-        elapsed_us = now_us - opened.at_us
         reserved = costs(reservation.charge)
         used = Debts(1, input_tokens + output_tokens, input_tokens, output_tokens)
         for subject, placed, at in opened.charged:
             state = self._state(subject.id, now_us)
-            state.running.pop(reservation.id, None)
-            per_minute = rates(subject.limits)
-            debts = drained(state.debts, now_us - state.at_us, per_minute)
-            state.at_us = now_us
-            state.debts = Debts(
-                debts.requests,
-                *[
-                    corrected(
-                        debts[i],
-                        placed=placed[i],
-                        elapsed_us=elapsed_us,
-                        limit=per_minute[i],
-                        reserved=reserved[i],
-                        used=used[i],
-                    )
-                    if per_minute[i]
-                    else 0
-                    for i in (1, 2, 3)
-                ],
+            if subject.limits.concurrent_streams:
+                state.running.pop(reservation.id, None)
+            state.debts = settled(
+                drained(state.debts, now_us - state.at_us, subject.buckets),
+                placed=placed,
+                elapsed_us=now_us - opened.at_us,
+                reserved=reserved,
+                used=used,
+                buckets=subject.buckets,
             )
-            if at is not NOTHING:
+            state.at_us = now_us
+            if subject.has_budget:
                 spent = budgets.now(state.spent, self._wall())
                 state.spent = budgets.settled(spent, at, used.tokens - reserved.tokens)
 
@@ -143,30 +142,27 @@ class MemoryLimiter:
             del self._states[next(iter(self._states))]
         return state
 
-    def _check(
-        self, subject: Subject, state: _State, charge: Charge, now_us: int, unix_s: float
-    ) -> tuple[Debts, Spent]:
-        """What the subject would owe and have spent after this request. Changes no debt.
+    def _check_budgets(self, subject: Subject, state: _State, charge: Charge) -> Spent:
+        """What the subject would have spent after this request. Changes nothing.
 
         Raises:
-            RateLimitedError, BudgetExceededError: it may not.
+            TokensOverLimitError, BudgetExceededError: it may not.
         """
-        limits, per_minute = subject.limits, rates(subject.limits)
-        debts = drained(state.debts, now_us - state.at_us, per_minute)
-        after = charged(debts, costs(charge), per_minute)
-        if after is None:
-            raise rate_refusal(subject, charge, debts)
-        if limits.concurrent_streams:
-            running = state.running
-            while running and (oldest := next(iter(running.items())))[1] <= now_us:
-                del running[oldest[0]]
-            if len(running) >= limits.concurrent_streams:
-                raise crowd_refusal(subject)
-        if not (limits.tokens_per_day or limits.tokens_per_month):
-            return after, NOTHING
+        check_size(subject, charge)
+        unix_s = self._wall()
         spent = budgets.now(state.spent, unix_s)
-        _check_budgets(subject, charge, spent, unix_s)
-        return after, budgets.added(spent, charge.tokens)
+        limits = subject.limits
+        if 0 < limits.tokens_per_day < spent.in_day + charge.tokens:
+            left_s = budgets.seconds_to_day_end(unix_s)
+            raise budget_refusal(
+                subject, charge, "day", limits.tokens_per_day, spent.in_day, left_s
+            )
+        if 0 < limits.tokens_per_month < spent.in_month + charge.tokens:
+            left_s = budgets.seconds_to_month_end(unix_s)
+            raise budget_refusal(
+                subject, charge, "month", limits.tokens_per_month, spent.in_month, left_s
+            )
+        return budgets.added(spent, charge.tokens)
 
     def _commit(
         self,
@@ -178,7 +174,7 @@ class MemoryLimiter:
         id = f"{self._prefix}{next(self._numbers)}"  # noqa: A001 - the field's own name
         for subject, state, debts, spent in checked:
             state.debts, state.at_us = debts, now_us
-            if spent is not NOTHING:
+            if subject.has_budget:
                 state.spent = spent
             if subject.limits.concurrent_streams:
                 state.running[id] = now_us + self._hold_us
@@ -189,23 +185,10 @@ class MemoryLimiter:
         return Reservation(id=id, caller=caller, charge=charge, standings=standings)
 
 
-def _check_budgets(subject: Subject, charge: Charge, spent: Spent, unix_s: float) -> None:
-    limits = subject.limits
-    if 0 < limits.tokens_per_day < spent.in_day + charge.tokens:
-        raise budget_refusal(
-            subject,
-            charge,
-            "day",
-            limits.tokens_per_day,
-            spent.in_day,
-            budgets.seconds_to_day_end(unix_s),
-        )
-    if 0 < limits.tokens_per_month < spent.in_month + charge.tokens:
-        raise budget_refusal(
-            subject,
-            charge,
-            "month",
-            limits.tokens_per_month,
-            spent.in_month,
-            budgets.seconds_to_month_end(unix_s),
-        )
+def _check_running(subject: Subject, state: _State, now_us: int) -> None:
+    """Whether one more request may run. Raises ``RateLimitedError``."""
+    running = state.running
+    while running and (oldest := next(iter(running.items())))[1] <= now_us:
+        del running[oldest[0]]
+    if len(running) >= subject.limits.concurrent_streams:
+        raise crowd_refusal(subject)

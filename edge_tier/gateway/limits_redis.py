@@ -32,12 +32,12 @@ from edge_tier.gateway.limits import (
     LimitsConfig,
     RateLimitedError,
     Subject,
+    Subjects,
     budget_refusal,
     check_size,
     crowd_refusal,
     rate_refusal,
     retry_headers,
-    subjects,
 )
 from edge_tier.gateway.limits_lua import RESERVE, SETTLE, keys, limits_of
 from edge_tier.gateway.limits_memory import MemoryLimiter
@@ -103,7 +103,7 @@ class RedisLimiter:
     ) -> None:
         self._client = client
         self._config = config
-        self._limits = limits
+        self._subjects = Subjects(limits)
         self._clock = clock
         self._lease = MemoryLimiter(clock, limits)
         self._slots = asyncio.Semaphore(config.max_connections)
@@ -119,7 +119,7 @@ class RedisLimiter:
 
     async def reserve(self, caller: Caller, charge: Charge) -> Reservation:
         """See ``Limiter``."""
-        charged = subjects(caller, charge.model, self._limits)
+        charged = self._subjects.of(caller, charge.model)
         if not charged:
             return Reservation(caller=caller, charge=charge)
         for subject in charged:
@@ -148,7 +148,7 @@ class RedisLimiter:
             await self._lease.settle(reservation, input_tokens, output_tokens)
             return
         caller, charge = reservation.caller, reservation.charge
-        charged = subjects(caller, charge.model, self._limits)
+        charged = self._subjects.of(caller, charge.model)
         used = Debts(1, input_tokens + output_tokens, input_tokens, output_tokens)
         asked = self._ask(
             _SETTLE,
@@ -170,7 +170,7 @@ class RedisLimiter:
         self, charged: list[Subject], caller: Caller, charge: Charge
     ) -> Reservation:
         fraction = self._config.lease_fraction
-        reduced = [one._replace(limits=leased(one.limits, fraction)) for one in charged]
+        reduced = [Subject(s.kind, s.name, leased(s.limits, fraction)) for s in charged]
         for subject in reduced:
             smallest = _smallest(subject.limits)
             if 0 < smallest < charge.tokens:

@@ -16,7 +16,7 @@ def test_months_are_the_calendars(day: date) -> None:
     assert month_of((day - EPOCH).days) == day.year * 12 + day.month - 1
 
 
-@given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)))  # noqa: DTZ001
+@given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)))
 def test_a_period_ends_when_the_next_begins(moment: datetime) -> None:
     at = moment.replace(tzinfo=UTC, microsecond=0)
     next_month = (at.replace(day=1, hour=0, minute=0, second=0) + timedelta(days=32)).replace(day=1)

@@ -6,13 +6,14 @@ from hypothesis import strategies as st
 from edge_tier.gateway.gcra import (
     FULL,
     TICKS,
+    Active,
     Debts,
+    active,
     charged,
     corrected,
     costs,
     drained,
     gcra,
-    rates,
 )
 from edge_tier.gateway.request import Limits
 from tests.fakes.limits import charge
@@ -20,12 +21,29 @@ from tests.fakes.limits import charge
 MINUTE_US = 60_000_000
 
 
-def limits(requests: int = 0, tokens: int = 0) -> Debts:
-    return rates(Limits(requests_per_minute=requests, tokens_per_minute=tokens))
+def limits(requests: int = 0, tokens: int = 0) -> Active:
+    return active(Limits(requests_per_minute=requests, tokens_per_minute=tokens))
 
 
-def after(debts: Debts, tokens: int, per_minute: Debts) -> Debts | None:
-    return charged(debts, costs(charge(tokens)), per_minute)
+def after(debts: Debts, tokens: int, buckets: Active) -> Debts | None:
+    return charged(debts, 0, costs(charge(tokens)), buckets)
+
+
+@given(
+    owed=st.integers(0, 200),
+    elapsed_us=st.integers(-5, 3 * MINUTE_US),
+    cost=st.integers(0, 100),
+    limit=st.integers(1, 100),
+)
+def test_a_bucket_is_charged_as_gcra_says(
+    owed: int, elapsed_us: int, cost: int, limit: int
+) -> None:
+    now = max(0, elapsed_us) * limit
+    decision = gcra(owed * TICKS, now, cost, TICKS, limit)
+    got = charged(Debts(tokens=owed * TICKS), elapsed_us, Debts(tokens=cost), limits(tokens=limit))
+    assert (got is not None) == decision.allowed
+    if got is not None:
+        assert got.tokens == decision.tat - now
 
 
 def test_a_full_bucket_lets_its_burst_through_and_not_one_more() -> None:

@@ -28,6 +28,7 @@ from edge_tier.gateway.limits import (
     TokensOverLimitError,
     duration,
     rate_headers,
+    rate_lines,
 )
 from edge_tier.gateway.limits_memory import MemoryLimiter
 from edge_tier.gateway.request import Caller, Charge, Limits, Reservation, Standing
@@ -70,8 +71,10 @@ async def test_a_minute_fills_the_bucket_and_no_more(stage: Any, caller: MakeCal
 async def test_a_reservation_tells_what_is_left(stage: Any, caller: MakeCaller) -> None:
     reservation = await stage.limiter.reserve(caller(requests=10, tokens=600), charge(150))
     assert (reservation.caller.key_id, reservation.charge.tokens) == ("key00001", 150)
-    assert tuple(requests(reservation)) == (10, 9, pytest.approx(6, abs=0.1))
-    assert tuple(tokens(reservation)) == (600, 450, pytest.approx(15, abs=0.1))
+    assert requests(reservation)[:2] == (10, 9)
+    assert requests(reservation).reset_s == pytest.approx(6, abs=0.1)
+    assert tokens(reservation)[:2] == (600, 450)
+    assert tokens(reservation).reset_s == pytest.approx(15, abs=0.1)
 
 
 async def test_refused_for_tokens_costs_no_request(stage: Any, caller: MakeCaller) -> None:
@@ -407,6 +410,22 @@ def test_headers_say_what_is_left_as_the_draft_and_openai_do() -> None:
     }
 
 
+@given(
+    st.integers(0, 700), st.integers(0, 10**6), st.integers(0, 700 * TICKS), st.integers(0, TICKS)
+)
+def test_header_lines_are_the_headers(
+    per_minute: int, size: int, owed: int, owed_tokens: int
+) -> None:
+    limits = Limits(requests_per_minute=per_minute, tokens_per_minute=size)
+    state = Reservation(
+        caller=Caller(key_id="k", tenant="t", scopes=frozenset(), limits=limits),
+        charge=charge(5),
+        standings=(Standing(limits, (owed, owed_tokens, 0, 0)),),
+    )
+    lines = dict(line.split(": ", 1) for line in rate_lines(state).split("\r\n")[:-1])
+    assert lines == rate_headers(state)
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
@@ -544,7 +563,7 @@ async def test_a_refusal_by_one_costs_none_of_the_others(
         held = await limiter.reserve(acme, charge(1, model="big"))
     for _ in range(5):
         assert "of the model" in await refusal(limiter, acme, charge(1, model="big"))
-    assert tuple(requests(held)) == (2, 0, pytest.approx(60, abs=1))
+    assert requests(held)[:2] == (2, 0)
     assert requests(await limiter.reserve(acme, charge(1))).remaining == 0  # the tenant's third
     assert "of the tenant" in await refusal(limiter, acme, charge(1))
 
