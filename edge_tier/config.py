@@ -59,6 +59,8 @@ class GatewayConfig:
     keys_file: Path = Path("edge-keys.json")
     pepper_file: Path = Path("edge-pepper")
     """The secret under which API keys are hashed; made at the first start."""
+    policy_file: Path | None = None
+    """Named policies (docs/policies.md), read again when it changes; none: the built-in default."""
     redis_url: str = ""
     """Shares limits between edge processes; empty: limits are this process's own."""
     redis: RedisLimits = field(default_factory=RedisLimits)

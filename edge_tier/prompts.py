@@ -26,6 +26,7 @@ from edge_tier.gateway.limits_redis import RedisLimiter, connect
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.models import ModelDirectory
 from edge_tier.gateway.pipeline import Pipeline
+from edge_tier.gateway.policy_book import PolicyBook
 from edge_tier.gateway.routes import GatewayRoutes
 from wire.http_server import ENTRANCE, read_token
 from wire.source import Source
@@ -68,6 +69,8 @@ class PromptPlane:
             models=self.models,
             fleet=self.fleet,
             cloud_models=lambda: (self._cloud.offered, self._cloud.ready),
+            policies=PolicyBook(gateway.policy_file),
+            cloud_region=gateway.cloud.region,
         )
         self._log = AccessLog(sys.stderr.buffer)
         self._routes = GatewayRoutes(

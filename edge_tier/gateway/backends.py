@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,8 @@ class CloudConfig:
     token_file: str = ""
     models: tuple[str, ...] = ("cloud-large",)
     """Models it serves, by the names it knows."""
+    region: str = ""
+    """Where it is, for rules of residency; empty: not known."""
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
     """When it is left alone after failures."""
 
@@ -52,8 +54,8 @@ class Wanted:
 
     plan: Plan
     prompt: Prompt
-    as_text: Prompt
-    """The same for backends that render the template themselves."""
+    as_text: Callable[[], Awaitable[Prompt]]
+    """Gives the same for backends that render the template themselves."""
     tokens: Tokens
     max_tokens: int
     features: frozenset[str] = _NOTHING
@@ -270,7 +272,7 @@ class Backends:
         if tokens.revision != revision:
             tokens = await (await self._models.model(model, revision)).tokenize(prompt)
         if not tokens.ids:
-            return _as_text(wanted, model)
+            return _as_text(await wanted.as_text(), model, wanted.max_tokens)
         body = _generation(prompt, model, wanted.max_tokens)
         body["revision"] = revision
         if wanted.logprobs_first:
@@ -285,7 +287,8 @@ class Backends:
         if not cloud.breaker.take():
             raise _StepFailedError("the cloud is left alone after failures")
         try:
-            response = await self._send(cloud.pool, wanted.prompt, _as_text(wanted, step.model))
+            body = _as_text(await wanted.as_text(), step.model, wanted.max_tokens)
+            response = await self._send(cloud.pool, wanted.prompt, body)
         except UpstreamRefusedError:
             cloud.breaker.succeeded()
             raise
@@ -395,9 +398,8 @@ def _generation(prompt: Prompt, model: str, max_tokens: int) -> dict[str, Any]:
     return body
 
 
-def _as_text(wanted: Wanted, model: str) -> dict[str, Any]:
-    prompt = wanted.as_text
-    body = _generation(prompt, model, wanted.max_tokens)
+def _as_text(prompt: Prompt, model: str, max_tokens: int) -> dict[str, Any]:
+    body = _generation(prompt, model, max_tokens)
     if prompt.kind == "chat":
         body["messages"] = prompt.messages
     else:

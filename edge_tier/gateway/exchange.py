@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_tier.gateway.access_log import AccessLog
-from edge_tier.gateway.answer import EventRewriter, holds_no_bracket, rewrite_answer
+from edge_tier.gateway.answer import EventRewriter, filters, rewrite_answer, rewriter
 from edge_tier.gateway.backends import Opened, Wanted
 from edge_tier.gateway.errors import UpstreamError
 from edge_tier.gateway.hybrid import Begun, Hybrid
@@ -60,11 +60,11 @@ class Exchange:
         "_explain",
         "_first_at",
         "_id",
-        "_make_filter",
         "_outcome",
         "_parts",
         "_pinger",
         "_reply",
+        "_rewrites",
         "_used",
         "_watch",
     )
@@ -88,7 +88,7 @@ class Exchange:
         self._began = began
         self._explain = explain
         self._begun: Begun | None = None
-        self._make_filter = admitted.output_filter
+        self._rewrites = admitted.rewrites
         self._blocked = ""
         """The content rule that ended the answer."""
         self._outcome = "failed"
@@ -180,8 +180,15 @@ class Exchange:
     def _answer_whole(self, begun: Begun, body: bytes) -> None:
         prompt_tokens, most = len(self._admitted.tokens), self._admitted.max_tokens
         self._used = used_tokens(prompt_tokens, answer_usage(body), most)
-        if self._make_filter is not None:
-            body, self._blocked = rewrite_answer(body, self._make_filter)
+        if self._rewrites is not None:
+            rewrites = self._rewrites
+            make = filters(
+                rewrites.restore,
+                rewrites.output,
+                shadow=rewrites.shadow,
+                json_content=rewrites.json_content,
+            )
+            body, self._blocked = rewrite_answer(body, make)
         self._outcome = "whole"
         self._reply.whole(200, self._headers(begun) + _JSON, body)
 
@@ -190,19 +197,19 @@ class Exchange:
         scan = StreamScan(
             keep_usage=self._admitted.prompt.include_usage, max_event_bytes=relay.max_event_bytes
         )
-        rewriter = self._rewriter()
+        changes = self._rewriter()
         try:
             first = scan.feed(begun.first)
-            if rewriter is not None:
-                first = rewriter.feed(first)
+            if changes is not None:
+                first = changes.feed(first)
             if reply.started:
                 reply.write(first)
             else:
                 reply.begin(self._headers(begun), first)
-            if self._passes_through(begun, scan, rewriter):
+            if self._passes_through(begun, scan, changes):
                 await self._splice(opened, scan)
             else:
-                await self._pump(begun, scan, rewriter)
+                await self._pump(begun, scan, changes)
             if not scan.done and not scan.failed:
                 raise UpstreamError("the backend ended its stream before the answer was whole")
         except HeadwaterError as error:
@@ -212,16 +219,16 @@ class Exchange:
             reply.end()
         finally:
             self._used = used_tokens(len(self._admitted.tokens), scan.usage, scan.events)
-            if rewriter is not None:
-                self._blocked = rewriter.blocked
+            if changes is not None:
+                self._blocked = changes.blocked
 
     def _passes_through(
-        self, begun: Begun, scan: StreamScan, rewriter: EventRewriter | None
+        self, begun: Begun, scan: StreamScan, changes: EventRewriter | None
     ) -> bool:
         """Whether the backend's bytes may go on as they are."""
         response = begun.opened.response
         return (
-            rewriter is None
+            changes is None
             and begun.feed is None
             and not response.ended
             and self._reply.http11
@@ -235,18 +242,21 @@ class Exchange:
         send = self._reply.splicer(response, self._parts.relay.slow_readers)
         await response.splice(Passthrough(scan).sink(send, response.on_end, response.fail))
 
-    async def _pump(self, begun: Begun, scan: StreamScan, rewriter: EventRewriter | None) -> None:
+    async def _pump(self, begun: Begun, scan: StreamScan, changes: EventRewriter | None) -> None:
         """Events go through whoever changes them."""
         reply, response, slow = self._reply, begun.opened.response, self._parts.relay.slow_readers
 
         def take(data: bytes) -> None:
-            data = rewriter.feed(data) if rewriter is not None else data
+            data = changes.feed(data) if changes is not None else data
             reply.write(data)
             reply.relieve(response, slow)
-            if rewriter is not None and rewriter.blocked:
+            if changes is not None and changes.blocked:
+                scan.done = True  # the rewriter has ended the answer itself
                 response.cut()
 
         await self._flow(begun, scan, take, first=False)
+        if changes is not None:
+            reply.write(changes.flush())
 
     async def _flow(
         self,
@@ -289,11 +299,15 @@ class Exchange:
             raise failure or broke or UpstreamError("the stream broke")
 
     def _rewriter(self) -> EventRewriter | None:
-        if self._make_filter is None:
+        rewrites = self._rewrites
+        if rewrites is None:
             return None
-        if self._admitted.scans_output:
-            return EventRewriter(self._make_filter)
-        return EventRewriter(self._make_filter, holds_no_bracket)
+        return rewriter(
+            rewrites.restore,
+            rewrites.output,
+            shadow=rewrites.shadow,
+            json_content=rewrites.json_content,
+        )
 
     def _break(self, error: HeadwaterError) -> None:
         """End a stream that has begun: an error event, and no ``[DONE]``."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -151,10 +151,8 @@ class Hybrid:
         finally:
             drafting.close()
         nonce = secrets.token_hex(8)
-        asked = dataclasses.replace(
-            _streamed(wanted),
-            as_text=_streaming(cloud_prompt(wanted.as_text, draft, config, nonce)),
-        )
+        question = cloud_prompt(await wanted.as_text(), draft, config, nonce)
+        asked = dataclasses.replace(_streamed(wanted), as_text=_given(_streaming(question)))
         check = verifier(wanted.prompt, draft, _client(wanted, drafting.step.model), config)
         try:
             opened = await self._backends.open(asked, cloud)
@@ -229,9 +227,18 @@ def _client(wanted: Wanted, model: str) -> ClientAnswer:
 
 def _streamed(wanted: Wanted) -> Wanted:
     """The same, asked for as a stream."""
-    return dataclasses.replace(
-        wanted, prompt=_streaming(wanted.prompt), as_text=_streaming(wanted.as_text)
-    )
+
+    async def as_text() -> Prompt:
+        return _streaming(await wanted.as_text())
+
+    return dataclasses.replace(wanted, prompt=_streaming(wanted.prompt), as_text=as_text)
+
+
+def _given(prompt: Prompt) -> Callable[[], Awaitable[Prompt]]:
+    async def give() -> Prompt:
+        return prompt
+
+    return give
 
 
 def _streaming(prompt: Prompt) -> Prompt:

@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from edge_tier.gateway.answer import TextFilter
+import msgspec
+
 from edge_tier.gateway.auth import Authenticator, require_model, require_scope
 from edge_tier.gateway.classify import classify
+from edge_tier.gateway.content import ContentScreen
 from edge_tier.gateway.errors import ModelsNotReadyError
-from edge_tier.gateway.fleet import Fleet
+from edge_tier.gateway.fleet import Fleet, Pressure
+from edge_tier.gateway.hints import Hints
 from edge_tier.gateway.limits import Limiter
+from edge_tier.gateway.memo import Memo
 from edge_tier.gateway.models import LoadedModel, ModelDirectory
 from edge_tier.gateway.parse import ParseConfig, parse_chat, parse_completion
+from edge_tier.gateway.personal_data import KINDS
+from edge_tier.gateway.policy_book import PolicyBook
+from edge_tier.gateway.policy_file import Policy as InForce
 from edge_tier.gateway.request import (
     Caller,
     Charge,
@@ -32,8 +40,10 @@ from edge_tier.gateway.request import (
     Sanitized,
     Tokens,
 )
-from edge_tier.gateway.route import FleetView, Hints, RouteConfig, route
-from edge_tier.gateway.sanitize import CONTROL_LITERAL, must_not_leave, sanitize
+from edge_tier.gateway.route import FleetView, RouteConfig, facts_of, route
+from edge_tier.gateway.sanitize import must_not_leave, sanitize
+from edge_tier.gateway.screen import ControlLiterals
+from edge_tier.gateway.shedding import OverloadedError, Shedder, SheddingConfig
 from edge_tier.gateway.tokenize import Tokenizer
 from wire.errors import RequestInvalidError
 
@@ -75,18 +85,15 @@ class Admitted:
 
     caller: Caller
     prompt: Prompt
-    as_text: Prompt
-    """For backends that render the template themselves: control literals in content are broken."""
+    as_text: AsText
     findings: tuple[Finding, ...]
     tokens: Tokens
     complexity: Complexity
     max_tokens: int
     reservation: Reservation
     plan: Plan
-    output_filter: Callable[[bool], TextFilter] | None = None
-    """Makes what changes the answer's texts: restores data, ends at denied content."""
-    scans_output: bool = False
-    """Whether every piece of the answer must be looked at, and not only placeholders."""
+    rewrites: Rewrites | None = None
+    """How the answer's texts are changed; None: not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +103,9 @@ class PipelineConfig:
     default_max_tokens: int = 1_024
     """Output tokens where the client names no number."""
     parse: ParseConfig = field(default_factory=ParseConfig)
+    shedding: SheddingConfig = field(default_factory=SheddingConfig)
+    remembered_bytes: int = 64 * 1024 * 1024
+    """Texts that are remembered as clean, so that a growing chat is not examined anew."""
     route: RouteConfig = field(default_factory=RouteConfig)
 
 
@@ -111,8 +121,14 @@ class Pipeline:
         models: ModelDirectory,
         fleet: Fleet,
         cloud_models: Callable[[], tuple[frozenset[str], frozenset[str]]],
+        policies: PolicyBook | None = None,
+        cloud_region: str = "",
     ) -> None:
         self._config = config
+        self._policies = policies or PolicyBook()
+        self._cloud_region = cloud_region
+        self._memo = Memo[ControlLiterals | None](max_bytes=config.remembered_bytes)
+        self._shedders: dict[str, Shedder] = {}
         self._auth = auth
         self._limiter = limiter
         self._models = models
@@ -128,18 +144,12 @@ class Pipeline:
             HeadwaterError: the request is refused; says by which rule. Nothing stays reserved.
         """
         caller = inbound.caller
-        parse = parse_chat if inbound.kind == "chat" else parse_completion
-        parsed = parse(inbound.body, self._config.parse)
+        policy = self._policies.of(caller)
+        parsed = _PARSERS[inbound.kind](inbound.body, self._config.parse)
         watch.lap("parse")
         require_model(caller, parsed.model)
         model = await self._model(parsed.model)
-        rules = Rules(
-            privacy=caller.policy.privacy, personal_data=caller.policy.personal_data or "flag"
-        )
-        if model.tokenizer.is_long(parsed):
-            clean = await asyncio.to_thread(sanitize, parsed, rules, literals=model.literals)
-        else:
-            clean = sanitize(parsed, rules, literals=model.literals)
+        clean = await self._sanitized(parsed, policy.rules, model)
         watch.lap("sanitize")
         tokens = await model.tokenize(clean.prompt)
         context = model.tokenizer.context_length
@@ -155,15 +165,7 @@ class Pipeline:
         reservation = await self._limiter.reserve(caller, charge)
         watch.lap("reserve")
         try:
-            plan = route(
-                clean.prompt.model,
-                complexity,
-                caller.policy,
-                inbound.hints,
-                self.fleet_view(),
-                self._config.route,
-                private_findings=must_not_leave(clean.findings, rules),
-            )
+            plan = self._routed(inbound, policy, clean, complexity, charge)
         except BaseException:
             await self._limiter.settle(reservation, 0, 0)
             raise
@@ -171,14 +173,89 @@ class Pipeline:
         return Admitted(
             caller=caller,
             prompt=clean.prompt,
-            as_text=_as_text(clean, model.tokenizer),
+            as_text=AsText(clean.prompt, model.tokenizer),
             findings=clean.findings,
             tokens=tokens,
             complexity=complexity,
             max_tokens=max_tokens,
             reservation=reservation,
             plan=plan,
+            rewrites=self._rewrites(clean, policy.rules, model),
         )
+
+    async def _sanitized(self, parsed: Prompt, rules: Rules, model: LoadedModel) -> Sanitized:
+        literals, memo = model.literals, self._memo
+        if model.tokenizer.is_long(parsed):
+            return await asyncio.to_thread(sanitize, parsed, rules, literals=literals, memo=memo)
+        return sanitize(parsed, rules, literals=literals, memo=memo)
+
+    def _routed(
+        self,
+        inbound: Inbound,
+        policy: InForce,
+        clean: Sanitized,
+        complexity: Complexity,
+        charge: Charge,
+    ) -> Plan:
+        """The plan, and whether the workers can take one more request like this."""
+        rules, config, view = policy.rules, self._config.route, self.fleet_view()
+        model = clean.prompt.model
+        pressure = self._fleet.pressure(config.local_model if model in config.aliases else model)
+        facts = None
+        if policy.table:
+            facts = facts_of(
+                model,
+                inbound.caller.tenant,
+                rules,
+                inbound.hints,
+                view,
+                config,
+                complexity=complexity.score,
+                prompt_tokens=charge.input_tokens,
+                total_tokens=charge.tokens,
+                findings=_names(clean.findings),
+                wait_s=pressure.wait_s,
+            )
+        plan = route(
+            model,
+            complexity,
+            rules,
+            view,
+            config,
+            hints=inbound.hints,
+            table=policy.table,
+            facts=facts,
+            private_findings=must_not_leave(clean.findings, rules),
+        )
+        if plan.steps[0].target == "cloud":
+            return plan
+        return self._relieved(plan, pressure)
+
+    def _relieved(self, plan: Plan, pressure: Pressure) -> Plan:
+        """A plan for workers that are saturated: the other side first, where there is one.
+
+        Raises:
+            OverloadedError: there is none, and this request is one of those turned away.
+        """
+        model = plan.steps[0].model
+        shedder = self._shedders.get(model)
+        if shedder is None:
+            shedder = self._shedders[model] = Shedder(self._config.shedding)
+        try:
+            shedder.check(plan.priority, pressure.load, pressure.wait_s)
+        except OverloadedError:
+            cloud = tuple(step for step in plan.steps if step.target == "cloud")
+            if not cloud:
+                raise
+            reasons = (*plan.reasons, f"the workers are saturated (load {pressure.load:.1f})")
+            return msgspec.structs.replace(plan, steps=cloud, reasons=reasons, mode="direct")
+        return plan
+
+    def _rewrites(self, clean: Sanitized, rules: Rules, model: LoadedModel) -> Rewrites | None:
+        output = self._memo.known(rules, model.literals).output
+        if not clean.restore and not output:
+            return None
+        return Rewrites(clean.restore, output, rules.shadow, bool(clean.prompt.response_format))
 
     def authenticate(self, authorization: str | None) -> Caller:
         """Who asks, and whether they may ask for answers at all.
@@ -198,7 +275,9 @@ class Pipeline:
         if self._seen is None or self._seen[0] != seen:
             local = frozenset(self._fleet.models())
             offered = local | cloud_offered | frozenset(channels)
-            view = FleetView(local=local, cloud=cloud_ready, offered=offered)
+            view = FleetView(
+                local=local, cloud=cloud_ready, offered=offered, cloud_region=self._cloud_region
+            )
             self._seen = (seen, view)
         return self._seen[1]
 
@@ -232,7 +311,41 @@ class Pipeline:
         return min(wanted, room)
 
 
-def _as_text(clean: Sanitized, tokenizer: Tokenizer) -> Prompt:
-    if any(finding.name == CONTROL_LITERAL for finding in clean.findings):
-        return tokenizer.neutralize(clean.prompt)
-    return clean.prompt
+_PARSERS = {"chat": parse_chat, "completion": parse_completion}
+_PERSONAL = frozenset({"personal"})
+
+
+def _names(findings: tuple[Finding, ...]) -> frozenset[str]:
+    """What was found, and ``personal`` where any of it is personal data."""
+    names = frozenset(finding.name for finding in findings)
+    return names if names.isdisjoint(KINDS) else names | _PERSONAL
+
+
+class Rewrites(NamedTuple):
+    """How an answer's texts are changed; see ``answer.filters``."""
+
+    restore: Mapping[str, str]
+    output: ContentScreen
+    shadow: bool
+    json_content: bool
+
+
+class AsText:
+    """The prompt for backends that render the template themselves, made when one is asked: control
+    literals in its texts are broken."""
+
+    __slots__ = ("_made", "_prompt", "_tokenizer")
+
+    def __init__(self, prompt: Prompt, tokenizer: Tokenizer) -> None:
+        self._prompt = prompt
+        self._tokenizer = tokenizer
+        self._made: Prompt | None = None
+
+    async def __call__(self) -> Prompt:
+        if self._made is None:
+            prompt, tokenizer = self._prompt, self._tokenizer
+            if tokenizer.is_long(prompt):
+                self._made = await asyncio.to_thread(tokenizer.neutralize, prompt)
+            else:
+                self._made = tokenizer.neutralize(prompt)
+        return self._made

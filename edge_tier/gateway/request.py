@@ -92,6 +92,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str = "default"
     privacy: Privacy = "any"
+    residency: str = ""
+    """The region that prompts must not leave; a cloud elsewhere is not asked. Empty: any."""
     personal_data: PersonalAction = "flag"
     personal_kinds: dict[str, PersonalAction] = {}
     """By kind of data, over ``personal_data``."""

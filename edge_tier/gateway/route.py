@@ -1,15 +1,18 @@
 """The route stage: which backend answers a request, and why. Pure.
 
-A request that names a model gets that model. One that names an alias (``auto``) is routed: hard
-rules first (privacy, what is there), then complexity against a threshold.
-The rest of the candidates become fallbacks, both ways, except where a rule forbids them.
+A request that names a model gets that model. One that names an alias (``auto``) is routed. Hard
+rules come first, and nothing overrides them: privacy, residency, what was found in the prompt, what
+is there. Then the hint of the request, the policy's decision table, and complexity against a
+threshold. The rest of the candidates become fallbacks, both ways, except where a rule forbids them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge_tier.gateway.request import Complexity, Plan, Policy, Privacy, Step, Target
+from edge_tier.gateway.decision_table import Facts, Table
+from edge_tier.gateway.hints import NONE, Hints
+from edge_tier.gateway.request import Complexity, Mode, Plan, RouteRow, Rules, Step, Target
 from wire.errors import HeadwaterError
 
 
@@ -43,8 +46,17 @@ class RouteConfig:
     cloud_model: str = "cloud-large"
     threshold: float = 0.5
     """Complexity from which the cloud model is preferred, 0..1."""
+    local_share: float = 0.0
+    """Sets the threshold so that about this share of requests stays local; 0: ``threshold``."""
+    target_quality: float = 0.0
+    """Sets the threshold so that this share of the cloud's advantage is kept; 0: not."""
+    mode: Mode = "direct"
+    """How the two sides are combined where no row of a table says it."""
     fallback: bool = True
     """Whether the other side answers where the preferred one cannot."""
+    shadow: bool = False
+    """Tables are evaluated and not followed; the log says what they would have done, and what the
+    other side would have been."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,29 +69,41 @@ class FleetView:
     """Models of the configured cloud backend, where it is not known to be down."""
     offered: frozenset[str]
     """Every model this edge may ever serve, ready or not."""
+    cloud_region: str = ""
+    """Where the cloud is; empty: not known, which is nowhere that a residency rule allows."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hints:
-    """What the request itself asks of routing (``x-headwater-*`` headers)."""
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody prefers, before the hard rules."""
 
-    privacy: Privacy | None = None
-    prefer: Target | None = None
+    target: Target
+    reason: str
+    mode: Mode = "direct"
+    only: bool = False
+    rule: str = ""
+
+
+_NO_TABLE = Table()
 
 
 def route(
     model: str,
     complexity: Complexity,
-    policy: Policy,
-    hints: Hints,
+    rules: Rules,
     fleet: FleetView,
     config: RouteConfig,
     *,
+    hints: Hints = NONE,
+    table: Table = _NO_TABLE,
+    facts: Facts | None = None,
     private_findings: bool = False,
 ) -> Plan:
     """Where the request goes, in order of preference.
 
     Args:
+        table: the policy's, compiled.
+        facts: what it may look at; made by :func:`facts_of` where there is a table.
         private_findings: the sanitizer found personal data or a secret that was not masked.
 
     Raises:
@@ -87,54 +111,138 @@ def route(
         StaysLocalError: only the cloud serves it, and a rule keeps the request here.
         NoRouteError: the model is known but nothing allowed can serve it now.
     """
-    keep_local, why = _must_stay(policy, hints, private_findings=private_findings)
+    why_local = _must_stay(rules, hints, fleet, private_findings=private_findings)
     if model in config.aliases:
-        preferred, reasons = _prefer(complexity, hints, config)
-        wanted = _order(preferred, config)
+        wish, shadow = _wish(complexity, hints, config, table, facts)
+        wanted = _order(wish, config)
+        reasons: tuple[str, ...] = (wish.reason,)
     elif model in fleet.offered:
-        wanted, reasons = _named(model, fleet), [f"model {model} was named"]
+        wish, shadow = None, ""
+        wanted, reasons = _named(model, fleet), (f"model {model} was named",)
     else:
         raise UnknownModelError(f"the model {model!r} does not exist")
-    if keep_local and any(step.target == "cloud" for step in wanted):
+    if why_local and any(step.target == "cloud" for step in wanted):
         wanted = [step for step in wanted if step.target == "worker"]
-        reasons.append(why)
-        if not any(_is_ready(step, fleet) for step in wanted) and model in fleet.cloud:
-            raise StaysLocalError(f"{model!r} is served by the cloud only, and {why}")
+        reasons = (*reasons, why_local)
+        if not wanted and wish is not None:
+            wanted = [Step(target="worker", model=config.local_model)]
+        if model in fleet.cloud and not any(_is_ready(step, fleet) for step in wanted):
+            raise StaysLocalError(f"{model!r} is served by the cloud only, and {why_local}")
     ready = [step for step in wanted if _is_ready(step, fleet)]
     if not ready:
         raise NoRouteError(
             f"no backend for {model!r} is ready ({'; '.join(reasons)}); retry later",
             headers={"Retry-After": "2"},
         )
-    if ready[0] != wanted[0]:
-        reasons.append(f"{wanted[0].target} {wanted[0].model} is not ready")
-    return Plan(steps=tuple(ready), reasons=tuple(reasons))
+    if ready[0] is not wanted[0]:
+        reasons = (*reasons, f"{wanted[0].target} {wanted[0].model} is not ready")
+    return Plan(
+        steps=tuple(ready),
+        reasons=reasons,
+        mode=_mode(wish, ready),
+        priority=hints.latency,
+        rule=wish.rule if wish is not None else "",
+        shadow=shadow,
+    )
 
 
-def _must_stay(policy: Policy, hints: Hints, *, private_findings: bool) -> tuple[bool, str]:
-    if policy.privacy == "local":
-        return True, "policy: prompts of this key stay local"
+def facts_of(
+    model: str,
+    tenant: str,
+    rules: Rules,
+    hints: Hints,
+    fleet: FleetView,
+    config: RouteConfig,
+    *,
+    complexity: float,
+    prompt_tokens: int = 0,
+    total_tokens: int = 0,
+    findings: frozenset[str] = frozenset(),
+    wait_s: float = 0.0,
+) -> Facts:
+    """What a decision table may look at."""
+    strict = rules.privacy == "local" or hints.privacy == "local"
+    return Facts(
+        model=model,
+        tenant=tenant,
+        latency=hints.latency,
+        quality=hints.quality,
+        cost=hints.cost,
+        privacy="local" if strict else "any",
+        residency=rules.residency or hints.residency,
+        cloud_region=fleet.cloud_region,
+        cloud_ready=config.cloud_model in fleet.cloud,
+        local_ready=config.local_model in fleet.local,
+        complexity=complexity,
+        prompt_tokens=prompt_tokens,
+        total_tokens=total_tokens,
+        findings=findings,
+        wait_s=wait_s,
+    )
+
+
+def _must_stay(rules: Rules, hints: Hints, fleet: FleetView, *, private_findings: bool) -> str:
+    """Why the prompt must not leave; empty where it may."""
+    if rules.privacy == "local":
+        return "policy: prompts of this key stay local"
     if hints.privacy == "local":
-        return True, "request asks to stay local"
+        return "request asks to stay local"
+    for region in (rules.residency, hints.residency):
+        if region and region != fleet.cloud_region:
+            return f"the prompt must not leave {region}"
     if private_findings:
-        return True, "personal data or a secret was found; it stays local"
-    return False, ""
+        return "personal data or a secret was found; it stays local"
+    return ""
 
 
-def _prefer(complexity: Complexity, hints: Hints, config: RouteConfig) -> tuple[Target, list[str]]:
+def _wish(
+    complexity: Complexity,
+    hints: Hints,
+    config: RouteConfig,
+    table: Table,
+    facts: Facts | None,
+) -> tuple[Wish, str]:
+    """What is preferred; and, for the log, what would have been otherwise."""
+    usual = _by_complexity(complexity, config)
     if hints.prefer is not None:
-        return hints.prefer, [f"request prefers {hints.prefer}"]
+        usual = Wish(hints.prefer, f"request prefers {hints.prefer}", config.mode)
+    row = table.decide(facts) if facts is not None and table else None
+    decided = _by_row(row, usual) if row is not None else usual
+    if not config.shadow:
+        return decided, ""
+    if row is not None:
+        return usual, f"row {row.name}: {decided.target}, {decided.mode}"
+    other = "worker" if usual.target == "cloud" else "cloud"
+    return usual, f"other side: {other}"
+
+
+def _by_complexity(complexity: Complexity, config: RouteConfig) -> Wish:
     score, threshold = complexity.score, config.threshold
     if score >= threshold:
-        return "cloud", [f"complexity {score:.2f} >= {threshold:.2f}"]
-    return "worker", [f"complexity {score:.2f} < {threshold:.2f}"]
+        return Wish("cloud", f"complexity {score:.2f} >= {threshold:.2f}", config.mode)
+    return Wish("worker", f"complexity {score:.2f} < {threshold:.2f}", config.mode)
 
 
-def _order(preferred: Target, config: RouteConfig) -> list[Step]:
+def _by_row(row: RouteRow, usual: Wish) -> Wish:
+    mode = row.mode or usual.mode
+    if row.target == "by_complexity":
+        return Wish(usual.target, f"row {row.name}: {usual.reason}", mode, row.only, row.name)
+    target: Target = "worker" if row.target == "local" else "cloud"
+    return Wish(target, f"row {row.name}", mode, row.only, row.name)
+
+
+def _order(wish: Wish, config: RouteConfig) -> list[Step]:
     local = Step(target="worker", model=config.local_model)
     cloud = Step(target="cloud", model=config.cloud_model)
-    order = [cloud, local] if preferred == "cloud" else [local, cloud]
-    return order if config.fallback else order[:1]
+    order = [cloud, local] if wish.target == "cloud" else [local, cloud]
+    return order if config.fallback and not wish.only else order[:1]
+
+
+def _mode(wish: Wish | None, ready: list[Step]) -> Mode:
+    """Two models make one answer only where both are there and the local one comes first."""
+    if wish is None or wish.mode == "direct" or len(ready) < 2 or ready[0].target != "worker":
+        return "direct"
+    return wish.mode
 
 
 def _named(model: str, fleet: FleetView) -> list[Step]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 import structlog
@@ -23,17 +23,15 @@ from edge_tier.gateway.errors import BodyTimeoutError
 from edge_tier.gateway.exchange import Exchange, ExchangeParts
 from edge_tier.gateway.front import Answer
 from edge_tier.gateway.heads import RequestHead
+from edge_tier.gateway.hints import parse_hints
 from edge_tier.gateway.pipeline import Inbound, Pipeline, Stopwatch
 from edge_tier.gateway.reply import Reply
-from edge_tier.gateway.request import Caller, Kind, Privacy, Target
-from edge_tier.gateway.route import Hints, UnknownModelError
+from edge_tier.gateway.request import Caller, Kind
+from edge_tier.gateway.route import UnknownModelError
 from wire.chat import ModelCard, encode_models, error_body
-from wire.errors import HeadwaterError, NotFoundError, RequestInvalidError
+from wire.errors import HeadwaterError, NotFoundError
 
 _log = structlog.get_logger("gateway")
-T = TypeVar("T")
-_PRIVACY: dict[str, Privacy] = {"any": "any", "local": "local"}
-_TARGETS: dict[str, Target] = {"worker": "worker", "local": "worker", "cloud": "cloud"}
 _POSTS: dict[str, Kind] = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "completion",
@@ -139,7 +137,10 @@ class GatewayRoutes:
             watch.lap("read")
             head = accepted.head
             inbound = Inbound(
-                kind=accepted.kind, caller=accepted.caller, body=body, hints=_hints(head)
+                kind=accepted.kind,
+                caller=accepted.caller,
+                body=body,
+                hints=parse_hints(head.headers),
             )
             admitted = await self.pipeline.admit(inbound, watch)
             await Exchange(
@@ -279,25 +280,3 @@ def _endpoint(head: RequestHead) -> tuple[Kind | Literal["models"], str]:
             return "models", path[len(_MODELS) + 1 :]
         raise MethodNotAllowedError(f"{_MODELS} is asked by GET", headers={"Allow": "GET"})
     raise NotFoundError("there is nothing at this path; see /v1/models, /v1/chat/completions")
-
-
-def _hints(head: RequestHead) -> Hints:
-    """What the request asks of routing.
-
-    Raises:
-        RequestInvalidError: a value that is none of the allowed.
-    """
-    return Hints(
-        privacy=_choice(head, "x-headwater-privacy", _PRIVACY),
-        prefer=_choice(head, "x-headwater-prefer", _TARGETS),
-    )
-
-
-def _choice(head: RequestHead, name: str, allowed: dict[str, T]) -> T | None:
-    text = head.headers.get(name)
-    if text is None:
-        return None
-    value = allowed.get(text.strip().lower())
-    if value is None:
-        raise RequestInvalidError(f"header {name} is one of {', '.join(sorted(allowed))}")
-    return value

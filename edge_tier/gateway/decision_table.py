@@ -1,0 +1,215 @@
+"""The decision table of a policy: rows of conditions, and what is decided where all of a row hold.
+
+Pure. A table is compiled once, into functions that look at one fact each; the first row of which
+all conditions hold decides. ``CONDITIONS`` is the whole vocabulary.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from edge_tier.gateway.request import Priority, Privacy, RouteRow
+from wire.errors import ConfigError
+
+Check = Callable[["Facts"], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a table may look at."""
+
+    model: str = "auto"
+    """As the request names it."""
+    tenant: str = ""
+    latency: Priority = "interactive"
+    quality: Literal["draft", "standard", "high"] = "standard"
+    cost: Literal["low", "any"] = "any"
+    privacy: Privacy = "any"
+    residency: str = ""
+    """The region that the prompt must not leave; empty: any."""
+    cloud_region: str = ""
+    cloud_ready: bool = True
+    local_ready: bool = True
+    complexity: float = 0.0
+    prompt_tokens: int = 0
+    total_tokens: int = 0
+    """Of the prompt and at most of the answer."""
+    findings: frozenset[str] = frozenset()
+    """Names of what was found; and ``personal`` for any personal data, ``injection``."""
+    wait_s: float = 0.0
+    """How long a request would wait for a local slot, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One word of the vocabulary."""
+
+    meaning: str
+    kind: Literal["one of", "number", "yes or no", "any of"]
+    fact: str
+    compare: Callable[[Any, Any], bool]
+    allowed: tuple[str, ...] = ()
+    """For ``one of``; empty: any text."""
+
+
+CONDITIONS: dict[str, Condition] = {
+    "latency": Condition(
+        "how patient the request is",
+        "one of",
+        "latency",
+        operator.contains,
+        ("interactive", "batch"),
+    ),
+    "quality": Condition(
+        "the quality asked for",
+        "one of",
+        "quality",
+        operator.contains,
+        ("draft", "standard", "high"),
+    ),
+    "cost": Condition("what it may cost", "one of", "cost", operator.contains, ("low", "any")),
+    "privacy": Condition(
+        "whether the prompt may leave", "one of", "privacy", operator.contains, ("any", "local")
+    ),
+    "residency": Condition(
+        "the region the prompt must not leave", "one of", "residency", operator.contains
+    ),
+    "cloud_region": Condition("where the cloud is", "one of", "cloud_region", operator.contains),
+    "model": Condition("the model or alias named", "one of", "model", operator.contains),
+    "tenant": Condition("whose key it is", "one of", "tenant", operator.contains),
+    "cloud": Condition("whether the cloud can be reached", "yes or no", "cloud_ready", operator.eq),
+    "local": Condition("whether a worker is ready", "yes or no", "local_ready", operator.eq),
+    "findings": Condition(
+        "what sanitizing found (a kind, personal, injection)",
+        "any of",
+        "findings",
+        lambda wanted, found: not found.isdisjoint(wanted),
+    ),
+    "complexity_min": Condition(
+        "complexity, at least", "number", "complexity", lambda bound, value: value >= bound
+    ),
+    "complexity_max": Condition(
+        "complexity, below", "number", "complexity", lambda bound, value: value < bound
+    ),
+    "prompt_tokens_min": Condition(
+        "tokens of the prompt, at least",
+        "number",
+        "prompt_tokens",
+        lambda bound, value: value >= bound,
+    ),
+    "prompt_tokens_max": Condition(
+        "tokens of the prompt, below",
+        "number",
+        "prompt_tokens",
+        lambda bound, value: value < bound,
+    ),
+    "volume_min": Condition(
+        "tokens of prompt and answer, at least",
+        "number",
+        "total_tokens",
+        lambda bound, value: value >= bound,
+    ),
+    "volume_max": Condition(
+        "tokens of prompt and answer, below",
+        "number",
+        "total_tokens",
+        lambda bound, value: value < bound,
+    ),
+    "wait_min_s": Condition(
+        "seconds in the queue of the workers, at least",
+        "number",
+        "wait_s",
+        lambda bound, value: value >= bound,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A row that was looked at, and the first of its conditions that did not hold."""
+
+    row: RouteRow
+    failed: str
+    """Empty: the row decides."""
+
+
+class Table:
+    """A compiled decision table.
+
+    Raises:
+        ConfigError: an unknown condition, or a value that it cannot have; names both.
+    """
+
+    def __init__(self, rows: Iterable[RouteRow] = ()) -> None:
+        self.rows = tuple(rows)
+        self._compiled = [(row, _compiled(row)) for row in self.rows]
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
+
+    def decide(self, facts: Facts) -> RouteRow | None:
+        """The first row of which all conditions hold."""
+        for row, checks in self._compiled:
+            for _, check in checks:
+                if not check(facts):
+                    break
+            else:
+                return row
+        return None
+
+    def explain(self, facts: Facts) -> list[Tried]:
+        """The rows in order, up to the one that decides."""
+        tried = []
+        for row, checks in self._compiled:
+            failed = next((name for name, check in checks if not check(facts)), "")
+            tried.append(Tried(row, failed))
+            if not failed:
+                break
+        return tried
+
+
+def _compiled(row: RouteRow) -> list[tuple[str, Check]]:
+    return [(name, _check(row.name, name, value)) for name, value in row.when.items()]
+
+
+def _check(row: str, name: str, value: object) -> Check:
+    condition = CONDITIONS.get(name)
+    if condition is None:
+        known = ", ".join(sorted(CONDITIONS))
+        raise ConfigError(f"route row {row!r} has an unknown condition {name!r}; known: {known}")
+    wanted = _value(condition, value)
+    if wanted is None:
+        raise ConfigError(f"route row {row!r}: {name} cannot be {value!r}; {_expected(condition)}")
+    fact, compare = operator.attrgetter(condition.fact), condition.compare
+    return lambda facts: compare(wanted, fact(facts))
+
+
+def _value(condition: Condition, value: object) -> object:
+    """The value as it is compared; None where it cannot be one."""
+    if condition.kind == "yes or no":
+        return value if isinstance(value, bool) else None
+    if condition.kind == "number":
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return value if number else None
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, (tuple, list)) or not names:
+        return None
+    if not all(isinstance(one, str) for one in names):
+        return None
+    if condition.allowed and not set(names) <= set(condition.allowed):
+        return None
+    return frozenset(names)
+
+
+def _expected(condition: Condition) -> str:
+    if condition.allowed:
+        return f"it is one or several of {', '.join(condition.allowed)}"
+    return {
+        "yes or no": "it is true or false",
+        "number": "it is a number",
+        "one of": "it is a text or a list of texts",
+        "any of": "it is a text or a list of texts",
+    }[condition.kind]
