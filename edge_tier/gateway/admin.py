@@ -92,7 +92,7 @@ class GatewayAdmin:
 
 def _shown(record: KeyRecord) -> dict[str, object]:
     fields: dict[str, object] = msgspec.to_builtins(record)
-    fields.pop("digest")
+    del fields["digest"], fields["previous_digest"]
     return fields
 
 
