@@ -11,6 +11,7 @@ from edge_tier.cache.freshness import FreshnessConfig
 from edge_tier.cache.pins import PinMode
 from edge_tier.cache.store import StoreConfig
 from edge_tier.gateway.backends import CloudConfig
+from edge_tier.gateway.identity import IdentityConfig
 from edge_tier.gateway.limits_redis import RedisLimits
 from edge_tier.gateway.models import ModelsConfig
 from edge_tier.gateway.pipeline import PipelineConfig
@@ -54,6 +55,7 @@ class GatewayConfig:
     keys_file: Path = Path("edge-keys.json")
     pepper_file: Path = Path("edge-pepper")
     """The secret under which API keys are hashed; made at the first start."""
+    identity: IdentityConfig = field(default_factory=IdentityConfig)
     redis_url: str = ""
     """Shares limits between edge processes; empty: limits are this process's own."""
     redis: RedisLimits = field(default_factory=RedisLimits)

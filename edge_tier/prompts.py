@@ -12,16 +12,16 @@ from prometheus_client import CollectorRegistry
 
 from edge_tier.config import EdgeConfig, GatewayConfig
 from edge_tier.gateway.admin import GatewayAdmin
-from edge_tier.gateway.auth import KeyStore
 from edge_tier.gateway.backends import Backends, Cloud
 from edge_tier.gateway.fleet import Fleet
+from edge_tier.gateway.identity import Identity, open_authenticator
 from edge_tier.gateway.limits import Limiter, MemoryLimiter
 from edge_tier.gateway.limits_redis import RedisLimiter, connect
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.models import ModelDirectory
 from edge_tier.gateway.pipeline import Pipeline
 from edge_tier.gateway.routes import GatewayRoutes
-from wire.http_server import read_token
+from wire.http_server import background, read_token
 from wire.source import Source
 from wire.trust import TrustView
 
@@ -33,7 +33,7 @@ class PromptPlane:
         self,
         config: EdgeConfig,
         *,
-        keys: KeyStore,
+        identity: Identity,
         admin_token: str,
         worker_token: str,
         cloud_token: str | None,
@@ -42,6 +42,7 @@ class PromptPlane:
         registry: CollectorRegistry,
     ) -> None:
         gateway = config.gateway
+        self._identity = identity
         self.fleet = Fleet(time.monotonic)
         self.models = ModelDirectory(source, view, gateway.models)
         self._cloud = Cloud(gateway.cloud, cloud_token, gateway.upstream)
@@ -55,7 +56,7 @@ class PromptPlane:
         )
         pipeline = Pipeline(
             gateway.pipeline,
-            auth=keys,
+            auth=identity,
             limiter=self._limiter,
             models=self.models,
             fleet=self.fleet,
@@ -74,7 +75,7 @@ class PromptPlane:
         self._admin = GatewayAdmin(
             fleet=self.fleet,
             models=self.models,
-            keys=keys,
+            identity=identity,
             admin_token=admin_token,
             worker_token=worker_token,
         )
@@ -96,7 +97,9 @@ class PromptPlane:
         token_file = gateway.cloud.token_file
         return cls(
             config,
-            keys=await asyncio.to_thread(KeyStore.open, gateway.keys_file, gateway.pepper_file),
+            identity=await asyncio.to_thread(
+                open_authenticator, gateway.keys_file, gateway.pepper_file, gateway.identity
+            ),
             admin_token=read_token(config.admin_token_file),
             worker_token=read_token(config.worker_token_file),
             cloud_token=read_token(Path(token_file)) if token_file else None,
@@ -109,6 +112,7 @@ class PromptPlane:
         """Register the routes; connections close with the application."""
         self._routes.add_to(app)
         self._admin.add_to(app)
+        app.cleanup_ctx.append(background("identity", self._identity.run))
         app.on_cleanup.append(self._close)
 
     async def _close(self, _app: web.Application) -> None:

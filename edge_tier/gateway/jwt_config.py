@@ -51,11 +51,11 @@ class JwtConfig:
     """Policies that a token may name; another is refused."""
     models_claim: str = ""
     """A list of models, within what ``policy.models`` allows."""
-    policy: Policy = Policy()
+    policy: Policy = field(default_factory=Policy)
     """Of tokens that do not say otherwise."""
     limits_claim: str = ""
     """An object with names of ``limits``; what it says can lower them and never raise them."""
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     """Of each subject."""
 
     @property

@@ -145,7 +145,8 @@ class TokenAuthenticator:
         except RefusedTokenError as refused:
             self._note(refused.reason)
             raise invalid() from None
-        self._cache.put(authorization, verified.caller, verified.expires_s)
+        if now_s < verified.expires_s:
+            self._cache.put(authorization, verified.caller, verified.expires_s)
         return verified.caller
 
     async def run(self) -> None:
@@ -195,14 +196,15 @@ class _Allowance:
     def __init__(self, per_s: float, clock: Callable[[], float]) -> None:
         self._per_s = per_s
         self._clock = clock
-        self._left = per_s
+        self._most = max(1.0, per_s)
+        self._left = self._most
         self._at_s = clock()
 
     def left(self) -> bool:
         now = self._clock()
-        self._left = min(self._per_s, self._left + (now - self._at_s) * self._per_s)
+        self._left = min(self._most, self._left + (now - self._at_s) * self._per_s)
         self._at_s = now
-        return self._left >= 1.0 or self._left >= self._per_s
+        return self._left >= 1.0
 
     def take(self) -> None:
         self._left -= 1.0
