@@ -31,6 +31,7 @@ _MAX_BODY_BYTES = 64 * 1024
 _MAX_TOKEN_CHARS = 65_536
 _MAX_AUDIT_RECORDS = 1_000
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ID_OF_REQUEST = web.RequestKey("admin_request_id", str)
 T = TypeVar("T")
 
 
@@ -214,11 +215,11 @@ class GatewayAdmin:
 
 def _request_id(request: web.Request) -> str:
     """The client's own id of the request where it is one, else a fresh one; one per request."""
-    known: str | None = request.get("admin_request_id")
+    known: str | None = request.get(_ID_OF_REQUEST)
     if known is None:
         given = request.headers.get("X-Request-Id", "")
         known = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-        request["admin_request_id"] = known
+        request[_ID_OF_REQUEST] = known
     return known
 
 

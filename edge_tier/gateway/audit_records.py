@@ -20,7 +20,7 @@ MAX_FIELD_CHARS = 512
 
 
 class AuditRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who did what to what. An act is ``begun`` before it is done, and then ``done`` or ``failed``."""
+    """Who did what to what. An act is ``begun`` first, and then ``done`` or ``failed``."""
 
     seq: int
     time: datetime

@@ -1,4 +1,4 @@
-"""Who may ask this edge, put together: API keys, tokens where they are configured, the audit log."""
+"""Who may ask this edge, put together: API keys, tokens where configured, the audit log."""
 
 from __future__ import annotations
 

@@ -117,6 +117,18 @@ async def test_a_key_that_cannot_be_is_refused(client: Client, body: dict[str, A
     assert (await client.post("/admin/keys", json=body, headers=ADMIN)).status == 400
 
 
+def content(file: Path) -> str:
+    return file.read_text()
+
+
+def spoil(file: Path) -> None:
+    file.mkdir()
+
+
+def forge(file: Path) -> None:
+    file.write_text(file.read_text().replace("keys.list", "keys.look", 1))
+
+
 def acts(identity: Identity) -> list[tuple[str, str, str]]:
     return [(r.action, r.subject, r.outcome) for r in identity.audit.newest(100)]
 
@@ -144,7 +156,7 @@ async def test_every_act_is_in_the_audit_log_with_its_actor(
     first = identity.audit.newest(100)[0]
     assert first.request_id == "ticket-7"
     assert first.actor.startswith("token:")
-    text = audit_file.read_text()
+    text = content(audit_file)
     assert made["key"] not in text
     assert rotated["key"] not in text
     assert identity.audit.verify().problem == ""
@@ -153,7 +165,7 @@ async def test_every_act_is_in_the_audit_log_with_its_actor(
 async def test_an_act_that_cannot_be_written_down_is_not_done(
     client: Client, keys: KeyStore, audit_file: Path
 ) -> None:
-    audit_file.mkdir()
+    spoil(audit_file)
     answer = await client.post("/admin/keys", json={"tenant": "acme"}, headers=ADMIN)
     assert answer.status == AuditError.status
     assert (await answer.json())["code"] == "audit_unavailable"
@@ -193,7 +205,7 @@ async def test_the_audit_log_is_read_and_verified(client: Client, audit_file: Pa
     found = await (await client.get("/admin/audit?limit=1", headers=ADMIN)).json()
     assert [record["action"] for record in found["records"]] == ["audit.read"]
     assert (found["chain"]["problem"], found["chain"]["records"]) == ("", 3)
-    audit_file.write_text(audit_file.read_text().replace("keys.list", "keys.look", 1))
+    forge(audit_file)
     found = await (await client.get("/admin/audit", headers=ADMIN)).json()
     assert "record 2 does not follow" in found["chain"]["problem"]
     assert (await client.get("/admin/audit?limit=x", headers=ADMIN)).status == 400
