@@ -181,12 +181,12 @@ class JwksUrl:
     are not followed. Failures are retried with growing pauses, and the last good set serves on.
 
     Args:
-        fetch: one attempt, blocking; raises ``HeadwaterError``.
+        fetch: one attempt; raises ``HeadwaterError``.
     """
 
     def __init__(
         self,
-        fetch: Callable[[], bytes],
+        fetch: Callable[[], Awaitable[bytes]],
         config: FetchConfig,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -221,7 +221,7 @@ class JwksUrl:
     async def refresh(self) -> bool:
         """One attempt; whether it gave keys. What it gave replaces the set if it differs."""
         try:
-            keys = parse_jwks(await asyncio.to_thread(self._fetch))
+            keys = parse_jwks(await self._fetch())
         except HeadwaterError as error:
             _log.warning("JWK set not fetched", reason=error.message, have=self.keys is not None)
             return False
@@ -245,8 +245,8 @@ class JwksUrl:
             sleeping.cancel()
 
 
-def fetcher(url: str, config: FetchConfig) -> Callable[[], bytes]:
-    """Gets the bytes at ``url``, bounded in size and time. Blocking.
+def fetcher(url: str, config: FetchConfig) -> Callable[[], Awaitable[bytes]]:
+    """Gets the bytes at ``url``, bounded in size and time; in a thread.
 
     Raises:
         ConfigError: not an http or https URL.
@@ -266,7 +266,7 @@ def fetcher(url: str, config: FetchConfig) -> Callable[[], bytes]:
             raise SourceUnavailableError(f"{client.netloc} answered {answer.status} for the JWKs")
         return bytes(answer.body)
 
-    return fetch
+    return lambda: asyncio.to_thread(fetch)
 
 
 def _same(one: KeySet, other: KeySet) -> bool:
