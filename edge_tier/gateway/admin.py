@@ -207,8 +207,10 @@ class GatewayAdmin:
             require_scope(caller, "admin")
         except ForbiddenError:
             if self._refusals.opens():
-                record = (actor, action, subject, "refused", _request_id(request))
-                await asyncio.to_thread(self.identity.audit.write, *record)
+                request_id = _request_id(request)
+                await asyncio.to_thread(
+                    self.identity.audit.write, actor, action, subject, "refused", request_id
+                )
             raise
         return actor
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import jwt
 import msgspec
 import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from edge_tier.gateway.private_files import file_signature, read_private
 from edge_tier.gateway.strict_json import strict_object
@@ -28,6 +29,7 @@ Algorithm = Literal["EdDSA", "RS256", "ES256"]
 MAX_KEYS = 64
 MAX_JWKS_BYTES = 256 * 1024
 RSA_BITS = range(2048, 8193)
+_MAX_CHARS = 1368  # of base64: 8192 bits and a zero byte
 
 _KID = re.compile(r"[\x21-\x7e]{1,128}")
 _BY_TYPE: dict[tuple[str, str], Algorithm] = {
@@ -82,9 +84,11 @@ def _pinned(jwk: dict[str, Any]) -> PinnedKey | None:
     algorithm = _algorithm(jwk)
     if algorithm is None:
         return None
+    if any(isinstance(jwk.get(name), str) and len(jwk[name]) > _MAX_CHARS for name in "nexy"):
+        raise ConfigError(f"JWK set: key {jwk['kid']!r} is longer than any that is used")
     try:
         key = jwt.PyJWK(jwk, algorithm).key
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError):
+    except (jwt.PyJWTError, UnsupportedAlgorithm, ArithmeticError, ValueError, TypeError, KeyError):
         raise ConfigError(f"JWK set: key {jwk['kid']!r} cannot be read") from None
     if algorithm == "RS256" and (
         key.key_size not in RSA_BITS or key.public_numbers().e.bit_length() > 64

@@ -92,7 +92,7 @@ def test_the_audit_log_is_shown_and_a_broken_one_fails(tmp_path: Path) -> None:
     file = tmp_path / "audit.jsonl"
     log = AuditLog(AuditConfig(file=file, fsync=False))
     for outcome in ("begun", "done"):
-        log.write("key:a", "keys.revoke", "k7", outcome, "r")  # type: ignore[arg-type]
+        log.write("key:a", "keys.revoke", "k7", outcome, "r")
     nowhere = "http://127.0.0.1:9"
     shown = run("audit", f"--file={file}", edge=nowhere)
     assert "k7" in shown
