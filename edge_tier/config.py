@@ -15,6 +15,7 @@ from edge_tier.gateway.breaker import BreakerConfig
 from edge_tier.gateway.front import FrontConfig
 from edge_tier.gateway.hedge import HedgeConfig
 from edge_tier.gateway.hybrid import HybridConfig
+from edge_tier.gateway.identity import IdentityConfig
 from edge_tier.gateway.limits import LimitsConfig
 from edge_tier.gateway.limits_redis import RedisLimits
 from edge_tier.gateway.models import ModelsConfig
@@ -61,6 +62,7 @@ class GatewayConfig:
     """The secret under which API keys are hashed; made at the first start."""
     policy_file: Path | None = None
     """Named policies (docs/policies.md), read again when it changes; none: the built-in default."""
+    identity: IdentityConfig = field(default_factory=IdentityConfig)
     redis_url: str = ""
     """Shares limits between edge processes; empty: limits are this process's own."""
     redis: RedisLimits = field(default_factory=RedisLimits)

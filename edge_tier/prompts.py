@@ -14,12 +14,12 @@ from prometheus_client import CollectorRegistry
 from edge_tier.config import EdgeConfig, GatewayConfig
 from edge_tier.gateway.access_log import AccessLog
 from edge_tier.gateway.admin import GatewayAdmin
-from edge_tier.gateway.auth import KeyStore
 from edge_tier.gateway.backends import Backends, Cloud
 from edge_tier.gateway.exchange import ExchangeParts
 from edge_tier.gateway.fleet import Fleet
 from edge_tier.gateway.front import Front
 from edge_tier.gateway.hybrid import Hybrid
+from edge_tier.gateway.identity import Identity, open_authenticator
 from edge_tier.gateway.limits import Limiter
 from edge_tier.gateway.limits_memory import MemoryLimiter
 from edge_tier.gateway.limits_redis import RedisLimiter, connect
@@ -28,7 +28,7 @@ from edge_tier.gateway.models import ModelDirectory
 from edge_tier.gateway.pipeline import Pipeline
 from edge_tier.gateway.policy_book import PolicyBook
 from edge_tier.gateway.routes import GatewayRoutes
-from wire.http_server import ENTRANCE, read_token
+from wire.http_server import ENTRANCE, background, read_token
 from wire.source import Source
 from wire.trust import TrustView
 
@@ -40,7 +40,7 @@ class PromptPlane:
         self,
         config: EdgeConfig,
         *,
-        keys: KeyStore,
+        identity: Identity,
         admin_token: str,
         worker_token: str,
         cloud_token: str | None,
@@ -50,6 +50,7 @@ class PromptPlane:
     ) -> None:
         gateway = config.gateway
         self._front = gateway.front
+        self._identity = identity
         self.fleet = Fleet(time.monotonic, breaker=gateway.breaker)
         self.models = ModelDirectory(source, view, gateway.models)
         self._cloud = Cloud(gateway.cloud, cloud_token, gateway.upstream)
@@ -64,7 +65,7 @@ class PromptPlane:
         )
         pipeline = Pipeline(
             gateway.pipeline,
-            auth=keys,
+            auth=identity,
             limiter=self._limiter,
             models=self.models,
             fleet=self.fleet,
@@ -90,7 +91,7 @@ class PromptPlane:
         self._admin = GatewayAdmin(
             fleet=self.fleet,
             models=self.models,
-            keys=keys,
+            identity=identity,
             admin_token=admin_token,
             worker_token=worker_token,
         )
@@ -112,7 +113,9 @@ class PromptPlane:
         token_file = gateway.cloud.token_file
         return cls(
             config,
-            keys=await asyncio.to_thread(KeyStore.open, gateway.keys_file, gateway.pepper_file),
+            identity=await asyncio.to_thread(
+                open_authenticator, gateway.keys_file, gateway.pepper_file, gateway.identity
+            ),
             admin_token=read_token(config.admin_token_file),
             worker_token=read_token(config.worker_token_file),
             cloud_token=read_token(Path(token_file)) if token_file else None,
@@ -126,6 +129,7 @@ class PromptPlane:
         app[ENTRANCE] = self.entrance
         self._routes.add_to(app)
         self._admin.add_to(app)
+        app.cleanup_ctx.append(background("identity", self._identity.run))
         app.on_cleanup.append(self._close)
 
     def entrance(self, application: Callable[[], asyncio.Protocol]) -> Front:

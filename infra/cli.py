@@ -6,7 +6,19 @@ from __future__ import annotations
 
 import typer
 
-from infra.commands import artifacts, chat, demo, operate, tiers, tokens, up, upkeep, warm
+from infra.commands import (
+    artifacts,
+    audit,
+    chat,
+    demo,
+    keys,
+    operate,
+    tiers,
+    tokens,
+    up,
+    upkeep,
+    warm,
+)
 from infra.commands.options import JsonOption
 from infra.commands.output import command
 
@@ -45,7 +57,8 @@ app.command(rich_help_panel=_OPERATE)(upkeep.gc)
 app.command(rich_help_panel=_OPERATE)(upkeep.pin)
 app.command(rich_help_panel=_OPERATE)(upkeep.verify)
 app.command(rich_help_panel=_OPERATE)(upkeep.diff)
-app.add_typer(operate.keys_app, name="keys", rich_help_panel=_OPERATE)
+app.add_typer(keys.keys_app, name="keys", rich_help_panel=_OPERATE)
+app.command(rich_help_panel=_OPERATE)(audit.audit)
 app.add_typer(tokens.tokens_app, name="tokens", rich_help_panel=_OPERATE)
 app.add_typer(operate.config_app, name="config", rich_help_panel=_OPERATE)
 

@@ -74,7 +74,7 @@ class TierAdmin:
 
 
 class EdgeAdmin(TierAdmin):
-    """Keys of an edge."""
+    """Keys of an edge, and the log of who changed them."""
 
     def create_key(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Make a key: ``{"key_id", "key"}``, the only time that the key is shown."""
@@ -84,17 +84,32 @@ class EdgeAdmin(TierAdmin):
         """All keys, the revoked ones too."""
         return list(self._json(self._get(f"{ADMIN}/keys"))["keys"])
 
+    def key(self, key_id: str) -> dict[str, Any]:
+        """One key. Raises ``NotFoundError``."""
+        return self._json(self._get(_key_path(key_id)))
+
     def revoke_key(self, key_id: str) -> dict[str, Any]:
         """End a key. Raises ``NotFoundError``."""
-        if not key_id.isalnum() or not key_id.isascii():
-            raise NameInvalidError(
-                "a key id has only letters and digits; see `headwater keys list`"
-            )
-        return self._send("DELETE", f"{ADMIN}/keys/{key_id}", b"")
+        return self._send("DELETE", _key_path(key_id), b"")
+
+    def rotate_key(self, key_id: str, grace_s: float) -> dict[str, Any]:
+        """Give a key a new secret, under ``"key"``. Raises ``NotFoundError``."""
+        body = msgspec.json.encode({"grace_s": grace_s})
+        return self._send("POST", f"{_key_path(key_id)}/rotate", body)
+
+    def audit(self, limit: int) -> dict[str, Any]:
+        """``{"records", "chain"}``: the newest acts, and whether the chain of all holds."""
+        return self._json(self._get(f"{ADMIN}/audit?limit={limit:d}"))
 
     def _send(self, method: str, target: str, body: bytes) -> dict[str, Any]:
         headers = {"Content-Type": "application/json"}
         return self._json(self._client.send(method, target, body, headers=headers))
+
+
+def _key_path(key_id: str) -> str:
+    if not key_id.isalnum() or not key_id.isascii():
+        raise NameInvalidError("a key id has only letters and digits; see `headwater keys list`")
+    return f"{ADMIN}/keys/{key_id}"
 
 
 class _Problem(msgspec.Struct, frozen=True):

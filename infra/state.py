@@ -97,6 +97,10 @@ class StateDir:
         return self.root / "edge" / "keys.json"
 
     @property
+    def edge_audit(self) -> Path:
+        return self.root / "edge" / "audit.jsonl"
+
+    @property
     def edge_pepper(self) -> Path:
         return self.root / "secrets" / "edge-pepper"
 

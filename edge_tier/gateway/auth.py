@@ -2,111 +2,74 @@
 
 What is stored of a key is HMAC-SHA256 (RFC 2104) of the whole of it under a pepper of this edge:
 a stolen key file opens nothing without the pepper, and secrets of 190 random bits need no slow
-hash. Keys arrive as bearer tokens (RFC 6750); refusals have the codes that OpenAI's clients know.
+hash. A key that was checked once is remembered (``CallerCache``) until it ends or the file changes.
+
+What runs when a key is revoked runs to its end: revocation refuses the next request.
 """
 
 from __future__ import annotations
 
 import hmac
+import math
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import structlog
 
+from edge_tier.gateway.credentials import (
+    MAX_KEY_HEADER_CHARS,
+    Authenticator,
+    CallerCache,
+    InvalidKeyError,
+    ModelForbiddenError,
+    bearer_token,
+    invalid,
+    require_model,
+    require_scope,
+)
 from edge_tier.gateway.key_records import (
     KeyRecord,
     decode_records,
     encode_records,
     key_id_of,
     new_key,
+    secret_for,
 )
 from edge_tier.gateway.private_files import (
     create_private,
     exclusive,
+    file_signature,
     read_private,
     replace_private,
 )
 from edge_tier.gateway.request import Caller, Limits, Policy, Scope
-from wire.errors import (
-    ConfigError,
-    ForbiddenError,
-    NameInvalidError,
-    NotFoundError,
-    UnauthorizedError,
-)
+from wire.errors import ConfigError, ConflictError, NameInvalidError, NotFoundError
 
-MAX_HEADER_CHARS = 256
+__all__ = [
+    "Authenticator",
+    "InvalidKeyError",
+    "KeyStore",
+    "ModelForbiddenError",
+    "bearer_token",
+    "read_pepper",
+    "require_model",
+    "require_scope",
+]
+
 MAX_KEY_FILE_BYTES = 64 * 1024 * 1024
 MAX_PEPPER_FILE_BYTES = 1024
 PEPPER_BYTES = 32
+MAX_GRACE_S = 30 * 86_400
 
 _PEPPER = re.compile(rb"[0-9a-f]{%d}" % (2 * PEPPER_BYTES))
-_CHALLENGE = 'Bearer realm="headwater"'
 
 _log = structlog.get_logger("auth")
-
-
-class InvalidKeyError(UnauthorizedError):
-    """No API key, or one that is unknown, wrong or revoked; which of these is not said."""
-
-    code = "invalid_api_key"
-
-
-class ModelForbiddenError(ForbiddenError):
-    """The caller's policy does not list the model."""
-
-    code = "model_not_found"
-
-
-class Authenticator(Protocol):
-    """Tells callers by their credential."""
-
-    def authenticate(self, authorization: str | None) -> Caller:
-        """The caller behind an ``Authorization`` header. Raises ``InvalidKeyError``."""
-        ...
-
-
-def require_scope(caller: Caller, scope: Scope) -> None:
-    """Check that the caller may do this kind of thing. Raises ``ForbiddenError``."""
-    if scope not in caller.scopes:
-        challenge = f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'
-        raise ForbiddenError(
-            f"key {caller.key_id} lacks the scope {scope!r}",
-            headers={"WWW-Authenticate": challenge},
-        )
-
-
-def require_model(caller: Caller, model: str) -> None:
-    """Check that the caller may name this model; ``auto`` must be listed like any other.
-
-    Raises:
-        ModelForbiddenError: the policy lists models, and not this one.
-    """
-    if caller.policy.models and model not in caller.policy.models:
-        raise ModelForbiddenError(f"key {caller.key_id} may not use the model {model[:64]!r}")
-
-
-def bearer_token(authorization: str | None) -> str:
-    """The credential in an ``Authorization`` header; the scheme's case is free (RFC 9110 11.1).
-
-    Raises:
-        InvalidKeyError: none, not Bearer, or longer than a key can be.
-    """
-    if not authorization:
-        raise InvalidKeyError(
-            "no API key: send it as 'Authorization: Bearer hw-...'",
-            headers={"WWW-Authenticate": _CHALLENGE},
-        )
-    if len(authorization) > MAX_HEADER_CHARS or authorization[:7].lower() != "bearer ":
-        raise _invalid()
-    return authorization[7:].strip(" ")
 
 
 def read_pepper(path: Path, *, create: bool) -> bytes:
@@ -127,13 +90,21 @@ def read_pepper(path: Path, *, create: bool) -> bytes:
     return bytes.fromhex(text.decode())
 
 
+class _Entry(msgspec.Struct, frozen=True):
+    """A digest that opens, for whom, and until which wall time."""
+
+    digest: bytes
+    caller: Caller | None
+    until_s: float
+
+
 class KeyStore:
     """The keys of an edge, in one JSON file that several processes may read and change.
 
-    A reader looks whether the file changed at most once in ``look_every_s``; after that time a
-    revocation by another process is in force. A file that turns unreadable is reported, and what
-    was read last stays in force. Writers take turns and replace the file whole; they block, so
-    a server calls them in a thread.
+    A reader looks whether the file changed at most once in ``look_every_s`` (one stat(2)); a
+    revocation by another process is in force with the first request after that time. A file that
+    turns unreadable is reported, and what was read last stays in force. Writers take turns and
+    replace the file whole; they block, so a server calls them in a thread.
 
     Raises:
         ConfigError: the file is there but cannot be used.
@@ -146,7 +117,8 @@ class KeyStore:
         *,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
-        look_every_s: float = 1.0,
+        look_every_s: float = 0.25,
+        cache_entries: int = 20_000,
     ) -> None:
         self._path = path
         # Copied for every key: keying the hash anew costs more than hashing (RFC 2104, section 4).
@@ -156,20 +128,30 @@ class KeyStore:
         self._look_every_s = look_every_s
         self._next_look_s = clock() + look_every_s
         # An unknown id is compared with this, so that it takes as long as a wrong secret.
-        self._nobody: tuple[bytes, Caller | None] = (secrets.token_bytes(32), None)
-        self._callers: dict[str, tuple[bytes, Caller | None]] = {}
+        self._nobody: tuple[_Entry, ...] = (_Entry(secrets.token_bytes(32), None, 0.0),)
+        self._entries: dict[str, tuple[_Entry, ...]] = {}
+        self._cache_entries = cache_entries
+        self._cache = CallerCache(cache_entries)
         self._records: dict[str, KeyRecord] = {}
-        self._seen = self._signature()
+        self._seen = file_signature(path)
         self._load()
 
     @classmethod
-    def open(cls, path: Path, pepper_path: Path) -> KeyStore:
+    def open(
+        cls,
+        path: Path,
+        pepper_path: Path,
+        *,
+        look_every_s: float = 0.25,
+        cache_entries: int = 20_000,
+    ) -> KeyStore:
         """The store at ``path``. A pepper is made where there are no keys yet, never later.
 
         Raises:
             ConfigError: a file cannot be used, or there are keys whose pepper is lost.
         """
-        return cls(path, read_pepper(pepper_path, create=not path.exists()))
+        pepper = read_pepper(pepper_path, create=not path.exists())
+        return cls(path, pepper, look_every_s=look_every_s, cache_entries=cache_entries)
 
     def authenticate(self, authorization: str | None) -> Caller:
         """The caller whose key stands in this ``Authorization`` header.
@@ -177,15 +159,24 @@ class KeyStore:
         Raises:
             InvalidKeyError: no header, or no valid key in it.
         """
-        self._look()
-        key = bearer_token(authorization)
-        key_id = key_id_of(key)
-        if key_id is None:
-            raise _invalid()
-        expected, caller = self._callers.get(key_id, self._nobody)
-        if not hmac.compare_digest(self._digest(key), expected) or caller is None:
-            raise _invalid()
-        return caller
+        if self._clock() >= self._next_look_s:
+            self._look()
+        now_s = self._wall_clock()
+        # Taken before the entries are looked at: should another thread load a file in between, the
+        # caller found goes into a cache that nobody asks any more.
+        cache = self._cache
+        if authorization and len(authorization) <= MAX_KEY_HEADER_CHARS:
+            try:
+                caller = cache.get(authorization, now_s)
+            except UnicodeEncodeError:
+                raise invalid() from None
+            if caller is not None:
+                return caller
+        found = self._check(bearer_token(authorization), now_s)
+        assert authorization is not None
+        assert found.caller is not None
+        cache.put(authorization, found.caller, found.until_s)
+        return found.caller
 
     def create(
         self,
@@ -194,14 +185,17 @@ class KeyStore:
         scopes: frozenset[Scope] = frozenset({"chat"}),
         limits: Limits | None = None,
         policy: Policy | None = None,
+        expires: datetime | None = None,
         note: str = "",
     ) -> tuple[KeyRecord, str]:
         """A new key. The second value is the key itself, which is kept nowhere.
 
         Raises:
-            NameInvalidError: a tenant, scope, limit or note that cannot be one.
+            NameInvalidError: a tenant, scope, limit, expiry or note that cannot be one.
             ConfigError: the file cannot be written.
         """
+        if expires is not None and (expires.tzinfo is None or expires <= self._now()):
+            raise NameInvalidError("a key must expire in the future, at a time with a zone")
         with self._changing() as records:
             key_id, key = new_key(records)
             record = KeyRecord(
@@ -211,6 +205,7 @@ class KeyStore:
                 limits=limits or Limits(),
                 policy=policy or Policy(),
                 created=self._now(),
+                expires=expires,
                 digest=self._digest(key).hex(),
                 note=note,
             )
@@ -224,6 +219,45 @@ class KeyStore:
         self._look()
         return tuple(self._records.values())
 
+    def get(self, key_id: str) -> KeyRecord:
+        """One record. Raises ``NotFoundError``."""
+        self._look()
+        return _known(self._records, key_id)
+
+    def rotate(self, key_id: str, *, grace_s: float = 0.0) -> tuple[KeyRecord, str]:
+        """A new secret for a key. Its id stays, and with it its limits, budgets and history.
+
+        Args:
+            grace_s: how long the secret before this one stays valid too; an older one never does.
+
+        Raises:
+            NotFoundError: no such key.
+            ConflictError: revoked; it is ended for good.
+            NameInvalidError: a grace that cannot be one.
+            ConfigError: the file cannot be written; nothing changed.
+        """
+        if not 0 <= grace_s <= MAX_GRACE_S:
+            raise NameInvalidError(f"the grace must be 0 to {MAX_GRACE_S} seconds")
+        with self._changing() as records:
+            record = _known(records, key_id)
+            if record.revoked is not None:
+                raise ConflictError(f"key {key_id} is revoked; create another")
+            now = self._now()
+            key = secret_for(key_id)
+            record = msgspec.structs.replace(
+                record,
+                digest=self._digest(key).hex(),
+                rotated=now,
+                previous_digest=record.digest if grace_s else "",
+                previous_until=now + timedelta(seconds=grace_s) if grace_s else None,
+            )
+            records[key_id] = record
+        return record, key
+
+    def fingerprint(self, secret: str) -> str:
+        """Names a secret in a log without giving it away: 16 digits of its keyed hash."""
+        return self._digest(secret).hex()[:16]
+
     def revoke(self, key_id: str) -> KeyRecord:
         """End a key for good; doing it twice changes nothing.
 
@@ -232,31 +266,30 @@ class KeyStore:
             ConfigError: the file cannot be written; the key is still valid.
         """
         with self._changing() as records:
-            record = records.get(key_id)
-            if record is None:
-                raise NotFoundError(f"no key {key_id[:64]!r}")
+            record = _known(records, key_id)
             if record.revoked is None:
                 record = msgspec.structs.replace(record, revoked=self._now())
                 records[key_id] = record
         return record
 
+    def _check(self, key: str, now_s: float) -> _Entry:
+        """The valid entry behind a key, whatever was remembered. Raises ``InvalidKeyError``."""
+        key_id = key_id_of(key)
+        if key_id is None:
+            raise invalid()
+        digest = self._digest(key)
+        for entry in self._entries.get(key_id, self._nobody):
+            if hmac.compare_digest(digest, entry.digest) and now_s < entry.until_s:
+                return entry
+        raise invalid()
+
     def _digest(self, key: str) -> bytes:
         keyed = self._keyed.copy()
-        keyed.update(key.encode("ascii"))
+        keyed.update(key.encode())
         return keyed.digest()
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._wall_clock(), UTC)
-
-    def _signature(self) -> tuple[int, int, int] | None:
-        """Differs whenever the file was replaced; None where there is none."""
-        try:
-            found = self._path.stat()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise ConfigError(f"cannot read {self._path}: {error.strerror}") from error
-        return found.st_ino, found.st_mtime_ns, found.st_size
 
     def _look(self) -> None:
         now = self._clock()
@@ -264,7 +297,7 @@ class KeyStore:
             return
         self._next_look_s = now + self._look_every_s
         try:
-            signature = self._signature()
+            signature = file_signature(self._path)
             if signature != self._seen:
                 # Noted first: an unusable file is reported once, not every second.
                 self._seen = signature
@@ -279,28 +312,40 @@ class KeyStore:
                 raise ConfigError(f"key file {self._path} is gone")
             return
         self._records = decode_records(read_private(self._path, limit_bytes=MAX_KEY_FILE_BYTES))
-        self._callers = {
-            record.key_id: (bytes.fromhex(record.digest), record.caller())
+        self._entries = {
+            record.key_id: _entries(record)
             for record in self._records.values()
             if record.revoked is None
         }
+        self._cache = CallerCache(self._cache_entries)  # after the entries; see authenticate
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, KeyRecord]]:
         """The current records, to be changed in place; written if the block ends well."""
         with exclusive(self._path):
-            self._seen = self._signature()
+            self._seen = file_signature(self._path)
             self._load()
             records = dict(self._records)
             yield records
             data = encode_records(records.values())
             replace_private(self._path, data, limit_bytes=MAX_KEY_FILE_BYTES)
-            self._seen = self._signature()
+            self._seen = file_signature(self._path)
             self._load()
 
 
-def _invalid() -> InvalidKeyError:
-    return InvalidKeyError(
-        "the API key is not valid here: check it, or ask for a new one",
-        headers={"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'},
-    )
+def _known(records: dict[str, KeyRecord], key_id: str) -> KeyRecord:
+    record = records.get(key_id)
+    if record is None:
+        raise NotFoundError(f"no key {key_id[:64]!r}")
+    return record
+
+
+def _entries(record: KeyRecord) -> tuple[_Entry, ...]:
+    """What opens for this record: its secret, and for a while the one before it."""
+    caller = record.caller()
+    end_s = record.expires.timestamp() if record.expires else math.inf
+    entries = [_Entry(bytes.fromhex(record.digest), caller, end_s)]
+    if record.previous_until is not None:
+        until_s = min(end_s, record.previous_until.timestamp())
+        entries.append(_Entry(bytes.fromhex(record.previous_digest), caller, until_s))
+    return tuple(entries)

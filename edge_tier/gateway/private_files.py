@@ -18,18 +18,38 @@ from wire.errors import ConfigError, TooLargeError
 from wire.files import sync_folder
 
 
-def read_private(path: Path, *, limit_bytes: int) -> bytes:
+def file_signature(path: Path) -> tuple[int, int, int] | None:
+    """Differs whenever a file was replaced; None where there is none. Costs one stat(2).
+
+    Raises:
+        ConfigError: it cannot be looked at.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def read_private(path: Path, *, limit_bytes: int, public: bool = False) -> bytes:
     """The content of a file that nobody but its owner may touch.
+
+    Args:
+        public: others may read it, but not write.
 
     Raises:
         ConfigError: missing, unreadable, open to group or others, or larger than ``limit_bytes``.
     """
+    closed = 0o022 if public else 0o077
     try:
         with path.open("rb") as stream:
             mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
-            if mode & 0o077:
+            if mode & closed:
+                fit = "go-w" if public else "600"
                 raise ConfigError(
-                    f"{path} is open to others (mode {mode:o}); run: chmod 600 {path}"
+                    f"{path} is open to others (mode {mode:o}); run: chmod {fit} {path}"
                 )
             data = stream.read(limit_bytes + 1)
     except OSError as error:

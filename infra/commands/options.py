@@ -97,6 +97,7 @@ class ScopeName(StrEnum):
     """What an API key may do."""
 
     CHAT = "chat"
+    EMBEDDINGS = "embeddings"
     ADMIN = "admin"
 
 
@@ -113,6 +114,7 @@ class PersonalDataName(StrEnum):
     FLAG = "flag"
     MASK = "mask"
     BLOCK = "block"
+    RESTORE = "restore"
     OFF = "off"
 
 

@@ -13,6 +13,8 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from edge_tier.app import build_app as build_edge
 from edge_tier.config import CacheConfig, EdgeConfig, GatewayConfig
+from edge_tier.gateway.audit import AuditConfig
+from edge_tier.gateway.identity import IdentityConfig
 from origin.app import build_app as build_origin
 from origin.config import OriginConfig
 from origin.init import initialize
@@ -59,7 +61,9 @@ async def start_edge(origin: Origin, tmp_path: Path) -> AsyncIterator[StartEdge]
                 events=QUICK_EVENTS,
                 cache=CacheConfig(folder=folder / "cache", name=name),
                 gateway=GatewayConfig(
-                    keys_file=folder / "keys.json", pepper_file=folder / "pepper"
+                    keys_file=folder / "keys.json",
+                    pepper_file=folder / "pepper",
+                    identity=IdentityConfig(audit=AuditConfig(file=folder / "audit.jsonl")),
                 ),
             )
             app = await build_edge(replace(config, **changes))

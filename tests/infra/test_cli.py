@@ -38,7 +38,10 @@ COMMANDS = [
     "diff",
     "keys create",
     "keys list",
+    "keys show",
     "keys revoke",
+    "keys rotate",
+    "audit",
     "tokens create",
     "tokens list",
     "tokens revoke",
@@ -55,7 +58,10 @@ NEEDS_A_SYSTEM = [
     ["diff", "chat@a", "chat@b"],
     ["keys", "create", "--tenant", "shop"],
     ["keys", "list"],
+    ["keys", "show", "k1"],
     ["keys", "revoke", "k1"],
+    ["keys", "rotate", "k1"],
+    ["audit"],
     ["chat", "hello"],
     ["publish", "x.gguf", "--model", "chat"],
 ]
@@ -267,7 +273,7 @@ def test_a_created_key_is_shown_once(tmp_path: Path) -> None:
         "tenant": "shop",
         "scopes": ["chat"],
         "limits": {"requests_per_minute": 60},
-        "policy": {"privacy": "local", "personal_data": "flag", "models": ["chat"]},
+        "policy": {"privacy": "local", "models": ["chat"]},
         "note": "",
     }
 

@@ -10,8 +10,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from edge_tier.gateway.admin import GatewayAdmin
+from edge_tier.gateway.audit import AuditConfig, AuditError
 from edge_tier.gateway.auth import InvalidKeyError, KeyStore
 from edge_tier.gateway.fleet import Fleet
+from edge_tier.gateway.identity import Identity, IdentityConfig, open_authenticator
 from edge_tier.gateway.models import ModelDirectory
 from tests.fakes.source import MemorySource
 from wire.http_errors import error_middleware
@@ -40,17 +42,28 @@ def fleet() -> Fleet:
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> KeyStore:
-    return KeyStore.open(tmp_path / "keys.json", tmp_path / "pepper")
+def audit_file(tmp_path: Path) -> Path:
+    return tmp_path / "audit.jsonl"
 
 
 @pytest.fixture
-async def client(fleet: Fleet, keys: KeyStore) -> AsyncIterator[Client]:
+def identity(tmp_path: Path, audit_file: Path) -> Identity:
+    config = IdentityConfig(audit=AuditConfig(file=audit_file))
+    return open_authenticator(tmp_path / "keys.json", tmp_path / "pepper", config)
+
+
+@pytest.fixture
+def keys(identity: Identity) -> KeyStore:
+    return identity.keys
+
+
+@pytest.fixture
+async def client(fleet: Fleet, identity: Identity) -> AsyncIterator[Client]:
     app = web.Application(middlewares=[error_middleware()])
     GatewayAdmin(
         fleet=fleet,
         models=ModelDirectory(MemorySource(), lambda: None),
-        keys=keys,
+        identity=identity,
         admin_token="admin",
         worker_token="worker",
     ).add_to(app)
@@ -102,3 +115,98 @@ async def test_a_key_is_made_listed_and_revoked(client: Client, keys: KeyStore) 
 )
 async def test_a_key_that_cannot_be_is_refused(client: Client, body: dict[str, Any]) -> None:
     assert (await client.post("/admin/keys", json=body, headers=ADMIN)).status == 400
+
+
+def content(file: Path) -> str:
+    return file.read_text()
+
+
+def spoil(file: Path) -> None:
+    file.mkdir()
+
+
+def forge(file: Path) -> None:
+    file.write_text(file.read_text().replace("keys.list", "keys.look", 1))
+
+
+def acts(identity: Identity) -> list[tuple[str, str, str]]:
+    return [(r.action, r.subject, r.outcome) for r in identity.audit.newest(100)]
+
+
+async def test_every_act_is_in_the_audit_log_with_its_actor(
+    client: Client, identity: Identity, audit_file: Path
+) -> None:
+    headers = {**ADMIN, "X-Request-Id": "ticket-7"}
+    answer = await client.post("/admin/keys", json={"tenant": "acme"}, headers=headers)
+    made = await answer.json()
+    rotate = f"/admin/keys/{made['key_id']}/rotate"
+    rotated = await (await client.post(rotate, headers=ADMIN)).json()
+    await client.delete(f"/admin/keys/{made['key_id']}", headers=ADMIN)
+    await client.delete("/admin/keys/nobody", headers=ADMIN)
+    assert acts(identity) == [
+        ("keys.create", "tenant:acme", "begun"),
+        ("keys.create", made["key_id"], "done"),
+        ("keys.rotate", made["key_id"], "begun"),
+        ("keys.rotate", made["key_id"], "done"),
+        ("keys.revoke", made["key_id"], "begun"),
+        ("keys.revoke", made["key_id"], "done"),
+        ("keys.revoke", "nobody", "begun"),
+        ("keys.revoke", "nobody", "failed"),
+    ]
+    first = identity.audit.newest(100)[0]
+    assert first.request_id == "ticket-7"
+    assert first.actor.startswith("token:")
+    text = content(audit_file)
+    assert made["key"] not in text
+    assert rotated["key"] not in text
+    assert identity.audit.verify().problem == ""
+
+
+async def test_an_act_that_cannot_be_written_down_is_not_done(
+    client: Client, keys: KeyStore, audit_file: Path
+) -> None:
+    spoil(audit_file)
+    answer = await client.post("/admin/keys", json={"tenant": "acme"}, headers=ADMIN)
+    assert answer.status == AuditError.status
+    assert (await answer.json())["code"] == "audit_unavailable"
+    assert keys.list() == ()
+
+
+async def test_a_key_with_the_scope_is_an_administrator(
+    client: Client, keys: KeyStore, identity: Identity
+) -> None:
+    record, admin = keys.create(tenant="ops", scopes=frozenset({"admin"}))
+    other, plain = keys.create(tenant="shop")
+    as_admin = {"Authorization": f"Bearer {admin}"}
+    shown = await (await client.get(f"/admin/keys/{other.key_id}", headers=as_admin)).json()
+    assert (shown["tenant"], shown["key_id"]) == ("shop", other.key_id)
+    assert "digest" not in str(shown)
+    assert identity.audit.newest(1)[0].actor == f"key:{record.key_id}"
+    for _ in range(3):
+        refused = await client.get("/admin/keys", headers={"Authorization": f"Bearer {plain}"})
+        assert refused.status == 403
+    assert [outcome for *_, outcome in acts(identity)].count("refused") == 1
+
+
+async def test_a_rotated_key_keeps_its_id_and_the_old_secret_for_its_grace(
+    client: Client, keys: KeyStore
+) -> None:
+    record, old = keys.create(tenant="acme")
+    rotate = f"/admin/keys/{record.key_id}/rotate"
+    answer = await (await client.post(rotate, json={"grace_s": 60}, headers=ADMIN)).json()
+    assert keys.authenticate(f"Bearer {answer['key']}").key_id == record.key_id
+    assert keys.authenticate(f"Bearer {old}").key_id == record.key_id
+    assert (await client.post(rotate, json={"grace_s": -1}, headers=ADMIN)).status == 400
+    assert (await client.post("/admin/keys/no/rotate", headers=ADMIN)).status == 404
+
+
+async def test_the_audit_log_is_read_and_verified(client: Client, audit_file: Path) -> None:
+    await client.get("/admin/keys", headers=ADMIN)
+    found = await (await client.get("/admin/audit?limit=1", headers=ADMIN)).json()
+    assert [record["action"] for record in found["records"]] == ["audit.read"]
+    assert (found["chain"]["problem"], found["chain"]["records"]) == ("", 3)
+    forge(audit_file)
+    found = await (await client.get("/admin/audit", headers=ADMIN)).json()
+    assert "record 2 does not follow" in found["chain"]["problem"]
+    assert (await client.get("/admin/audit?limit=x", headers=ADMIN)).status == 400
+    assert (await client.get("/admin/audit", headers=WORKER)).status == 401

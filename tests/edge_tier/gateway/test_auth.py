@@ -3,9 +3,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +30,7 @@ from edge_tier.gateway.auth import (
     require_scope,
 )
 from edge_tier.gateway.request import Caller, Limits, Policy
-from wire.errors import ConfigError, ForbiddenError, NameInvalidError, NotFoundError
+from wire.errors import ConfigError, ConflictError, ForbiddenError, NameInvalidError, NotFoundError
 
 PEPPER = bytes(range(32))
 NOON = 1_750_000_000.0
@@ -313,3 +318,76 @@ def test_a_pepper_may_come_from_elsewhere(tmp_path: Path) -> None:
     path.write_text(PEPPER.hex() + "\n")
     path.chmod(0o400)
     assert read_pepper(path, create=False) == PEPPER
+
+
+def test_a_key_ends_when_it_expires(edge: Edge) -> None:
+    now = [NOON]
+    store = KeyStore(edge.path, PEPPER, clock=edge.clock, wall_clock=lambda: now[0])
+    expires = datetime.fromtimestamp(NOON + 60, UTC)
+    _, key = store.create(tenant="acme", expires=expires)
+    assert store.authenticate(f"Bearer {key}").tenant == "acme"
+    now[0] = NOON + 59.9
+    assert store.authenticate(f"Bearer {key}").tenant == "acme"
+    now[0] = NOON + 60
+    assert_invalid(store, f"Bearer {key}")  # remembered, but not past its end
+    for wrong in (expires, datetime(2090, 1, 1)):
+        with pytest.raises(NameInvalidError, match="expire"):
+            store.create(tenant="acme", expires=wrong)
+
+
+def test_a_rotated_key_has_two_secrets_for_the_grace(edge: Edge) -> None:
+    now = [NOON]
+    store = KeyStore(edge.path, PEPPER, clock=edge.clock, wall_clock=lambda: now[0])
+    record, old = store.create(tenant="acme")
+    store.authenticate(f"Bearer {old}")
+    _, new = store.rotate(record.key_id, grace_s=60)
+    for key in (old, new):
+        assert store.authenticate(f"Bearer {key}").key_id == record.key_id
+    now[0] = NOON + 60
+    assert_invalid(store, f"Bearer {old}")
+    _, newest = store.rotate(record.key_id)
+    assert_invalid(store, f"Bearer {new}")
+    assert store.authenticate(f"Bearer {newest}").tenant == "acme"
+    store.revoke(record.key_id)
+    with pytest.raises(ConflictError, match="revoked"):
+        store.rotate(record.key_id)
+    with pytest.raises(NameInvalidError, match="grace"):
+        store.rotate(record.key_id, grace_s=-1)
+
+
+def test_a_remembered_key_is_the_same_caller_and_still_revocable(edge: Edge) -> None:
+    one, two = edge.open(), edge.open()
+    record, key = one.create(tenant="acme")
+    edge.clock.advance(0.25)
+    caller = two.authenticate(f"Bearer {key}")
+    assert two.authenticate(f"Bearer {key}") is caller
+    one.revoke(record.key_id)
+    edge.clock.advance(0.25)
+    assert_invalid(two, f"Bearer {key}")
+
+
+REVOKER = """
+import sys
+from pathlib import Path
+from edge_tier.gateway.auth import KeyStore
+KeyStore(Path(sys.argv[1]), bytes(range(32))).revoke(sys.argv[2])
+"""
+
+
+def test_what_another_process_revokes_is_refused_within_a_second(tmp_path: Path) -> None:
+    store = KeyStore(tmp_path / "keys.json", PEPPER)
+    record, key = store.create(tenant="acme")
+    header = f"Bearer {key}"
+    arguments = [sys.executable, "-c", REVOKER, str(tmp_path / "keys.json"), record.key_id]
+    with subprocess.Popen(arguments) as process:
+        while process.poll() is None:
+            with suppress(InvalidKeyError):
+                store.authenticate(header)
+            time.sleep(0.001)
+    assert process.returncode == 0
+    ended_s = time.monotonic()
+    with suppress(InvalidKeyError):
+        while True:
+            store.authenticate(header)
+            assert time.monotonic() - ended_s < 1.0
+            time.sleep(0.001)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,13 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
         yield made
 
 
+def given(prompt: Prompt) -> Callable[[], Awaitable[Prompt]]:
+    async def give() -> Prompt:
+        return prompt
+
+    return give
+
+
 def wanted(gateway: Gateway, *targets: str, prompt: Prompt = PROMPT) -> Wanted:
     steps = [
         Step(target="cloud", model=CLOUD_MODEL)
@@ -41,7 +48,7 @@ def wanted(gateway: Gateway, *targets: str, prompt: Prompt = PROMPT) -> Wanted:
     return Wanted(
         plan=Plan(steps=tuple(steps), reasons=()),
         prompt=prompt,
-        as_text=prompt,
+        as_text=given(prompt),
         tokens=Tokens(model=MODEL, revision=gateway.revision, ids=(1, 2)),
         max_tokens=5,
     )
@@ -215,7 +222,9 @@ async def test_comments_are_no_answer_yet(gateway: Gateway) -> None:
 async def test_what_only_the_engine_tokenizes_is_sent_as_text(gateway: Gateway) -> None:
     asked = wanted(gateway, "worker")
     estimate = Tokens(model=MODEL, revision=gateway.revision, estimate=9)
-    asked = Wanted(plan=asked.plan, prompt=PROMPT, as_text=PROMPT, tokens=estimate, max_tokens=5)
+    asked = Wanted(
+        plan=asked.plan, prompt=PROMPT, as_text=given(PROMPT), tokens=estimate, max_tokens=5
+    )
     (await gateway.backends.open(asked)).close()
     assert gateway.worker.bodies[0]["messages"] == [{"role": "user", "content": "hi"}]
     assert "prompt_token_ids" not in gateway.worker.bodies[0]

@@ -39,10 +39,14 @@ def hybrid(gateway: Gateway) -> Hybrid:
 
 
 def wanted(gateway: Gateway, mode: Mode, prompt: Prompt = PROMPT) -> Wanted:
+
+    async def as_text() -> Prompt:
+        return prompt
+
     return Wanted(
         plan=Plan(steps=STEPS, reasons=(), mode=mode),
         prompt=prompt,
-        as_text=prompt,
+        as_text=as_text,
         tokens=Tokens(model=MODEL, revision=gateway.revision, ids=(1, 2)),
         max_tokens=20,
     )

@@ -79,7 +79,7 @@ def test_a_record_that_cannot_be_one_is_named(change: dict[str, Any], complaint:
         b"",
         b"[]",
         b"\xff",
-        b'{"version":2,"keys":[]}',
+        b'{"version":3,"keys":[]}',
         b'{"version":1,"keys":[{"key_id":"a"}]}',
         b'{"version":1,"keys":[],"more":1}',
     ],

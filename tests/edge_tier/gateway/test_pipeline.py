@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from edge_tier.gateway.hints import Hints
 from edge_tier.gateway.pipeline import Inbound, PipelineConfig, Stopwatch
 from edge_tier.gateway.request import Limits
-from edge_tier.gateway.route import Hints
 from tests.fakes.clock import ManualClock
 from tests.fakes.gateway import MODEL, Gateway, gateway_in
 from wire.errors import HeadwaterError

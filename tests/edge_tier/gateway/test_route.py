@@ -5,10 +5,10 @@ from functools import partial
 
 import pytest
 
-from edge_tier.gateway.request import Complexity, Plan, Policy
+from edge_tier.gateway.hints import Hints
+from edge_tier.gateway.request import Complexity, Plan, Rules
 from edge_tier.gateway.route import (
     FleetView,
-    Hints,
     NoRouteError,
     RouteConfig,
     StaysLocalError,
@@ -30,7 +30,7 @@ def plan(
     model: str = "auto",
     score: float = 0.2,
     *,
-    policy: Policy | None = None,
+    rules: Rules | None = None,
     hints: Hints | None = None,
     fleet: FleetView = BOTH,
     config: RouteConfig | None = None,
@@ -39,10 +39,10 @@ def plan(
     return route(
         model,
         Complexity(score, {}),
-        policy or Policy(),
-        hints or Hints(),
+        rules or Rules(),
         fleet,
         config or RouteConfig(),
+        hints=hints or Hints(),
         private_findings=private_findings,
     )
 
@@ -76,7 +76,7 @@ def test_an_unknown_model_is_not_found() -> None:
 
 
 STAYS: list[Callable[..., Plan]] = [
-    partial(plan, policy=Policy(privacy="local")),
+    partial(plan, rules=Rules(privacy="local")),
     partial(plan, hints=Hints(privacy="local")),
     partial(plan, private_findings=True),
 ]
