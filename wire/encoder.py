@@ -1,6 +1,7 @@
 """Text and special tokens to ids, exactly as llama.cpp's BPE and SentencePiece give them.
 
-Text runs go to the ``tokenizers`` library, whose file lists no special token: only ids that are
+Words and texts that are known need no work (``wire.word_cache``); other
+runs go to the ``tokenizers`` library, whose file lists no special token: only ids that are
 already pieces come out as control tokens. Runs of white space that are tokens of their own (type
 USER_DEFINED) are cut out of every text first, as llama.cpp does whatever ``parse_special`` says.
 
@@ -81,10 +82,6 @@ class Encoder:
     def cuts(self) -> bool:
         """Whether texts are cut into words that are remembered."""
         return self._words.cuts
-
-    def unknown(self, text: str) -> int:
-        """How many characters of a text may have to be encoded: none where it is remembered."""
-        return 0 if self._words.knows(text) else len(text)
 
     def split(self, text: str) -> Sequence[Piece]:
         """The text as :meth:`encode_parsed` cuts it: runs of text between special tokens."""

@@ -25,6 +25,11 @@ class Generations:
         self._old: dict[str, tuple[int, ...]] = {}
         self.young: dict[str, tuple[int, ...]] = {}
 
+    @property
+    def has_old(self) -> bool:
+        """Whether anything is known that is not in ``young``."""
+        return bool(self._old)
+
     def get(self, text: str) -> tuple[int, ...] | None:
         """What is known of the text. What only the old generation knew is young again."""
         ids = self.young.get(text)
@@ -35,16 +40,14 @@ class Generations:
         return ids
 
     def put(self, text: str, ids: tuple[int, ...]) -> None:
-        """Remember; what is larger than a quarter of a generation is not kept."""
-        size = weight(text, ids)
+        """Remember; what is larger than a quarter of a generation is not kept.
+
+        Counted are a dict's slot, four bytes a character, and an int object per id.
+        """
+        size = 250 + 4 * len(text) + 40 * len(ids)
         if size * 4 > self._max_bytes:
             return
         if len(self.young) >= self._max_entries or self._bytes + size > self._max_bytes:
             self._old, self.young, self._bytes = self.young, {}, 0
         self.young[text] = ids
         self._bytes += size
-
-
-def weight(text: str, ids: tuple[int, ...]) -> int:
-    """About how many bytes an entry takes: a dict's slot, the text, and an int object per id."""
-    return 250 + len(text) * (1 if text.isascii() else 4) + 40 * len(ids)

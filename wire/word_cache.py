@@ -11,7 +11,8 @@ between two chances for other threads to run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -50,9 +51,13 @@ class WordCacheConfig:
     """Characters from which a text is remembered as a whole."""
     slice: int = 16 * 1024
     """Characters that are looked up at once."""
-    batch: int = 64
-    """New pieces of a slice that are encoded apart; with more of them the slice is encoded whole,
-    which teaches about as many."""
+    mostly_new: float = 0.7
+    """Share of a slice that may be new pieces, each counted once, if these are to be encoded apart;
+    with more the slice is encoded whole."""
+    short: int = 2 * 1024
+    """Characters up to which that is told by the number of pieces alone."""
+    taught: int = 24
+    """Where a slice is encoded whole, this many of its first pieces are learnt."""
 
 
 class WordCache:
@@ -80,10 +85,6 @@ class WordCache:
         """Whether texts are cut into words."""
         return self._cut is not None
 
-    def knows(self, text: str) -> bool:
-        """Whether the text needs no work, as far as can be told at once."""
-        return self._texts.get(text) is not None
-
     def encode(self, text: str) -> Sequence[int]:
         """The library's ids of the text.
 
@@ -102,11 +103,19 @@ class WordCache:
         return ids
 
     def _is_exact(self, cut: Cut) -> bool:
-        """Every text is tried twice: new, and known."""
-        return all(self._of_pieces(text, cut) == self._library(text) for text in TRIALS * 2)
+        """Every trial is made of its pieces, each encoded alone; and then as texts are, twice."""
+        for text in TRIALS:
+            whole = self._library(text)
+            if not _is_left_whole(text, cut):
+                alone = [self._by_library(piece, cut) for piece in pieces_of(text)]
+                if list(chain.from_iterable(alone)) != whole:
+                    return False
+            if any(self._of_pieces(text, cut) != whole for _ in range(2)):
+                return False
+        return True
 
     def _of_pieces(self, text: str, cut: Cut) -> list[int]:
-        if cut.signs and (SIGN in text or text[:1] == " " or text[-1:] == " " or not text):
+        if _is_left_whole(text, cut):
             return self._library(text)
         if len(text) <= self._config.slice:
             return self._of_slice(text, cut)
@@ -130,67 +139,69 @@ class WordCache:
         return self._of_partly_known(text, pieces, found, cut)
 
     def _of_partly_known(
-        self,
-        text: str,
-        pieces: list[str],
-        found: list[tuple[int, ...] | None],
-        cut: Cut,
+        self, text: str, pieces: list[str], found: list[tuple[int, ...] | None], cut: Cut
     ) -> list[int]:
         """Only pieces that end in no white space are ever remembered; so the pieces before all
         known ones were cut right, and the others are looked at here.
         """
-        missing = [piece for piece, ids in zip(pieces, found, strict=True) if ids is None]
-        if any(piece[-1].isspace() for piece in missing):
+        gaps = _gaps(found)
+        if len(gaps) > self._config.mostly_new * len(pieces) and len(text) <= self._config.short:
+            return self._learning(text, pieces[: self._config.taught], cut)[0]
+        if any(pieces[gap][-1].isspace() for gap in gaps):
             pieces = pieces_of(text)
-            missing = [piece for piece in pieces if piece not in self._words.young]
-        new = [piece for piece in dict.fromkeys(missing) if self._words.get(piece) is None]
-        if len(new) > self._config.batch:
-            ids = self._by_library(text, cut)
-            self._learn(dict(self._shares(ids, pieces[: 2 * self._config.batch], cut)))
-            return ids
-        told = self._told(new, cut)
-        if told is None:
+            found = list(map(self._words.young.get, pieces))
+            gaps = _gaps(found)
+        told: dict[str, tuple[int, ...] | None] = {pieces[gap]: None for gap in gaps}
+        if self._words.has_old:
+            told = {piece: self._words.get(piece) for piece in told}
+        new = [piece for piece, ids in told.items() if ids is None]
+        if sum(map(len, new)) > self._config.mostly_new * len(text):
+            return self._learning(text, pieces[: self._config.taught], cut)[0]
+        if new:
+            # A piece that ends in white space can only be the last of all.
+            told.update(self._learning("".join(new), new, cut)[1])
+        for gap in gaps:
+            found[gap] = told[pieces[gap]]
+        if None in found:  # sizes that do not add up
             return self._by_library(text, cut)
-        get = self._words.get
-        shares = [told[piece] if piece in told else get(piece) for piece in pieces]
-        if None in shares:  # another thread made the cache forget
-            return self._by_library(text, cut)
-        return list(chain.from_iterable(shares))  # type: ignore[arg-type]
+        return list(chain.from_iterable(found))  # type: ignore[arg-type]
 
-    def _told(self, new: list[str], cut: Cut) -> Known | None:
-        """The ids of new pieces, encoded in one text in which they can be cut as well; None: their
-        shares cannot be told apart.
-        """
-        if not new:
-            return {}
-        # A piece that ends in white space can only be the last of all.
-        ids = self._by_library("".join(new), cut)
-        told = dict(self._shares(ids, new, cut))
-        if len(told) < len(new):
-            return None
-        self._learn(told)
-        return told
-
-    def _learn(self, told: Known) -> None:
-        longest = self._config.longest_word
-        for piece, ids in told.items():
-            if len(piece) <= longest and not piece[-1].isspace():
-                self._words.put(piece, ids)
-
-    def _shares(
-        self, ids: list[int], pieces: list[str], cut: Cut
-    ) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Each piece with its part of the ids of their join, by the sizes of tokens."""
-        sizes, start, end, count = cut.sizes, 0, 0, len(ids)
+    def _learning(self, text: str, pieces: list[str], cut: Cut) -> tuple[list[int], Known]:
+        """The library's ids of a text that begins with these pieces, and their shares of them."""
+        ids = self._by_library(text, cut)
+        sizes, size_of, longest = cut.sizes, cut.size, self._config.longest_word
+        put, start, end, count = self._words.put, 0, 0, len(ids)
+        told: Known = {}
         for piece in pieces:
-            left = cut.size(piece)
+            left = size_of(piece)
             while left > 0 and end < count:
                 left -= sizes[ids[end]]
                 end += 1
             if left:
-                return
-            yield piece, tuple(ids[start:end])
+                break
+            share = told[piece] = tuple(ids[start:end])
             start = end
+            if piece[-1].isspace():
+                break  # where the next one begins was no cut
+            if len(piece) <= longest:
+                put(piece, share)
+        return ids, told
 
     def _by_library(self, text: str, cut: Cut) -> list[int]:
         return self._library(text[1:] if cut.prepends and text[:1] == " " else text)
+
+
+def _is_left_whole(text: str, cut: Cut) -> bool:
+    """Where SentencePiece's own space or sign would be mistaken for one of the text's."""
+    return cut.signs and (SIGN in text or text[:1] == " " or text[-1:] == " " or not text)
+
+
+def _gaps(found: list[tuple[int, ...] | None]) -> list[int]:
+    """Where it holds None."""
+    gaps: list[int] = []
+    place = -1
+    with contextlib.suppress(ValueError):
+        while True:
+            place = found.index(None, place + 1)
+            gaps.append(place)
+    return gaps

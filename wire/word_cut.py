@@ -89,7 +89,9 @@ def cut_of(data: bytes) -> Cut | None:
         file: Any = msgspec.json.decode(data)
         model, normalizer, cutter = file["model"], file["normalizer"], file["pre_tokenizer"]
         vocabulary: dict[str, int] = model["vocab"]
-        plain = model["type"] == "BPE" and not any(map(model.get, _UNLIKE)) and not file["added_tokens"]
+        plain = (
+            model["type"] == "BPE" and not any(map(model.get, _UNLIKE)) and not file["added_tokens"]
+        )
         if not plain or file["post_processor"] is not None:
             return None
         together = "\n".join(vocabulary)

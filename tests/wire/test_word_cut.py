@@ -60,9 +60,7 @@ def test_every_known_pre_tokenizer_is_proven_and_cut_exactly(pre: str, tmp_path:
 
 def test_a_vocabulary_that_crosses_words_is_not_cut(tmp_path: Path) -> None:
     trained = confined(train_vocabulary())
-    crossing = Vocabulary(
-        (*trained.tokens, "sĠ"), (*trained.types, 1), (*trained.merges, "s Ġ")
-    )
+    crossing = Vocabulary((*trained.tokens, "sĠ"), (*trained.types, 1), (*trained.merges, "s Ġ"))
     assert cut_of(tokenizer_file(tmp_path, trained)) is not None
     assert cut_of(tokenizer_file(tmp_path, crossing)) is None
     assert cut_of(tokenizer_file(tmp_path, train_vocabulary())) is None
