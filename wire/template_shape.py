@@ -99,38 +99,45 @@ class _Reader:
                 if name in _DATED:
                     raise _OpaqueError
                 return self.kinds.get(name, "")
-            case (
-                nodes.Getitem(node=owner, arg=nodes.Const(value=key))
-                | nodes.Getattr(node=owner, attr=key)
-            ):
-                return self._part(owner, key)
-            case nodes.Getitem(node=owner, arg=nodes.Neg() | nodes.Slice() as place):
-                self._clean_below(place)
-                if self.kind(owner) != _MESSAGES:
-                    self._clean(owner)
-                    return ""
-                return _MESSAGE if isinstance(place, nodes.Neg) else _MESSAGES
+            case nodes.Getitem() | nodes.Getattr():
+                return self._of_item(node)
             case nodes.Add(left=left, right=right):
                 return self._joined(left, right)
             case nodes.Concat():
                 return self._joined(*node.nodes)
-            case nodes.Filter(name="trim", node=nodes.Node() as inner, args=[]) if self._is_content(
-                inner
-            ):
-                self.trims.add(True)
-                return _JOINED
-            case nodes.Filter(name="length", node=nodes.Name(name="messages")):
-                return ""
+            case nodes.CondExpr(test=test, expr1=first, expr2=second):
+                self._clean(test)
+                return self._joined(first, *([second] if second is not None else []))
+            case nodes.Filter():
+                return self._filtered(node)
             case nodes.Test(name=name, node=inner) if name in _BLIND_TESTS and not node.args:
                 if not self._is_content(inner):
                     self.kind(inner)
                 return ""
-            case nodes.Filter(name="random"):
-                raise _OpaqueError
-            case nodes.CondExpr(test=test, expr1=first, expr2=second):
-                self._clean(test)
-                return self._joined(first, second) if second is not None else self.kind(first)
         self._clean_below(node)
+        return ""
+
+    def _of_item(self, node: nodes.Getitem | nodes.Getattr) -> str:
+        if isinstance(node, nodes.Getattr):
+            return self._part(node.node, node.attr)
+        place = node.arg
+        if isinstance(place, nodes.Const):
+            return self._part(node.node, place.value)
+        if isinstance(place, nodes.Neg | nodes.Slice) and self.kind(node.node) == _MESSAGES:
+            self._clean_below(place)
+            return _MESSAGE if isinstance(place, nodes.Neg) else _MESSAGES
+        self._clean_below(node)
+        return ""
+
+    def _filtered(self, node: nodes.Filter) -> str:
+        inner = node.node
+        if node.name == "random" or inner is None:
+            raise _OpaqueError
+        if node.name == "trim" and not node.args and self._is_content(inner):
+            self.trims.add(True)
+            return _JOINED
+        if node.name != "length" or self.kind(inner) != _MESSAGES:
+            self._clean_below(node)
         return ""
 
     def _part(self, owner: nodes.Node, key: object) -> str:

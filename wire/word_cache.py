@@ -25,12 +25,15 @@ _SEPARATOR = "\0"
 Known = dict[str, tuple[int, ...]]
 
 TRIALS = (
-    "", " ", "  ", "a", " a", "a ", "a  b", "a \n b", "\n a", " \n", "The quick brown fox, it's 12.",
-    "don't we'LL 'S it's", "x  1   22\t 3\r\n\r\n  y \t", "def f(x):\n    return x[0] + 1  # no\n\n",
-    "Straße naïve café Ünïcode", "日本語 の テキスト。 ひらがな", "한국어 텍스트", "नी हिन्दी ba\u0302\u0301",
-    "🙂 👨‍👩‍👧 e\u0301 \u200b \u00a0 \u3000 \u2003! \x85 x", "a\0b \0 c", "<|im_end|> <s> [INST] </s>",
-    "100 000 1234567 3.14 ٣٤٥ ½ Ⅷ", "... !? --- === $ ^ ` ~ |", f"{SIGN} a{SIGN}b {SIGN}", "A B C dEf GhI",
-    "https://example.org/a?b=c&d=e mail@example.org", "' 's ' s", "word " * 40, "aaaa " * 9 + "\n\n\n x",
+    "", " ", "  ", "a", " a", "a ", "a  b", "a \n b", "\n a", " \n",
+    "The quick brown fox, it's 12.", "don't we'LL 'S it's", "x  1   22\t 3\r\n\r\n  y \t",
+    "def f(x):\n    return x[0] + 1  # no\n\n", "Straße naïve café Ünïcode",
+    "日本語 の テキスト。 ひらがな", "한국어 텍스트", "नी हिन्दी ba\u0302\u0301",
+    "🙂 👨‍👩‍👧 e\u0301 \u200b \u00a0 \u3000 \u2003! \x85 x", "a\0b \0 c",
+    "<|im_end|> <s> [INST] </s>", "100 000 1234567 3.14 ٣٤٥ ½ Ⅷ",
+    "... !? --- === $ ^ ` ~ |", f"{SIGN} a{SIGN}b {SIGN}", "A B C dEf GhI",
+    "https://example.org/a?b=c&d=e mail@example.org", "' 's ' s", "word " * 40,
+    "aaaa " * 9 + "\n\n\n x",
 )  # fmt: skip
 """Texts on which cutting must be seen to be exact before it is used."""
 
@@ -97,10 +100,11 @@ class WordCache:
             if known is not None:
                 return known
         ids = self._library(text) if self._cut is None else self._of_pieces(text, self._cut)
-        if whole:
-            ids = tuple(ids)
-            self._texts.put(text, ids)
-        return ids
+        if not whole:
+            return ids
+        kept = tuple(ids)
+        self._texts.put(text, kept)
+        return kept
 
     def _is_exact(self, cut: Cut) -> bool:
         """Every trial is made of its pieces, each encoded alone; and then as texts are, twice."""

@@ -9,7 +9,8 @@ from origin.vocabulary import BYTE_CHARACTERS
 from tests.fakes.tiny_gguf import CORPUS, Vocabulary, train_vocabulary
 
 _CHARACTERS = (
-    *"abcXYZ0123456789'\"!?.,;:-_()[]{}<>|/\\sdtmlrveSDT", *" " * 40, *"\n\n\n\r\t\t", "  ", "'s", "'LL",
+    *"abcXYZ0123456789'\"!?.,;:-_()[]{}<>|/\\sdtmlrveSDT", *" " * 40, *"\n\n\n\r\t\t", "  ",
+    "'s", "'LL",
     *"äßéñПр世界ひ한ع\u0301\u00a0\u3000\u2003\u200b\x00\x0b\x0c\x1c\x85\u2028½Ⅷ٣ſK\ufeff。，ㄅ",
     "नी", "🙂", "👨\u200d", "\u1c89", "\U00010d41", "\ud7ff", "\ue000", "IMGIMGA", "<|im_end|>",
 )  # fmt: skip
@@ -19,7 +20,8 @@ CUT_TEXTS = (
     "it 's I 'm we 'll 'S", "don't don' t", "! ! !! ' ' (a b) ( a", "A B ab Cd eF", "a b c d e f g",
     "世 界 世界 。 ひ", "e \u0301 e\u0301 \u0301", "\u00a0 a \u00a0 b\u3000 c \u3000", "é à à b",
     "IMGIMGA Z IMGIMGABZ <sentinel:1 > <sentinel:12>", "/ // a/ b /\n /", "$ $a +1 - 1 ^ `a ~ |",
-    "  a    b     c\n    d\n\n  e \n ", "\x85 a\x85 b \x1c c", "र ा हि न् दी", "1 000 000", "٣ ٣٤٥ ٣",
+    "  a    b     c\n    d\n\n  e \n ", "\x85 a\x85 b \x1c c", "र ा हि न् दी",
+    "1 000 000", "٣ ٣٤٥ ٣",
 )  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -20,16 +19,20 @@ from wire.errors import RequestInvalidError
 from wire.gguf import read_gguf
 from wire.template_shape import Shape, shape_of
 
-QWEN = """{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}\
-{{ '<|im_start|>system\nYou help.<|im_end|>\n' }}{% endif %}{{ '<|im_start|>' + message['role'] + '\n' \
-+ message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{{ '<|im_start|>assistant\n' }}"""
+QWEN = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou help.<|im_end|>\n' }}{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}{{ '<|im_start|>assistant\n' }}"
+)
 SLICED = """{% if messages[0].role == 'system' %}{% set said = messages[0].content %}\
 {% set rest = messages[1:] %}{% else %}{% set said = 'none' %}{% set rest = messages %}{% endif %}\
 <|system|>{{ said }}<|end|>{% for m in rest %}<|user|>{{ m.content }}{% endfor %}"""
 TOOLS = """{% for m in messages %}{% if m.tool_calls is defined or m.content is not string %}x\
-{% endif %}<|user|>{{ m.content }}{% if loop.index < messages | length %}\n{% endif %}{% endfor %}"""
+{% endif %}<|user|>{{ m.content }}{% if loop.index < messages | length %}\n{% endif %}\
+{% endfor %}"""
 COPYING: dict[str, tuple[str, Shape]] = {
-    "chatml": (templates.CHATML, "as it is"),
+    "chatml": (templates.PROVEN["chatml"], "as it is"),
     "assigned": (templates.ASSIGNED, "trimmed"),
     "role literals": (templates.ROLE_LITERALS, "as it is"),
     "plain text": (templates.PLAIN_TEXT, "as it is"),
@@ -58,7 +61,7 @@ OPAQUE = {
     "values": "{{ messages[0].content }}{% for v in messages[0].values() %}{{ v }}{% endfor %}",
     "got": "{{ messages[0].get('content') }}",
     "key by name": "{% set k = 'content' %}{{ messages[0][k] }}{{ messages[0].content }}",
-    "neighbour": "{% for m in messages %}{{ loop.previtem.content == 'a' }}{{ m.content }}{% endfor %}",
+    "neighbour": "{% for m in messages %}{{ loop.previtem.content == 'a' }}{% endfor %}",
     "changed": "{% for m in messages %}{{ loop.changed(m.content) }}{{ m.content }}{% endfor %}",
     "listed": "{% set l = [messages[0].content] %}{{ l[0] }}",
     "picked": "{% for m in messages | selectattr('content') %}{{ m.content }}{% endfor %}",

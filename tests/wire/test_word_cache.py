@@ -6,7 +6,6 @@ import random
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -152,9 +151,8 @@ def test_threads_share_a_cache(loaded: tuple[Library, Cut]) -> None:
     wrong: list[str] = []
 
     def run(seed: int) -> None:
-        for text in random_texts(60, seed):
-            if list(cache.encode(text)) != library(text):
-                wrong.append(text)
+        texts = random_texts(60, seed)
+        wrong.extend(text for text in texts if list(cache.encode(text)) != library(text))
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
