@@ -7,7 +7,7 @@ whatever a message says stays text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from jinja2 import nodes
@@ -17,12 +17,20 @@ from wire.bundle import BundleInvalidError, ModelCard
 from wire.chat_sandbox import Now, Renderer, Sandbox, Turn, messages_of
 from wire.errors import RequestInvalidError
 from wire.specials import Piece, Specials
+from wire.template_dialect import trim
 from wire.template_marks import MARK_FILTER, Rewriter
+from wire.template_shape import Shape, shape_of
 
 _FIRST_MARK, _LAST_MARK = 0x40000, 0x4FFFD
 """Plane 4: Unicode has assigned nothing there and plans nothing."""
 _FIRST_STAND_IN, _LAST_STAND_IN = 0x50000, 0x5FFFD
 _MARK = re.compile(f"([{chr(_FIRST_MARK)}-{chr(_LAST_MARK)}])")
+_HOLE = re.compile(f"([{chr(_FIRST_STAND_IN)}-{chr(_LAST_STAND_IN)}])")
+_MAX_SKELETONS = 256
+_MAX_SKELETON_TURNS = 1_024
+
+_Run = tuple[str | int, ...]
+"""A run of text with holes: text, index of a content, text, …, text."""
 
 
 class ChatTemplate:
@@ -46,10 +54,14 @@ class ChatTemplate:
         self._first = card.bos.id if card.add_bos and card.bos else None
         self._last = card.eos.id if card.add_eos and card.eos else None
         self.reasons: list[str] = []
+        self._shape: Shape | None
+        self._skeletons: dict[tuple[str, ...], list[Piece | _Run]] = {}
         try:
             self._renderer = self._compiled(card, Sandbox(now))
         except TemplateError as error:
             raise BundleInvalidError(f"the chat template does not compile: {error}") from error
+        if not self._is_exact():
+            self._shape = None
 
     def render(self, turns: Sequence[Turn]) -> list[Piece]:
         """The prompt, up to where the assistant begins; without the BOS and EOS that the tokenizer
@@ -58,6 +70,12 @@ class ChatTemplate:
         Raises:
             RequestInvalidError: the template refuses these messages, or cannot show them.
         """
+        if self._shape is not None and len(turns) <= _MAX_SKELETON_TURNS:
+            return self._filled(turns)
+        return self.render_whole(turns)
+
+    def render_whole(self, turns: Sequence[Turn]) -> list[Piece]:
+        """As :meth:`render`, by the template itself, whatever is known of it."""
         messages = messages_of(turns, system_role=self._system_role)
         stand_ins = _stand_ins(message["content"] for message in messages)
         if stand_ins:
@@ -73,6 +91,60 @@ class ChatTemplate:
                 pieces.append(part.translate(restored) if restored else part)
         return self._without_doubles(pieces)
 
+    @property
+    def is_copying(self) -> bool:
+        """Whether skeletons of renderings are remembered (``wire.template_shape``)."""
+        return self._shape is not None
+
+    def _is_exact(self) -> bool:
+        """Skeletons are tried before they are used, though the shape proves them."""
+        return self._shape is None or all(
+            _outcome(self._filled, turns) == _outcome(self.render_whole, turns) for turns in _TRIALS
+        )
+
+    def _filled(self, turns: Sequence[Turn]) -> list[Piece]:
+        if not self._system_role:
+            messages = messages_of(turns, system_role=False)
+            turns = [(message["role"], message["content"]) for message in messages]
+        roles = tuple([role for role, _ in turns])
+        skeleton = self._skeletons.get(roles)
+        if skeleton is None:
+            skeleton = self._skeleton(roles)
+        contents = [content for _, content in turns]
+        if self._shape == "trimmed":
+            contents = list(map(trim, contents))
+        pieces: list[Piece] = []
+        for item in skeleton:
+            if isinstance(item, tuple):
+                if len(item) == 3:
+                    before, index, after = item
+                    item = f"{before}{contents[index]}{after}"  # type: ignore[index]
+                else:
+                    item = "".join(contents[p] if isinstance(p, int) else p for p in item)
+                if not item:
+                    continue
+            pieces.append(item)
+        return self._without_doubles(pieces)
+
+    def _skeleton(self, roles: tuple[str, ...]) -> list[Piece | _Run]:
+        """The rendering of such turns with a hole for each content."""
+        turns = [(role, chr(_FIRST_STAND_IN + index)) for index, role in enumerate(roles)]
+        rendered = self._renderer.render(messages_of(turns, system_role=True))
+        skeleton: list[Piece | _Run] = []
+        for index, part in enumerate(_MARK.split(rendered)):
+            if index % 2:
+                skeleton.append(self._id_of[part])
+            elif part:
+                run = [
+                    ord(text) - _FIRST_STAND_IN if place % 2 else text
+                    for place, text in enumerate(_HOLE.split(part))
+                ]
+                skeleton.append(tuple(run) if len(run) > 1 else part)
+        if len(self._skeletons) >= _MAX_SKELETONS:
+            self._skeletons.clear()
+        self._skeletons[roles] = skeleton
+        return skeleton
+
     def _compiled(self, card: ModelCard, sandbox: Sandbox) -> Renderer:
         mark = lru_cache(maxsize=256)(self._mark)
         sandbox.filters[MARK_FILTER] = mark
@@ -84,6 +156,7 @@ class ChatTemplate:
         tree, differences = sandbox.read(card.chat_template)
         if any(_MARK.search(text) for text in _own_texts(tree)):
             raise BundleInvalidError("the chat template holds unassigned characters (U+40000…)")
+        self._shape = None if any(map(_HOLE.search, _own_texts(tree))) else shape_of(tree)
         rewriter = Rewriter(
             self._specials, mark, [name for name in marked if marked[name] != variables[name]]
         )
@@ -102,6 +175,22 @@ class ChatTemplate:
         start = 1 if pieces and pieces[0] == self._first else 0
         end = -1 if pieces[start:] and pieces[-1] == self._last else None
         return pieces[start:end]
+
+
+_TRIALS: tuple[tuple[Turn, ...], ...] = (
+    (("user", "a"),),
+    (("user", ""), ("assistant", ""), ("user", "")),
+    (("system", " \n a b\t"), ("user", "\u3000b\u00a0"), ("assistant", "</s>"), ("user", "'\"{{")),
+    (("user", "\U00040000\U00050000"), ("assistant", "<|im_end|>\n"), ("user", "\x0b x \x1c")),
+)
+"""Conversations whose skeletons must be seen to give the template's own renderings."""
+
+
+def _outcome(render: Callable[[Sequence[Turn]], list[Piece]], turns: Sequence[Turn]) -> object:
+    try:
+        return render(turns)
+    except RequestInvalidError as error:
+        return str(error)
 
 
 def template_variables(card: ModelCard) -> dict[str, str | bool]:

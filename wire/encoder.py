@@ -1,6 +1,7 @@
 """Text and special tokens to ids, exactly as llama.cpp's BPE and SentencePiece give them.
 
-Text runs go to the ``tokenizers`` library, whose file lists no special token: only ids that are
+Words and texts that are known need no work (``wire.word_cache``); other
+runs go to the ``tokenizers`` library, whose file lists no special token: only ids that are
 already pieces come out as control tokens. Runs of white space that are tokens of their own (type
 USER_DEFINED) are cut out of every text first, as llama.cpp does whatever ``parse_special`` says.
 
@@ -18,6 +19,8 @@ from tokenizers import Tokenizer
 from wire.bundle import MAX_TOKENIZER_BYTES, TOKENIZER_PATH, BundleInvalidError, ModelCard
 from wire.errors import RequestInvalidError
 from wire.specials import Piece, Specials
+from wire.word_cache import WordCache
+from wire.word_cut import cut_of
 
 
 class Encoder:
@@ -44,14 +47,15 @@ class Encoder:
         self._plain_pattern = re.compile(f"({pattern})") if pattern else None
         self._head = [card.bos.id] if card.add_bos and card.bos else []
         self._tail = [card.eos.id] if card.add_eos and card.eos else []
-        self._constants: dict[str, list[int]] = {}
+        self._constants: dict[str, Sequence[int]] = {}
+        self._words = WordCache(self._by_library, cut_of(tokenizer))
 
     def remember(self, texts: Iterable[str]) -> None:
         """Encode texts now that will be asked for again and again. Only for a template's own
         texts: what is remembered is never forgotten.
         """
         for text in texts:
-            self._constants[text] = self._encode_runs([text])[0]
+            self._constants[text] = self._run(text)
 
     def encode(self, pieces: Sequence[Piece]) -> list[int]:
         """The ids of a prompt, with the BOS and EOS that the model asks for.
@@ -62,18 +66,22 @@ class Encoder:
         Raises:
             RequestInvalidError: a text that is no Unicode (a lone surrogate).
         """
-        pieces = self._split_plain(pieces)
+        if self._plain_pattern is not None:
+            pieces = self._split_plain(pieces)
         known = self._constants
-        runs = [piece for piece in pieces if isinstance(piece, str) and piece not in known]
-        encoded = iter(self._encode_runs(runs)) if runs else iter(())
         ids = list(self._head)
         for piece in pieces:
             if isinstance(piece, int):
                 ids.append(piece)
             else:
-                ids.extend(known[piece] if piece in known else next(encoded))
-        ids.extend(self._tail)
+                ids += known[piece] if piece in known else self._run(piece)
+        ids += self._tail
         return ids
+
+    @property
+    def cuts(self) -> bool:
+        """Whether texts are cut into words that are remembered."""
+        return self._words.cuts
 
     def split(self, text: str) -> Sequence[Piece]:
         """The text as :meth:`encode_parsed` cuts it: runs of text between special tokens."""
@@ -99,9 +107,14 @@ class Encoder:
                 split.extend(self._plain.get(part, part) for part in parts if part)
         return split
 
-    def _encode_runs(self, runs: list[str]) -> list[list[int]]:
+    def _run(self, text: str) -> Sequence[int]:
         try:
-            encodings = self._tokenizer.encode_batch_fast(runs, add_special_tokens=False)
+            return self._words.encode(text)
         except TypeError as error:
             raise RequestInvalidError("the prompt holds a lone surrogate; send Unicode") from error
-        return [encoding.ids for encoding in encodings]
+
+    def _by_library(self, text: str) -> list[int]:
+        """Ids of one text; a batch of one, because that leaves out the offsets."""
+        encoded = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
+        ids: list[int] = encoded[0].ids
+        return ids

@@ -49,7 +49,7 @@ class TokenizeConfig:
     """Bounds of the stage."""
 
     max_prompt_bytes: int = 4 * 1024 * 1024
-    inline_bytes: int = 8 * 1024
+    inline_bytes: int = 32 * 1024
     """Longer prompts are encoded in a thread, so that the event loop does not wait."""
 
 
@@ -117,7 +117,8 @@ class Tokenizer:
             RequestInvalidError: the template refuses these messages.
             EngineTokenizesError: see :meth:`handles`.
         """
-        self._check_size(prompt)
+        if 4 * sum(map(len, prompt.texts())) > self._config.max_prompt_bytes:
+            self._check_size(prompt)
         if self._encoder is None:
             raise EngineTokenizesError(f"prompts for {self.model} are tokenized by the engine")
         ids = self._encoder.encode(self._pieces(prompt))
@@ -183,7 +184,7 @@ class Tokenizer:
 
     def _check_size(self, prompt: Prompt) -> int:
         """The prompt's size in bytes of UTF-8, at most."""
-        size = sum(len(t) if t.isascii() else 4 * len(t) for t in prompt.texts())
+        size = sum([len(t) if t.isascii() else 4 * len(t) for t in prompt.texts()])
         if size > self._config.max_prompt_bytes:
             size = sum(len(text.encode(errors="replace")) for text in prompt.texts())
         if size > self._config.max_prompt_bytes:

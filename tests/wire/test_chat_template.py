@@ -186,7 +186,7 @@ def test_a_refusal_of_the_template_is_the_requests_fault() -> None:
 def test_more_marks_in_content_than_there_are_stand_ins_are_refused() -> None:
     every = "".join(map(chr, range(0x40000, 0x60000)))
     with pytest.raises(RequestInvalidError, match="unassigned"):
-        TEMPLATES["chatml"].render([("user", every)])
+        TEMPLATES["chatml"].render_whole([("user", every)])
 
 
 def test_a_template_that_does_not_compile_is_an_invalid_bundle() -> None:
