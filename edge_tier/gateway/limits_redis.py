@@ -52,7 +52,7 @@ class RedisLimits:
     """How limits are shared."""
 
     prefix: str = "headwater:limits:"
-    timeout_s: float = 0.05
+    timeout_s: float = 0.25
     """For one round trip, connecting included."""
     circuit_s: float = 1.0
     """How long Redis is left alone after a failure."""
