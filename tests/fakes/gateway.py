@@ -28,6 +28,7 @@ from edge_tier.gateway.limits_memory import MemoryLimiter
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.models import ModelDirectory
 from edge_tier.gateway.pipeline import Pipeline, PipelineConfig
+from edge_tier.gateway.policy_book import PolicyBook
 from edge_tier.gateway.relay import RelayConfig
 from edge_tier.gateway.request import Limits, Policy
 from edge_tier.gateway.routes import GatewayRoutes, openai_error
@@ -203,11 +204,14 @@ async def gateway_in(
     config: PipelineConfig | None = None,
     *,
     relay: RelayConfig | None = None,
+    hybrid: HybridConfig | None = None,
+    policies: str = "",
     through: Literal["front", "application"] = "front",
 ) -> AsyncIterator[Gateway]:
     """A gateway with one worker and one cloud backend, both ready.
 
     Args:
+        policies: the policy file; empty: there is none.
         through: whose connections the client's are: the front door's, or the web application's.
     """
     settings = config or PipelineConfig()
@@ -230,8 +234,12 @@ async def gateway_in(
         backends = Backends(fleet, clouds, models, worker_token="worker-token")
         stack.push_async_callback(backends.aclose)
         app = web.Application(middlewares=[error_middleware({"/v1": openai_error})])
+        policy_file = folder / "policies.toml" if policies else None
+        if policy_file is not None:
+            policy_file.write_text(policies)
         pipeline = Pipeline(
             settings,
+            policies=PolicyBook(policy_file),
             auth=keys,
             limiter=limiter,
             models=models,
@@ -242,7 +250,7 @@ async def gateway_in(
         routes = GatewayRoutes(
             pipeline=pipeline,
             parts=ExchangeParts(
-                hybrid=Hybrid(backends, HybridConfig()),
+                hybrid=Hybrid(backends, hybrid or HybridConfig()),
                 limiter=limiter,
                 metrics=GatewayMetrics(registry),
                 log=AccessLog(log, delay_s=0),
