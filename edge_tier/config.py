@@ -17,7 +17,7 @@ from edge_tier.gateway.hedge import HedgeConfig
 from edge_tier.gateway.hybrid import HybridConfig
 from edge_tier.gateway.identity import IdentityConfig
 from edge_tier.gateway.limits import LimitsConfig
-from edge_tier.gateway.limits_redis import RedisLimits
+from edge_tier.gateway.limits_client import RedisLimits
 from edge_tier.gateway.models import ModelsConfig
 from edge_tier.gateway.pipeline import PipelineConfig
 from edge_tier.gateway.relay import RelayConfig

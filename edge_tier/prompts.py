@@ -21,8 +21,9 @@ from edge_tier.gateway.front import Front
 from edge_tier.gateway.hybrid import Hybrid
 from edge_tier.gateway.identity import Identity, open_authenticator
 from edge_tier.gateway.limits import Limiter
+from edge_tier.gateway.limits_client import connect
 from edge_tier.gateway.limits_memory import MemoryLimiter
-from edge_tier.gateway.limits_redis import RedisLimiter, connect
+from edge_tier.gateway.limits_redis import RedisLimiter
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.models import ModelDirectory
 from edge_tier.gateway.pipeline import Pipeline

@@ -13,7 +13,8 @@ from edge_tier.gateway.answer import EventRewriter, filters, rewrite_answer, rew
 from edge_tier.gateway.backends import Opened, Wanted
 from edge_tier.gateway.errors import UpstreamError
 from edge_tier.gateway.hybrid import Begun, Hybrid
-from edge_tier.gateway.limits import Limiter, rate_lines
+from edge_tier.gateway.limits import Limiter
+from edge_tier.gateway.limits_headers import rate_lines
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.pipeline import Admitted, Stopwatch
 from edge_tier.gateway.relay import (

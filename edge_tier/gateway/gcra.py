@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from edge_tier.gateway.request import Charge, Limits
+from edge_tier.gateway.request import Charge, SharedLimits
 
 WINDOW_S = 60
 TICKS = WINDOW_S * 1_000_000
@@ -59,7 +59,7 @@ BUCKETS = Debts._fields
 """Their names, in order."""
 
 
-def rates(limits: Limits) -> Debts:
+def rates(limits: SharedLimits) -> Debts:
     """How much each bucket lets through a minute; 0: without limit."""
     return Debts(
         limits.requests_per_minute,
@@ -78,7 +78,7 @@ Active = tuple[tuple[int, int], ...]
 """The buckets that have a limit: index and limit per minute."""
 
 
-def active(limits: Limits) -> Active:
+def active(limits: SharedLimits) -> Active:
     """Those of ``limits``."""
     return tuple((index, limit) for index, limit in enumerate(rates(limits)) if limit)
 

@@ -9,16 +9,23 @@ minute was paid for by that minute, and does not come back as a burst on top of 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
-from edge_tier.gateway.gcra import BUCKETS, TICKS, WINDOW_S, Debts, active, costs, gcra, rates
-from edge_tier.gateway.request import Caller, Charge, Limits, Reservation
+from edge_tier.gateway.gcra import BUCKETS, TICKS, Debts, active, costs, gcra, rates
+from edge_tier.gateway.limits_headers import (
+    NO_RETRY,
+    duration,
+    rate_headers,
+    retry_headers,
+    seconds,
+)
+from edge_tier.gateway.request import Caller, Charge, Reservation, SharedLimits, Standing
 from wire.errors import HeadwaterError, TooLargeError
 
-_NO_LIMITS = Limits(requests_per_minute=0, tokens_per_minute=0, max_output_tokens=0)
+_NO_LIMITS = SharedLimits()
+_SUBJECTS = 3
+"""Of one request: a key, a tenant, a model."""
 _MAX_KNOWN = 10_000
 
 
@@ -45,18 +52,26 @@ class TokensOverLimitError(TooLargeError):
 class LimitsConfig:
     """Limits besides those that the keys carry, and bounds of what is remembered."""
 
-    tenants: dict[str, Limits] = field(default_factory=dict)
+    tenants: dict[str, SharedLimits] = field(default_factory=dict)
     """By tenant, for all its keys together."""
-    tenant_default: Limits = _NO_LIMITS
+    tenant_default: SharedLimits = _NO_LIMITS
     """For tenants that are not named."""
-    models: dict[str, Limits] = field(default_factory=dict)
+    models: dict[str, SharedLimits] = field(default_factory=dict)
     """By model (or alias) as requests name it, for all callers together."""
     max_subjects: int = 100_000
     """Keys, tenants and models that are remembered; the one untouched for longest is forgotten."""
     max_open: int = 100_000
     """Reservations that are not settled yet; the oldest is forgotten and gets no refund."""
     hold_s: float = 3_600.0
-    """After so long a reservation no longer counts as a running request; longer than any answer."""
+    """After so long a reservation can no longer be settled, nor counts as a running request;
+    longer than any answer."""
+
+    def __post_init__(self) -> None:
+        if self.max_subjects < _SUBJECTS:
+            raise ValueError(f"max_subjects is {self.max_subjects}; a request has {_SUBJECTS}")
+
+
+Kind = Literal["key", "tenant", "model"]
 
 
 class Subject:
@@ -64,7 +79,7 @@ class Subject:
 
     __slots__ = ("buckets", "has_budget", "id", "kind", "limits", "name")
 
-    def __init__(self, kind: Literal["key", "tenant", "model"], name: str, limits: Limits) -> None:
+    def __init__(self, kind: Kind, name: str, limits: SharedLimits) -> None:
         self.kind = kind
         self.name = name
         self.limits = limits
@@ -90,10 +105,13 @@ class Subjects:
         self._known: dict[tuple[int, str], tuple[Caller, list[Subject]]] = {}
 
     def of(self, caller: Caller, model: str) -> list[Subject]:
+        """Those of a request. The list is the same object every time: it is not to be changed."""
+        config = self._config
+        if model not in config.models:  # names of a client's invention are not remembered
+            model = ""
         known = self._known.get((id(caller), model))
         if known is not None and known[0] is caller:
             return known[1]
-        config = self._config
         tenant = config.tenants.get(caller.tenant, config.tenant_default)
         all_of_them = (
             Subject("key", caller.key_id, caller.limits),
@@ -125,6 +143,13 @@ def check_size(subject: Subject, charge: Charge) -> None:
             raise _too_large(subject, charge.tokens, limit, f"tokens per {period}")
 
 
+def used_of(input_tokens: int, output_tokens: int) -> Debts:
+    """What was used in each bucket; a count below nothing, as a broken backend may tell, is
+    nothing."""
+    used_in, used_out = max(0, input_tokens), max(0, output_tokens)
+    return Debts(1, used_in + used_out, used_in, used_out)
+
+
 def _too_large(subject: Subject, cost: int, limit: int, what: str) -> TokensOverLimitError:
     return TokensOverLimitError(
         f"this request needs {cost} tokens (prompt and max_tokens), and the {subject.kind}'s limit "
@@ -143,7 +168,7 @@ def rate_refusal(subject: Subject, charge: Charge, debts: Debts) -> RateLimitedE
         BUCKETS, debts, costs(charge), rates(subject.limits), strict=True
     ):
         if per_minute:
-            needed_s = _seconds(gcra(owed, 0, amount, TICKS, per_minute).wait, per_minute)
+            needed_s = seconds(gcra(owed, 0, amount, TICKS, per_minute).wait, per_minute)
             if needed_s >= wait_s:
                 worst, wait_s, limit, cost = name, needed_s, per_minute, amount
     asked = f", this request needs {cost}" if worst != "requests" else ""
@@ -151,7 +176,7 @@ def rate_refusal(subject: Subject, charge: Charge, debts: Debts) -> RateLimitedE
     return RateLimitedError(
         f"rate limit{whose} reached: {limit} {_words(worst)} per minute{asked}; "
         f"try again in {duration(wait_s)}",
-        headers=retry_headers(wait_s) | _headers([(subject.limits, debts)]),
+        headers=retry_headers(wait_s) | rate_headers([Standing(subject.limits, debts)]),
     )
 
 
@@ -171,133 +196,8 @@ def budget_refusal(
     return BudgetExceededError(
         f"the {subject.kind}'s budget of {limit} tokens per {period} has {max(0, limit - used)} "
         f"left, this request needs {charge.tokens}; the next {period} begins in {duration(wait_s)}",
-        headers=retry_headers(wait_s),
+        headers=retry_headers(wait_s) | NO_RETRY,
     )
-
-
-def retry_headers(wait_s: float) -> dict[str, str]:
-    """``Retry-After`` in whole seconds (RFC 9110 10.2.3), and the exact one OpenAI's clients read
-    first."""
-    return {
-        "Retry-After": str(max(1, math.ceil(wait_s))),
-        "retry-after-ms": str(max(1, math.ceil(wait_s * 1e3))),
-    }
-
-
-class Rate(NamedTuple):
-    """What is left of one limit."""
-
-    limit: int
-    remaining: int
-    reset_s: float
-    """Until the bucket is full."""
-
-
-def rate(reservation: Reservation, shown: Literal["requests", "tokens"]) -> Rate:
-    """The tightest of the limits on ``requests`` or ``tokens``; all 0 where there is none."""
-    standings = [(s.limits, s.debts) for s in reservation.standings]
-    tightest = _tightest_requests if shown == "requests" else _tightest_tokens
-    return tightest(standings) or Rate(0, 0, 0.0)
-
-
-def rate_headers(reservation: Reservation) -> dict[str, str]:
-    """What is left, as draft-ietf-httpapi-ratelimit-headers-10 and as OpenAI say it.
-
-    A bucket without a limit is not mentioned; of several limits the tightest is shown. ``t`` and
-    ``reset`` tell when the bucket is full.
-    """
-    return _headers([(s.limits, Debts(*s.debts)) for s in reservation.standings])
-
-
-def rate_lines(reservation: Reservation) -> str:
-    """The same as header lines; made for every answer."""
-    standings = [(s.limits, s.debts) for s in reservation.standings]
-    requests, tokens = _tightest_requests(standings), _tightest_tokens(standings)
-    if requests is None or tokens is None:
-        headers = rate_headers(reservation)
-        return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    limit, left, reset_s = requests
-    token_limit, tokens_left, tokens_reset_s = tokens
-    return (
-        f"x-ratelimit-limit-requests: {limit}\r\n"
-        f"x-ratelimit-remaining-requests: {left}\r\n"
-        f"x-ratelimit-reset-requests: {duration(reset_s)}\r\n"
-        f"x-ratelimit-limit-tokens: {token_limit}\r\n"
-        f"x-ratelimit-remaining-tokens: {tokens_left}\r\n"
-        f"x-ratelimit-reset-tokens: {duration(tokens_reset_s)}\r\n"
-        f'RateLimit-Policy: "requests";q={limit};w={WINDOW_S}, '
-        f'"tokens";q={token_limit};w={WINDOW_S};qu="tokens"\r\n'
-        f'RateLimit: "requests";r={left};t={math.ceil(reset_s)}, '
-        f'"tokens";r={tokens_left};t={math.ceil(tokens_reset_s)}\r\n'
-    )
-
-
-def _headers(standings: list[tuple[Limits, Debts]]) -> dict[str, str]:
-    policies, states, headers = [], [], {}
-    for name, unit, found in (
-        ("requests", "", _tightest_requests(standings)),
-        ("tokens", ';qu="tokens"', _tightest_tokens(standings)),
-    ):
-        if found is not None:
-            limit, remaining, reset_s = found
-            policies.append(f'"{name}";q={limit};w={WINDOW_S}{unit}')
-            states.append(f'"{name}";r={remaining};t={math.ceil(reset_s)}')
-            headers[f"x-ratelimit-limit-{name}"] = str(limit)
-            headers[f"x-ratelimit-remaining-{name}"] = str(remaining)
-            headers[f"x-ratelimit-reset-{name}"] = duration(reset_s)
-    if policies:
-        headers["RateLimit-Policy"] = ", ".join(policies)
-        headers["RateLimit"] = ", ".join(states)
-    return headers
-
-
-_Standings = Sequence[tuple[Limits, tuple[int, ...]]]
-
-
-def _tightest_requests(standings: _Standings) -> Rate | None:
-    found = None
-    for limits, debts in standings:
-        if limits.requests_per_minute:
-            found = _tighter(found, limits.requests_per_minute, debts[0])
-    return found
-
-
-def _tightest_tokens(standings: _Standings) -> Rate | None:
-    """Of all limits on tokens a minute, whatever they count."""
-    found = None
-    for limits, debts in standings:
-        if limits.tokens_per_minute:
-            found = _tighter(found, limits.tokens_per_minute, debts[1])
-        if limits.input_tokens_per_minute:
-            found = _tighter(found, limits.input_tokens_per_minute, debts[2])
-        if limits.output_tokens_per_minute:
-            found = _tighter(found, limits.output_tokens_per_minute, debts[3])
-    return found
-
-
-def _tighter(found: Rate | None, limit: int, owed: int) -> Rate:
-    left = max(0, limit - -(-owed // TICKS))
-    if found is not None and found.remaining <= left:
-        return found
-    return Rate(limit, left, owed / (limit * 1e6))
-
-
-def duration(seconds: float) -> str:
-    """A time as OpenAI writes it, rounded up: ``12ms``, ``8.64s``, ``6m0s``."""
-    milliseconds = math.ceil(seconds * 1e3)
-    if milliseconds < 1_000:
-        return f"{milliseconds}ms"
-    minutes, rest = divmod(milliseconds, 60_000)
-    hours, minutes = divmod(minutes, 60)
-    text = f"{rest / 1e3:g}s"
-    if hours:
-        return f"{hours}h{minutes}m{text}"
-    return f"{minutes}m{text}" if minutes else text
-
-
-def _seconds(ticks: int, limit: int) -> float:
-    """How long a bucket of ``limit`` takes to drain so much."""
-    return ticks / (limit * 1e6) if limit else 0.0
 
 
 class Limiter(Protocol):

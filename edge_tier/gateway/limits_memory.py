@@ -13,12 +13,14 @@ from edge_tier.gateway.budgets import NOTHING, Spent
 from edge_tier.gateway.gcra import FULL, Debts, charged, costs, drained, settled
 from edge_tier.gateway.limits import (
     LimitsConfig,
+    RateLimitedError,
     Subject,
     Subjects,
     budget_refusal,
     check_size,
     crowd_refusal,
     rate_refusal,
+    used_of,
 )
 from edge_tier.gateway.request import Caller, Charge, Reservation, Standing
 
@@ -78,6 +80,10 @@ class MemoryLimiter:
 
     async def reserve(self, caller: Caller, charge: Charge) -> Reservation:
         """See ``Limiter``."""
+        return self.try_reserve(caller, charge)
+
+    def try_reserve(self, caller: Caller, charge: Charge) -> Reservation:
+        """The same without a coroutine; raises the same."""
         return self.reserve_for(self._subjects.of(caller, charge.model), caller, charge)
 
     def reserve_for(self, subjects: list[Subject], caller: Caller, charge: Charge) -> Reservation:
@@ -86,32 +92,27 @@ class MemoryLimiter:
             return Reservation(caller=caller, charge=charge)
         if charge.input_tokens < 0 or charge.output_tokens < 0:
             raise ValueError("a request cannot ask for fewer than 0 tokens")
-        now_us, cost = int(self._clock() * 1e6), costs(charge)
-        checked: list[tuple[Subject, _State, Debts, Spent]] = []
-        for subject in subjects:
-            state = self._state(subject.id, now_us)
-            debts = charged(state.debts, now_us - state.at_us, cost, subject.buckets)
-            if debts is None:
+        now_us = int(self._clock() * 1e6)
+        try:
+            checked = self._checked(subjects, charge, now_us)
+        except RateLimitedError:
+            for subject in subjects:  # a later one may never let it pass
                 check_size(subject, charge)
-                raise rate_refusal(
-                    subject, charge, drained(state.debts, now_us - state.at_us, subject.buckets)
-                )
-            if subject.limits.concurrent_streams:
-                _check_running(subject, state, now_us)
-            spent = NOTHING
-            if subject.has_budget:
-                spent = self._check_budgets(subject, state, charge)
-            checked.append((subject, state, debts, spent))
+            raise
         return self._commit(checked, caller, charge, now_us)
 
     async def settle(self, reservation: Reservation, input_tokens: int, output_tokens: int) -> None:
         """See ``Limiter``."""
+        self.try_settle(reservation, input_tokens, output_tokens)
+
+    def try_settle(self, reservation: Reservation, input_tokens: int, output_tokens: int) -> None:
+        """The same without a coroutine."""
         opened = self._open.pop(reservation.id, None)
         if opened is None:
             return
         now_us = int(self._clock() * 1e6)
         reserved = costs(reservation.charge)
-        used = Debts(1, input_tokens + output_tokens, input_tokens, output_tokens)
+        used = used_of(input_tokens, output_tokens)
         for subject, placed, at in opened.charged:
             state = self._state(subject.id, now_us)
             if subject.limits.concurrent_streams:
@@ -142,13 +143,36 @@ class MemoryLimiter:
             del self._states[next(iter(self._states))]
         return state
 
+    def _checked(
+        self, subjects: list[Subject], charge: Charge, now_us: int
+    ) -> list[tuple[Subject, _State, Debts, Spent]]:
+        """How all of them would stand after this request. Changes nothing.
+
+        Raises:
+            RateLimitedError, BudgetExceededError: one of them may not.
+        """
+        cost = costs(charge)
+        checked = []
+        for subject in subjects:
+            state = self._state(subject.id, now_us)
+            debts = charged(state.debts, now_us - state.at_us, cost, subject.buckets)
+            if debts is None:
+                owed = drained(state.debts, now_us - state.at_us, subject.buckets)
+                raise rate_refusal(subject, charge, owed)
+            if subject.limits.concurrent_streams:
+                _check_running(subject, state, now_us)
+            spent = NOTHING
+            if subject.has_budget:
+                spent = self._check_budgets(subject, state, charge)
+            checked.append((subject, state, debts, spent))
+        return checked
+
     def _check_budgets(self, subject: Subject, state: _State, charge: Charge) -> Spent:
         """What the subject would have spent after this request. Changes nothing.
 
         Raises:
-            TokensOverLimitError, BudgetExceededError: it may not.
+            BudgetExceededError: it may not.
         """
-        check_size(subject, charge)
         unix_s = self._wall()
         spent = budgets.now(state.spent, unix_s)
         limits = subject.limits

@@ -1,33 +1,31 @@
 """Limits that the processes of an edge share through Redis, and what holds when Redis is gone.
 
-The scripts stand in ``limits_lua``. When Redis fails or stays silent for ``timeout_s``, requests
-are counted in this process against ``lease_fraction`` of every limit, and Redis is asked again
-after ``circuit_s``. P processes then let through at most P times ``lease_fraction`` of a limit per
-minute (and once as much at the start) beyond what Redis had admitted; of a budget, as much in its
-day or month. Nobody gets a server error for it. A Redis that comes back empty has forgotten what
-was spent: keep it with a file (``appendonly yes``) where budgets must outlive it.
+The scripts stand in ``limits_lua``: one reserves and one settles, over all of a request's subjects
+at once. All keys of a script must lie in one slot of a Redis Cluster. A request's keys share a hash
+tag, its tenant; so with ``cluster = true`` a model's limits are counted for each tenant apart, and
+without it they are one for all.
+
+When Redis fails or stays silent for ``timeout_s``, requests are counted in this process against
+``lease_fraction`` of every limit, and Redis is asked again after ``circuit_s``. P processes then
+let through at most P times ``lease_fraction`` of a limit per minute (and once as much at the start)
+beyond what Redis had admitted; of a budget, as much in its day or month. Nobody gets a server error
+for it. What a Redis that comes back has forgotten, it is told by the processes that asked it before
+(``limits_recall``); what was spent is only lost where none of them still lives: keep it with a file
+(``appendonly yes``) where budgets must outlive that. Settlements that Redis missed are made up for
+(``limits_upkeep``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any, Protocol
-
-import structlog
-from redis.asyncio import Redis
-from redis.asyncio.connection import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from typing import Any
 
 from edge_tier.gateway import budgets
-from edge_tier.gateway.gcra import Debts, costs
+from edge_tier.gateway.gcra import FULL, Debts, costs
 from edge_tier.gateway.limits import (
     LimitsConfig,
     RateLimitedError,
@@ -37,60 +35,28 @@ from edge_tier.gateway.limits import (
     check_size,
     crowd_refusal,
     rate_refusal,
-    retry_headers,
+    used_of,
 )
-from edge_tier.gateway.limits_lua import RESERVE, SETTLE, keys, limits_of
+from edge_tier.gateway.limits_client import AwayError, Circuit, RedisClient, RedisLimits, Script
+from edge_tier.gateway.limits_headers import retry_headers
+from edge_tier.gateway.limits_lua import RENEW, RESERVE, SETTLE, keys, limits_of
 from edge_tier.gateway.limits_memory import MemoryLimiter
-from edge_tier.gateway.request import Caller, Charge, Limits, Reservation, Standing
+from edge_tier.gateway.limits_recall import Recall, Told
+from edge_tier.gateway.limits_upkeep import Settlement, Upkeep
+from edge_tier.gateway.request import Caller, Charge, Reservation, SharedLimits, Standing
 
-_log = structlog.get_logger("limits")
 _DEFAULTS = LimitsConfig()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedisLimits:
-    """How limits are shared."""
-
-    prefix: str = "headwater:limits:"
-    timeout_s: float = 0.25
-    """For one round trip, connecting included."""
-    circuit_s: float = 1.0
-    """How long Redis is left alone after a failure."""
-    lease_fraction: float = 0.25
-    """What each process may let through meanwhile, of every limit."""
-    max_connections: int = 16
-    cluster: bool = False
-    """A Redis Cluster: a model's limits are then counted for each tenant apart."""
-
-
-class RedisClient(Protocol):
-    """What is needed of ``redis.asyncio.Redis`` and ``redis.asyncio.RedisCluster`` alike."""
-
-    def execute_command(self, *args: Any) -> Awaitable[Any]:
-        """Send one command and read its answer."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        ...
-
-
-def connect(url: str, config: RedisLimits) -> RedisClient:
-    """A client for ``redis://``, ``rediss://`` or ``unix://``; connects when first used.
-
-    It does not repeat commands by itself: a script that ran must not run again.
-    """
-    return Redis.from_pool(
-        ConnectionPool.from_url(
-            url, max_connections=config.max_connections, retry=Retry(NoBackoff(), 0)
-        )
-    )
+_RESERVE = Script.of(RESERVE)
+_SETTLE = Script.of(SETTLE)
+_RENEW = Script.of(RENEW)
+_TOLD = 7
+"""Numbers that a script tells of each subject."""
 
 
 class RedisLimiter:
     """Limits shared through Redis, with a lease of this process to fall back on.
 
-    Owns the client. A cancelled ``reserve`` may leave a charge behind; it drains by itself.
+    Owns the client.
     """
 
     def __init__(
@@ -101,21 +67,29 @@ class RedisLimiter:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = client
         self._config = config
         self._subjects = Subjects(limits)
-        self._clock = clock
+        self._circuit = Circuit(client, config, clock)
+        self._recall = Recall(clock, limits.max_subjects)
         self._lease = MemoryLimiter(clock, limits)
-        self._slots = asyncio.Semaphore(config.max_connections)
+        self._upkeep = Upkeep(
+            clock=clock,
+            settle=self._hand_over,
+            renew=self._renew,
+            losses=lambda: self._circuit.losses,
+            lease_s=config.stream_lease_s,
+            period_s=config.upkeep_s,
+            most=limits.max_open,
+        )
         self._prefix = f"r{secrets.token_hex(8)}-"
         self._numbers = count()
         self._hold_ms = int(limits.hold_s * 1e3)
-        self._retry_at_s: float | None = None
+        self._lease_ms = int(config.stream_lease_s * 1e3)
 
     @property
     def degraded(self) -> bool:
         """Whether Redis failed when it was last asked, so that the lease is in force."""
-        return self._retry_at_s is not None
+        return self._circuit.is_open
 
     async def reserve(self, caller: Caller, charge: Charge) -> Reservation:
         """See ``Limiter``."""
@@ -125,169 +99,155 @@ class RedisLimiter:
         for subject in charged:
             check_size(subject, charge)
         id = f"{self._prefix}{next(self._numbers)}"  # noqa: A001 - the field's own name
-        answer = await self._ask(
-            _RESERVE, charged, caller, id, *costs(charge), 0, 0, 0, 0, *limits_of(charged)
-        )
-        if answer is None:
+        wanted = Settlement(id, caller.tenant, charged, costs(charge), FULL)
+        try:
+            answer = await self._run(_RESERVE, wanted)
+        except AwayError as error:
+            if error.asked:
+                self._undo(wanted)
             return self._reserve_leased(charged, caller, charge)
-        refusing, why, *rest = answer
+        except asyncio.CancelledError:
+            self._undo(wanted)
+            raise
+        refusing, why, unix_s, *told = answer
         if refusing:
-            raise _refusal(charged[refusing - 1], charge, why.decode(), rest)
+            subject = charged[refusing - 1]
+            (state,) = self._heard([subject], told)
+            raise _refusal(subject, charge, why.decode(), state, unix_s)
+        states = self._heard(charged, told)
+        self._started(wanted)
         standings = tuple(
-            Standing(subject.limits, tuple(rest[at * 4 : at * 4 + 4]))
-            for at, subject in enumerate(charged)
+            [Standing(s.limits, state.debts) for s, state in zip(charged, states, strict=True)]
         )
         return Reservation(id=id, caller=caller, charge=charge, standings=standings)
 
     async def settle(self, reservation: Reservation, input_tokens: int, output_tokens: int) -> None:
-        """See ``Limiter``. A refund that Redis cannot take is lost: its debt drains by itself.
+        """See ``Limiter``. What Redis cannot take now, it is given when it is back.
 
         Once begun it is finished, also for a client that leaves just then.
         """
         if not reservation.id.startswith(self._prefix):
-            await self._lease.settle(reservation, input_tokens, output_tokens)
+            self._lease.try_settle(reservation, input_tokens, output_tokens)
             return
-        caller, charge = reservation.caller, reservation.charge
-        charged = self._subjects.of(caller, charge.model)
-        used = Debts(1, input_tokens + output_tokens, input_tokens, output_tokens)
-        asked = self._ask(
-            _SETTLE,
-            charged,
-            caller,
-            reservation.id,
-            *costs(charge),
-            *used,
-            *limits_of(charged),
-        )
-        await asyncio.shield(asked)
+        charge, tenant = reservation.charge, reservation.caller.tenant
+        charged = self._subjects.of(reservation.caller, charge.model)
+        used = used_of(input_tokens, output_tokens)
+        self._upkeep.ended(reservation.id)
+        settlement = Settlement(reservation.id, tenant, charged, costs(charge), used)
+        await asyncio.shield(self._settle(settlement))
+
+    async def catch_up(self) -> None:
+        """What the limiter does by itself every ``upkeep_s`` while there is anything to do: settle
+        what Redis missed, and tell it what runs."""
+        await self._upkeep.catch_up()
 
     async def aclose(self) -> None:
         """See ``Limiter``."""
-        await self._client.aclose()
+        await self._upkeep.aclose()
+        await self._circuit.aclose()
         await self._lease.aclose()
+
+    async def _settle(self, settlement: Settlement) -> None:
+        if not await self._hand_over(settlement):
+            self._upkeep.owe(settlement)
+
+    def _undo(self, wanted: Settlement) -> None:
+        """A reservation that may have been made, and that nobody will settle. Not at once: it may
+        still be on its way."""
+        self._upkeep.owe(wanted, self._config.circuit_s)
+
+    async def _hand_over(self, settlement: Settlement) -> bool:
+        """Whether Redis has settled it."""
+        try:
+            settled, *answer = await self._run(_SETTLE, settlement)
+        except AwayError:
+            return False
+        if settled:
+            self._heard(settlement.subjects, answer[2:])
+        return True
+
+    def _started(self, wanted: Settlement) -> None:
+        crowded = [at for at, s in enumerate(wanted.subjects) if s.limits.concurrent_streams]
+        if crowded:
+            named = self._keys(wanted)[len(wanted.subjects) :]
+            self._upkeep.started(wanted.id, [named[at] for at in crowded])
+
+    async def _renew(self, key: str, reservations: Sequence[str], anew: bool) -> bool:
+        try:
+            times = [self._hold_ms, self._lease_ms]
+            await self._circuit.run(_RENEW, [key], [*times, int(anew), *reservations])
+        except AwayError:
+            return False
+        return True
+
+    async def _run(self, script: Script, one: Settlement) -> Any:
+        args: list[str | int] = [len(one.subjects), one.id, self._hold_ms, self._lease_ms]
+        args += one.reserved
+        args += one.used
+        for subject in one.subjects:
+            args += limits_of(subject)
+            args += self._recall.arguments(subject.id)
+        return await self._circuit.run(script, self._keys(one), args)
+
+    def _keys(self, one: Settlement) -> list[str]:
+        prefix, cluster = self._config.prefix, self._config.cluster
+        return keys(prefix, one.subjects, one.tenant, one.id, cluster=cluster)
+
+    def _heard(self, subjects: list[Subject], told: list[int]) -> list[Told]:
+        """Note what a script tells: the day, the month, and seven numbers of each subject."""
+        day, month, *numbers = told
+        states = []
+        for at, subject in enumerate(subjects):
+            born, *debts, in_day, in_month = numbers[at * _TOLD : (at + 1) * _TOLD]
+            state = Told(born, Debts(*debts), day, in_day, month, in_month)
+            self._recall.note(subject.id, state)
+            states.append(state)
+        return states
 
     def _reserve_leased(
         self, charged: list[Subject], caller: Caller, charge: Charge
     ) -> Reservation:
         fraction = self._config.lease_fraction
         reduced = [Subject(s.kind, s.name, leased(s.limits, fraction)) for s in charged]
+        cost = costs(charge)
         for subject in reduced:
-            smallest = _smallest(subject.limits)
-            if 0 < smallest < charge.tokens:
+            if limit := _too_small(subject, cost):
                 raise RateLimitedError(
-                    f"limits are reduced for the moment: {smallest} tokens, this request needs "
+                    f"limits are reduced for the moment: {limit} tokens, this request needs "
                     f"{charge.tokens}; try again soon",
                     headers=retry_headers(self._config.circuit_s),
                 )
         return self._lease.reserve_for(reduced, caller, charge)
 
-    async def _ask(
-        self,
-        script: _Script,
-        charged: list[Subject],
-        caller: Caller,
-        reservation: str,
-        *args: int,
-    ) -> Any:
-        """The script's answer, or None while Redis is gone."""
-        if self._resting():
-            return None
-        async with self._slots:
-            if self._resting():  # it failed while this one waited for its turn
-                return None
-            if self._retry_at_s is not None:
-                # One request tries whether Redis is back; the others stay on the lease meanwhile.
-                self._retry_at_s = self._clock() + self._config.circuit_s
-            try:
-                async with asyncio.timeout(self._config.timeout_s):
-                    named = keys(
-                        self._config.prefix,
-                        charged,
-                        caller.tenant,
-                        reservation,
-                        cluster=self._config.cluster,
-                    )
-                    header = (len(charged), reservation, self._hold_ms)
-                    answer = await script.run(self._client, named, (*header, *args))
-            except (RedisError, OSError, TimeoutError) as error:
-                self._failed(error)
-                return None
-        self._answered()
-        return answer
 
-    def _resting(self) -> bool:
-        return self._retry_at_s is not None and self._clock() < self._retry_at_s
-
-    def _failed(self, error: Exception) -> None:
-        if self._retry_at_s is None:
-            # Only the kind of error: its text may hold the URL, and that a password.
-            _log.warning(
-                "Redis is gone, limits are leased locally",
-                error=type(error).__name__,
-                lease_fraction=self._config.lease_fraction,
-            )
-        self._retry_at_s = self._clock() + self._config.circuit_s
-
-    def _answered(self) -> None:
-        if self._retry_at_s is not None:
-            self._retry_at_s = None
-            _log.info("Redis is back, limits are shared again")
-
-
-def leased(limits: Limits, fraction: float) -> Limits:
+def leased(limits: SharedLimits, fraction: float) -> SharedLimits:
     """The part of the limits that one process may give out by itself; at least 1 of each."""
 
     def part(limit: int) -> int:
         return max(1, int(limit * fraction)) if limit else 0
 
-    parts = {name: part(getattr(limits, name)) for name in limits.__struct_fields__}
-    return Limits(**parts | {"max_output_tokens": limits.max_output_tokens})
+    names = SharedLimits.__struct_fields__
+    return SharedLimits(**{name: part(getattr(limits, name)) for name in names})
 
 
-def _smallest(limits: Limits) -> int:
-    """The smallest limit on prompt and answer together."""
-    return min(
-        (
-            limit
-            for limit in (limits.tokens_per_minute, limits.tokens_per_day, limits.tokens_per_month)
-            if limit
-        ),
-        default=0,
-    )
+def _too_small(subject: Subject, cost: Debts) -> int:
+    """A limit on tokens that this request alone is over; 0 where there is none."""
+    limits = subject.limits
+    tokens = [(limit, cost[index]) for index, limit in subject.buckets if index]
+    tokens += [(limits.tokens_per_day, cost.tokens), (limits.tokens_per_month, cost.tokens)]
+    return min((limit for limit, needed in tokens if 0 < limit < needed), default=0)
 
 
-def _refusal(subject: Subject, charge: Charge, why: str, rest: list[int]) -> RateLimitedError:
+def _refusal(
+    subject: Subject, charge: Charge, why: str, state: Told, unix_s: int
+) -> RateLimitedError:
     if why == "rate":
-        return rate_refusal(subject, charge, Debts(*rest))
+        return rate_refusal(subject, charge, state.debts)
     if why == "crowd":
         return crowd_refusal(subject)
-    used, unix_s = rest
     limits = subject.limits
     if why == "day":
         left_s = budgets.seconds_to_day_end(unix_s)
-        return budget_refusal(subject, charge, why, limits.tokens_per_day, used, left_s)
+        return budget_refusal(subject, charge, why, limits.tokens_per_day, state.in_day, left_s)
     left_s = budgets.seconds_to_month_end(unix_s)
-    return budget_refusal(subject, charge, why, limits.tokens_per_month, used, left_s)
-
-
-@dataclass(frozen=True, slots=True)
-class _Script:
-    """A script that Redis keeps under its SHA-1, and gets sent where it does not know it."""
-
-    text: str
-    sha: str
-
-    @classmethod
-    def of(cls, text: str) -> _Script:
-        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-    async def run(self, client: RedisClient, named: list[str], args: tuple[str | int, ...]) -> Any:
-        """Run it with its keys and the arguments after them."""
-        try:
-            return await client.execute_command("EVALSHA", self.sha, len(named), *named, *args)
-        except NoScriptError:
-            return await client.execute_command("EVAL", self.text, len(named), *named, *args)
-
-
-_RESERVE = _Script.of(RESERVE)
-_SETTLE = _Script.of(SETTLE)
+    return budget_refusal(subject, charge, why, limits.tokens_per_month, state.in_month, left_s)

@@ -6,7 +6,7 @@ this file and ``wire``.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -21,22 +21,31 @@ Mode = Literal["direct", "gate", "verify"]
 confidence gate, else the cloud's; a local draft that the cloud accepts, corrects or replaces."""
 PersonalAction = Literal["off", "flag", "mask", "block", "restore"]
 """``restore``: placeholders in what goes on, the data themselves back in the answer."""
+_Limit = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller, a tenant or a model may use. 0 means unlimited."""
+class SharedLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a tenant or a model may use, all who share it together. 0 means unlimited."""
+
+    requests_per_minute: _Limit = 0
+    tokens_per_minute: _Limit = 0
+    """Prompt and answer together."""
+    input_tokens_per_minute: _Limit = 0
+    output_tokens_per_minute: _Limit = 0
+    concurrent_streams: _Limit = 0
+    """Requests admitted and not settled yet."""
+    tokens_per_day: _Limit = 0
+    """A budget of UTC's calendar day; prompt and answer together."""
+    tokens_per_month: _Limit = 0
+
+
+class Limits(SharedLimits, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """What a caller may use. 0 means unlimited."""
 
     requests_per_minute: int = 600
     tokens_per_minute: int = 200_000
-    """Prompt and answer together."""
-    input_tokens_per_minute: int = 0
-    output_tokens_per_minute: int = 0
-    concurrent_streams: int = 0
-    """Requests admitted and not settled yet."""
-    tokens_per_day: int = 0
-    """A budget of UTC's calendar day; prompt and answer together."""
-    tokens_per_month: int = 0
     max_output_tokens: int = 4_096
+    """Of one answer."""
 
 
 class Charge(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,7 +281,7 @@ class Complexity(msgspec.Struct, frozen=True):
 class Standing(msgspec.Struct, frozen=True, gc=False):
     """How a key, a tenant or a model stands after a reservation."""
 
-    limits: Limits
+    limits: SharedLimits
     debts: tuple[int, int, int, int]
     """Of requests, tokens, input and output tokens, in ticks (``gcra``)."""
 

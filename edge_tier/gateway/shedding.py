@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from edge_tier.gateway.limits import retry_headers
+from edge_tier.gateway.limits_headers import retry_headers
 from edge_tier.gateway.request import Priority
 from wire.errors import HeadwaterError
 

