@@ -50,10 +50,12 @@ class RedisServer:
 
     Args:
         keeps: whether it writes everything to disk at once; else it comes back empty.
+        cluster_port: where a cluster of this one node listens, which has every slot; 0: no cluster.
     """
 
-    def __init__(self, *, keeps: bool = False) -> None:
+    def __init__(self, *, keeps: bool = False, cluster_port: int = 0) -> None:
         self._keeps = keeps
+        self._cluster_port = cluster_port
         # Not pytest's folder: its path may be longer than a socket's may be (107 bytes).
         self._folder = Path(tempfile.mkdtemp(prefix="hw-redis-"))
         self._process: subprocess.Popen[str] | None = None
@@ -61,11 +63,16 @@ class RedisServer:
 
     @property
     def url(self) -> str:
+        if self._cluster_port:
+            return f"redis://127.0.0.1:{self._cluster_port}"
         return f"unix://{self._folder}/redis.sock"
 
     def start(self) -> None:
         """Returns when it accepts connections."""
-        arguments = ["--port", "0", "--unixsocket", f"{self._folder}/redis.sock", "--save", ""]
+        arguments = ["--port", str(self._cluster_port), "--save", ""]
+        arguments += ["--unixsocket", f"{self._folder}/redis.sock"]
+        if self._cluster_port:
+            arguments += ["--cluster-enabled", "yes", "--bind", "127.0.0.1"]
         if self._keeps:
             arguments += ["--appendonly", "yes", "--appendfsync", "always"]
         self._process = subprocess.Popen(
