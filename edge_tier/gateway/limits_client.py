@@ -64,13 +64,19 @@ class RedisClient(Protocol):
 def connect(url: str, config: RedisLimits) -> RedisClient:
     """A client for ``redis://``, ``rediss://`` or ``unix://``; connects when first used.
 
-    It does not repeat commands by itself: a script that ran must not run again.
+    It does not repeat commands by itself: a script that ran must not run again. Nor has it times of
+    its own: the circuit has, and redis-py's are ``asyncio.wait_for``, which before Python 3.12 may
+    swallow a cancellation (python/cpython#86296).
     """
-    once = Retry(NoBackoff(), 0)
+    options: dict[str, Any] = {
+        "max_connections": config.max_connections,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": None,
+        "socket_connect_timeout": None,
+    }
     if config.cluster:
-        return RedisCluster.from_url(url, max_connections=config.max_connections, retry=once)
-    pool = ConnectionPool.from_url(url, max_connections=config.max_connections, retry=once)
-    return Redis.from_pool(pool)
+        return RedisCluster.from_url(url, **options)
+    return Redis.from_pool(ConnectionPool.from_url(url, **options))
 
 
 @dataclass(frozen=True, slots=True)
