@@ -31,18 +31,7 @@ and what anybody may have heard of it is worth nothing."""
 _BUDGET_MS = 32 * 86_400_000
 """How long one with a budget is kept: past the longest month."""
 
-_COMMON = f"""
-local TICKS = {TICKS}
-local n, id, hold_ms, lease_ms = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local cost, used = {{}}, {{}}
-for i = 1, 4 do
-  cost[i], used[i] = tonumber(ARGV[4 + i]), tonumber(ARGV[8 + i])
-end
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local day = math.floor(time[1] / 86400)
-local text = string.format
-
+MONTH_OF = """
 local function month_of(number)
   local shifted = number + 719468
   local era = math.floor(shifted / 146097)
@@ -55,7 +44,22 @@ local function month_of(number)
   if m >= 10 then year, month = year + 1, m - 9 end
   return year * 12 + month - 1
 end
-local month = month_of(day)
+"""
+"""``budgets.month_of`` in Lua."""
+
+_COMMON = f"""
+local TICKS = {TICKS}
+local n, id, hold_ms, lease_ms = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local cost, used = {{}}, {{}}
+for i = 1, 4 do
+  cost[i], used[i] = tonumber(ARGV[4 + i]), tonumber(ARGV[8 + i])
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local day = math.floor(time[1] / 86400)
+local text = string.format
+
+{MONTH_OF}local month = month_of(day)
 
 -- What the caller heard of a hash that Redis has lost since.
 local function recall(state, heard)

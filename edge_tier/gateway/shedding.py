@@ -22,7 +22,7 @@ from wire.errors import HeadwaterError
 
 
 class OverloadedError(HeadwaterError):
-    """All workers are busy, and so is the queue before them. Nothing was charged.
+    """All workers are busy, and so is the queue before them.
 
     A 503, since it is not the caller who asked for too much (that is a 429). OpenAI's clients try
     both again by themselves, and wait for as long as they are told, up to a minute or two.
