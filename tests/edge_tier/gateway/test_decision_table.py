@@ -38,7 +38,7 @@ HOLDS: dict[str, tuple[Value, Facts, Facts]] = {
 }
 
 
-def row(name: str = "r", **when: Value) -> RouteRow:
+def row(name: Any = "r", **when: Value) -> RouteRow:
     return RouteRow(name=name, when=when)
 
 
