@@ -6,6 +6,7 @@ all conditions hold decides. ``CONDITIONS`` is the whole vocabulary.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -192,8 +193,9 @@ def _value(condition: Condition, value: object) -> object:
     if condition.kind == "yes or no":
         return value if isinstance(value, bool) else None
     if condition.kind == "number":
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return value if number else None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return None
+        return value if math.isfinite(value) else None
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, (tuple, list)) or not names:
         return None

@@ -12,6 +12,7 @@ from edge_tier.gateway.access_log import AccessLog
 from edge_tier.gateway.answer import EventRewriter, filters, rewrite_answer, rewriter
 from edge_tier.gateway.backends import Opened, Wanted
 from edge_tier.gateway.errors import UpstreamError
+from edge_tier.gateway.explain import explanation
 from edge_tier.gateway.hybrid import Begun, Hybrid
 from edge_tier.gateway.limits import Limiter, rate_lines
 from edge_tier.gateway.metrics import GatewayMetrics
@@ -354,15 +355,10 @@ class Exchange:
         if opened.worker:
             lines += f"x-headwater-worker: {_value(opened.worker)}\r\n"
         if self._explain:
-            lines += f"x-headwater-plan: {_value(self._explanation(begun))}\r\n"
+            why = explanation(plan, self._admitted.complexity, begun.confidence)
+            lines += f"x-headwater-plan: {why}\r\n"
             lines += f"x-headwater-tokens: {len(self._admitted.tokens)}\r\n"
         return lines.encode("latin-1")
-
-    def _explanation(self, begun: Begun) -> str:
-        reasons = "; ".join(self._admitted.plan.reasons)
-        if begun.confidence is not None:
-            reasons += f"; confidence {begun.confidence:.2f}"
-        return reasons
 
     def _common_headers(self) -> str:
         return (

@@ -35,6 +35,7 @@ import msgspec
 
 from edge_tier.gateway.content import ContentScreen
 from edge_tier.gateway.decision_table import Table
+from edge_tier.gateway.hints import REGION
 from edge_tier.gateway.personal_data import KINDS
 from edge_tier.gateway.request import Rules
 from wire.errors import ConfigError
@@ -76,6 +77,8 @@ def read_policies(data: bytes) -> PolicyFile:
         tables = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"policy file is not TOML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError("policy file is nested too deeply") from error
     unknown = tables.keys() - {"policies", "tenants"}
     if unknown:
         raise ConfigError(f"policy file has no table {min(unknown)!r}; known: policies, tenants")
@@ -97,6 +100,8 @@ def _policy(name: str, named: dict[str, dict[str, Any]]) -> Policy:
     if unknown:
         known = ", ".join(sorted(KINDS))
         raise ConfigError(f"{where}: personal_kinds has no kind {min(unknown)!r}; known: {known}")
+    if rules.residency and not REGION.fullmatch(rules.residency):
+        raise ConfigError(f"{where}: residency is 1 to 32 small letters, digits and dashes")
     if not 0 <= rules.injection_threshold <= 1:
         raise ConfigError(f"{where}: injection_threshold lies in 0..1 (0: the fitted one)")
     try:
@@ -114,8 +119,12 @@ def _inherited(name: str, named: dict[str, dict[str, Any]]) -> dict[str, Any]:
     seen: set[str] = set()
     at: str | None = name
     while at is not None:
-        if at in seen or len(seen) > _MAX_DEPTH:
+        if at in seen:
             raise ConfigError(f"policy file [policies.{name}]: extends itself by way of {at!r}")
+        if len(seen) >= _MAX_DEPTH:
+            raise ConfigError(
+                f"policy file [policies.{name}]: extends more than {_MAX_DEPTH} others in a row"
+            )
         seen.add(at)
         if at not in named and at != DEFAULT:
             raise ConfigError(f"policy file [policies.{name}]: extends {at!r}, which is not there")

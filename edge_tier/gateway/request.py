@@ -63,7 +63,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Models the caller may name; empty: all."""
 
 
-class ContentRule(msgspec.Struct, frozen=True, kw_only=True):
+class ContentRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A deny list or a topic of a policy. Words match whole, without regard to case."""
 
     name: str
@@ -76,7 +76,7 @@ class ContentRule(msgspec.Struct, frozen=True, kw_only=True):
     """A topic is only met with so many different words or patterns."""
 
 
-class RouteRow(msgspec.Struct, frozen=True, kw_only=True):
+class RouteRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A row of a policy's decision table: conditions, all of which must hold, and a decision."""
 
     name: str

@@ -2,8 +2,9 @@
 
 A request that names a model gets that model. One that names an alias (``auto``) is routed. Hard
 rules come first, and nothing overrides them: privacy, residency, what was found in the prompt, what
-is there. Then the hint of the request, the policy's decision table, and complexity against a
-threshold. The rest of the candidates become fallbacks, both ways, except where a rule forbids them.
+is there. Then the policy's decision table; where no row decides, or one leaves it to complexity,
+the hint of the request, and without one complexity against a threshold. The rest of the candidates
+become fallbacks, both ways, except where a rule forbids them.
 """
 
 from __future__ import annotations
