@@ -68,7 +68,7 @@ class Canned(asyncio.Protocol):
         self._body += data
 
     def on_message_complete(self) -> None:
-        if b'"stream":true' not in self._body:
+        if b'"stream":true' not in self._body.replace(b" ", b""):
             self._transport.write(WHOLE)
             return
         self._left = self._events
