@@ -43,6 +43,7 @@ from edge_tier.gateway.request import (
 from edge_tier.gateway.route import FleetView, RouteConfig, facts_of, route
 from edge_tier.gateway.sanitize import must_not_leave, sanitize
 from edge_tier.gateway.screen import ControlLiterals
+from edge_tier.gateway.screening import Screening
 from edge_tier.gateway.shedding import OverloadedError, Shedder, SheddingConfig
 from edge_tier.gateway.tokenize import Tokenizer
 from wire.errors import RequestInvalidError
@@ -128,6 +129,7 @@ class Pipeline:
         self._policies = policies or PolicyBook()
         self._cloud_region = cloud_region
         self._memo = Memo[ControlLiterals | None](max_bytes=config.remembered_bytes)
+        self._screening = Screening(config.remembered_bytes)
         self._shedders: dict[str, Shedder] = {}
         self._auth = auth
         self._limiter = limiter
@@ -137,7 +139,7 @@ class Pipeline:
         self._seen: tuple[tuple[object, ...], FleetView] | None = None
 
     async def admit(self, inbound: Inbound, watch: Stopwatch) -> Admitted:
-        """Parse → sanitize → tokenize → classify → reserve → route; the first stage is
+        """Parse → sanitize → screen → tokenize → classify → reserve → route; the first stage is
         :meth:`authenticate`, which comes before the body is even read.
 
         Raises:
@@ -149,8 +151,11 @@ class Pipeline:
         watch.lap("parse")
         require_model(caller, parsed.model)
         model = await self._model(parsed.model)
-        clean = await self._sanitized(parsed, policy.rules, model)
+        long = model.tokenizer.is_long(parsed)
+        clean = await self._sanitized(parsed, policy.rules, model, long=long)
         watch.lap("sanitize")
+        clean = await self._screened(clean, policy.rules, long=long)
+        watch.lap("screen")
         tokens = await model.tokenize(clean.prompt)
         context = model.tokenizer.context_length
         max_tokens = self._max_tokens(clean.prompt, caller, len(tokens), context)
@@ -183,11 +188,23 @@ class Pipeline:
             rewrites=self._rewrites(clean, policy.rules, model),
         )
 
-    async def _sanitized(self, parsed: Prompt, rules: Rules, model: LoadedModel) -> Sanitized:
+    async def _sanitized(
+        self, parsed: Prompt, rules: Rules, model: LoadedModel, *, long: bool
+    ) -> Sanitized:
         literals, memo = model.literals, self._memo
-        if model.tokenizer.is_long(parsed):
+        if long:
             return await asyncio.to_thread(sanitize, parsed, rules, literals=literals, memo=memo)
         return sanitize(parsed, rules, literals=literals, memo=memo)
+
+    async def _screened(self, clean: Sanitized, rules: Rules, *, long: bool) -> Sanitized:
+        """The same, and what looks like an attack on the model's instructions."""
+        if long:
+            found = await asyncio.to_thread(self._screening.screen, clean.prompt, rules)
+        else:
+            found = self._screening.screen(clean.prompt, rules)
+        if not found:
+            return clean
+        return Sanitized(clean.prompt, (*clean.findings, *found), clean.restore)
 
     def _routed(
         self,

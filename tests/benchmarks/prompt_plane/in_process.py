@@ -181,7 +181,6 @@ def draw(middle: dict[int, list[float]], high: dict[int, list[float]], file: Pat
 
 
 if __name__ == "__main__":  # in a process of its own: nobody else's garbage
-
     with TemporaryDirectory() as name:
         rows = measure(Path(name), int(sys.argv[1]), int(sys.argv[2]))
     print(json.dumps([asdict(row) for row in rows]))

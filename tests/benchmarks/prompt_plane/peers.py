@@ -154,9 +154,7 @@ async def nginx_over(upstream: str, folder: Path) -> AsyncIterator[Gateway | Non
         return
     port = free_port()
     config = folder / "nginx.conf"
-    config.write_text(
-        NGINX.format(folder=folder, upstream=upstream.rpartition(":")[2], port=port)
-    )
+    config.write_text(NGINX.format(folder=folder, upstream=upstream.rpartition(":")[2], port=port))
     async with program([binary, "-c", str(config), "-p", str(folder)], port) as pid:
         yield Gateway("nginx", f"http://127.0.0.1:{port}", pid)
 
@@ -263,9 +261,7 @@ async def _answering(gateway: Gateway, within_s: float = 60.0) -> None:
     async with aiohttp.ClientSession(headers=gateway.headers) as session:
         for _ in range(int(within_s / 0.25)):
             try:
-                async with session.post(
-                    f"{gateway.url}/v1/chat/completions", json=body
-                ) as answer:
+                async with session.post(f"{gateway.url}/v1/chat/completions", json=body) as answer:
                     if answer.status == 200:
                         return
                     said = f"{answer.status}: {(await answer.text())[:300]}"

@@ -49,7 +49,7 @@ async def test_an_admitted_request_has_everything(gateway: Gateway) -> None:
     assert admitted.plan.steps[0].target == "worker"
     assert admitted.reservation.charge.tokens == len(admitted.tokens) + 50
     assert [name for name, _ in watch.stages] == [
-        *("parse", "sanitize", "tokenize", "classify", "reserve", "route"),
+        *("parse", "sanitize", "screen", "tokenize", "classify", "reserve", "route"),
     ]
 
 
