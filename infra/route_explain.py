@@ -32,6 +32,7 @@ from edge_tier.gateway.request import (
 )
 from edge_tier.gateway.route import FleetView, RouteConfig, facts_of, route
 from edge_tier.gateway.sanitize import must_not_leave, sanitize
+from edge_tier.gateway.screening import Screening
 from infra.render import bar, pairs, plain, table
 from wire.errors import ConfigError, HeadwaterError
 
@@ -182,13 +183,19 @@ def _policy(asked: Asked, policies: PolicyFile) -> Policy:
 def _sanitized(prompt: Prompt, rules: Rules) -> tuple[Sanitized, str]:
     """The clean prompt; or the prompt with what was found in it, and why it is refused."""
     try:
-        return sanitize(prompt, rules), ""
+        return _screened(sanitize(prompt, rules), rules), ""
     except HeadwaterError as error:
         refused = f"{error.code}: {error.message}"
+    watched = msgspec.structs.replace(rules, shadow=True)
     try:
-        return sanitize(prompt, msgspec.structs.replace(rules, shadow=True)), refused
+        return _screened(sanitize(prompt, watched), watched), refused
     except HeadwaterError:
         return Sanitized(prompt), refused
+
+
+def _screened(clean: Sanitized, rules: Rules) -> Sanitized:
+    found = Screening(0).screen(clean.prompt, rules)
+    return Sanitized(clean.prompt, (*clean.findings, *found), clean.restore)
 
 
 def _facts(
