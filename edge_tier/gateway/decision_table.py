@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
+
 from edge_tier.gateway.request import Priority, Privacy, RouteRow
 from wire.errors import ConfigError
 
 Check = Callable[["Facts"], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What a table may look at."""
+class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a table may look at. A struct, as one is made for every request."""
 
     model: str = "auto"
     """As the request names it."""
