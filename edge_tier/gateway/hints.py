@@ -18,6 +18,8 @@ Quality = Literal["draft", "standard", "high"]
 Cost = Literal["low", "any"]
 
 PREFIX = "x-headwater-"
+NAMES = ("privacy", "prefer", "latency", "quality", "cost", "residency")
+"""Of the hints; what stands behind ``PREFIX``."""
 _PRIVACY: dict[str, Privacy] = {"any": "any", "local": "local"}
 _TARGETS: dict[str, Target] = {"worker": "worker", "local": "worker", "cloud": "cloud"}
 _LATENCY: dict[str, Priority] = {"interactive": "interactive", "batch": "batch"}

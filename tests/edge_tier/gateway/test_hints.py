@@ -4,10 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_tier.gateway.hints import NONE, PREFIX, Hints, parse_hints
+from edge_tier.gateway.hints import NAMES, NONE, PREFIX, Hints, parse_hints
 from wire.errors import RequestInvalidError
-
-NAMES = ("privacy", "prefer", "latency", "quality", "cost", "residency")
 
 
 def hinted(**hints: str) -> Hints:
