@@ -7,6 +7,7 @@ from importlib import import_module
 
 BENCHMARKS = (
     "gateway",
+    "streams",
     "quality",
     "personal_data",
     "artifacts",

@@ -27,7 +27,7 @@ _CONNECTING_AT_ONCE = 200
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What to ask whom."""
 
-    url: str
+    url: str = ""
     headers: dict[str, str] = {}
     mode: Literal["answers", "streams"] = "answers"
     connections: int = 16

@@ -197,7 +197,11 @@ async def litellm_over(upstream: str, folder: Path) -> AsyncIterator[Gateway | N
     config.write_text(json.dumps({"model_list": [model]}))  # JSON is YAML
     binary = PEERS / "bin/litellm"
     argv = [str(binary), "--config", str(config), "--port", str(port), "--host", "127.0.0.1"]
-    environment = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
+    environment = {
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+    }
     async with _peer(
         "LiteLLM", argv, port, folder, installed=binary.exists(), environment=environment
     ) as gateway:
@@ -243,7 +247,13 @@ async def _peer(
             *argv, stdout=log, stderr=log, cwd=folder, env={**os.environ, **(environment or {})}
         )
         try:
-            await listening(port, within_s=90.0)
+            ended = asyncio.create_task(process.wait())
+            up = asyncio.create_task(listening(port, within_s=90.0))
+            await asyncio.wait((ended, up), return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                up.cancel()
+                raise RuntimeError(f"{name} ended:\n{Path(log.name).read_text()[-1_000:]}")
+            await up
             url = f"http://127.0.0.1:{port}"
             gateway = Gateway(name, url, process.pid, headers or {"Authorization": "Bearer none"})
             await _answering(gateway)
