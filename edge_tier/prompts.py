@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from edge_tier.config import EdgeConfig, GatewayConfig
 from edge_tier.gateway.access_log import AccessLog
 from edge_tier.gateway.admin import GatewayAdmin
-from edge_tier.gateway.backends import Backends, Cloud
+from edge_tier.gateway.backends import Backends, Cloud, CloudConfig
 from edge_tier.gateway.exchange import ExchangeParts
 from edge_tier.gateway.fleet import Fleet
 from edge_tier.gateway.front import Front
@@ -27,6 +27,7 @@ from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.models import ModelDirectory
 from edge_tier.gateway.pipeline import Pipeline
 from edge_tier.gateway.policy_book import PolicyBook
+from edge_tier.gateway.route import CloudTraits
 from edge_tier.gateway.routes import GatewayRoutes
 from wire.http_server import ENTRANCE, background, read_token
 from wire.source import Source
@@ -71,7 +72,7 @@ class PromptPlane:
             fleet=self.fleet,
             cloud_models=lambda: (self._cloud.offered, self._cloud.ready),
             policies=PolicyBook(gateway.policy_file),
-            cloud_region=gateway.cloud.region,
+            cloud_traits=traits_of(gateway.cloud),
         )
         self._log = AccessLog(sys.stderr.buffer)
         self._routes = GatewayRoutes(
@@ -141,6 +142,16 @@ class PromptPlane:
         await self._backends.aclose()
         await self.models.aclose()
         await self._limiter.aclose()
+
+
+def traits_of(cloud: CloudConfig) -> CloudTraits:
+    """What routing has to know of the configured cloud."""
+    return CloudTraits(
+        region=cloud.region.lower(),
+        approved_for=frozenset(name.lower() for name in cloud.approved_for),
+        input_price=cloud.price_per_million_input,
+        output_price=cloud.price_per_million_output,
+    )
 
 
 def _limiter(config: GatewayConfig) -> Limiter:

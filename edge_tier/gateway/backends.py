@@ -44,6 +44,11 @@ class CloudConfig:
     """Models it serves, by the names it knows."""
     region: str = ""
     """Where it is, for rules of residency; empty: not known."""
+    approved_for: tuple[str, ...] = ()
+    """Regulations of policies under which prompts may go there, such as ``gdpr``."""
+    price_per_million_input: float = 0.0
+    """Of prompts' tokens, in any currency; decision tables compare it."""
+    price_per_million_output: float = 0.0
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
     """When it is left alone after failures."""
 

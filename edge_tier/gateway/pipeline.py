@@ -40,7 +40,7 @@ from edge_tier.gateway.request import (
     Sanitized,
     Tokens,
 )
-from edge_tier.gateway.route import FleetView, RouteConfig, facts_of, route
+from edge_tier.gateway.route import CloudTraits, FleetView, RouteConfig, facts_of, route
 from edge_tier.gateway.sanitize import must_not_leave, sanitize
 from edge_tier.gateway.screen import ControlLiterals
 from edge_tier.gateway.screening import Screening
@@ -123,11 +123,11 @@ class Pipeline:
         fleet: Fleet,
         cloud_models: Callable[[], tuple[frozenset[str], frozenset[str]]],
         policies: PolicyBook | None = None,
-        cloud_region: str = "",
+        cloud_traits: CloudTraits | None = None,
     ) -> None:
         self._config = config
         self._policies = policies or PolicyBook()
-        self._cloud_region = cloud_region
+        self._cloud_traits = cloud_traits or CloudTraits()
         self._memo = Memo[ControlLiterals | None](max_bytes=config.remembered_bytes)
         self._screening = Screening(config.remembered_bytes)
         self._shedders: dict[str, Shedder] = {}
@@ -170,7 +170,7 @@ class Pipeline:
         reservation = await self._limiter.reserve(caller, charge)
         watch.lap("reserve")
         try:
-            plan = self._routed(inbound, policy, clean, complexity, charge)
+            plan = self._routed(inbound, policy, clean, complexity, reservation)
         except BaseException:
             await self._limiter.settle(reservation, 0, 0)
             raise
@@ -212,14 +212,16 @@ class Pipeline:
         policy: InForce,
         clean: Sanitized,
         complexity: Complexity,
-        charge: Charge,
+        reservation: Reservation,
     ) -> Plan:
         """The plan, and whether the workers can take one more request like this."""
         rules, config, view = policy.rules, self._config.route, self.fleet_view()
-        model = clean.prompt.model
-        pressure = self._fleet.pressure(config.local_model if model in config.aliases else model)
+        model, charge = clean.prompt.model, reservation.charge
+        is_alias = model in config.aliases
+        pressure = self._fleet.pressure(config.local_model if is_alias else model)
+        private = must_not_leave(clean.findings, rules)
         facts = None
-        if policy.table:
+        if is_alias and policy.table:
             facts = facts_of(
                 model,
                 inbound.caller.tenant,
@@ -228,9 +230,13 @@ class Pipeline:
                 view,
                 config,
                 complexity=complexity.score,
+                kind=inbound.kind,
                 prompt_tokens=charge.input_tokens,
                 total_tokens=charge.tokens,
                 findings=_names(clean.findings),
+                private_findings=private,
+                budget_used=max([one.budget_used for one in reservation.standings], default=0.0),
+                load=pressure.load,
                 wait_s=pressure.wait_s,
             )
         plan = route(
@@ -242,7 +248,7 @@ class Pipeline:
             hints=inbound.hints,
             table=policy.table,
             facts=facts,
-            private_findings=must_not_leave(clean.findings, rules),
+            private_findings=private,
         )
         if plan.steps[0].target == "cloud":
             return plan
@@ -293,7 +299,7 @@ class Pipeline:
             local = frozenset(self._fleet.models())
             offered = local | cloud_offered | frozenset(channels)
             view = FleetView(
-                local=local, cloud=cloud_ready, offered=offered, cloud_region=self._cloud_region
+                local=local, cloud=cloud_ready, offered=offered, traits=self._cloud_traits
             )
             self._seen = (seen, view)
         return self._seen[1]

@@ -94,6 +94,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     privacy: Privacy = "any"
     residency: str = ""
     """The region that prompts must not leave; a cloud elsewhere is not asked. Empty: any."""
+    regulations: tuple[str, ...] = ()
+    """Regimes that its prompts fall under, such as ``gdpr`` or ``hipaa``; a cloud that is not
+    approved for all of them is not asked."""
     personal_data: PersonalAction = "flag"
     personal_kinds: dict[str, PersonalAction] = {}
     """By kind of data, over ``personal_data``."""
@@ -275,6 +278,8 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     limits: Limits
     debts: tuple[int, int, int, int]
     """Of requests, tokens, input and output tokens, in ticks (``gcra``)."""
+    budget_used: float = 0.0
+    """The part of the day's or the month's tokens that is used, whichever is more, 0..1."""
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
