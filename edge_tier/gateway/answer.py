@@ -9,11 +9,13 @@ The relay feeds whole events in plain form (``data: ...`` and a blank line), as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import msgspec
 
+from edge_tier.gateway.content import ContentScreen, Scanner
+from edge_tier.gateway.restore import Restorer
 from wire.chat import DONE, DONE_DATA
 
 _TEXT_FIELDS = ("reasoning_content", "content", "refusal")
@@ -27,6 +29,11 @@ class TextFilter(Protocol):
     @property
     def blocked(self) -> str:
         """The rule that ends the answer; empty: none."""
+        ...
+
+    @property
+    def flagged(self) -> tuple[str, ...]:
+        """Rules that are met and end nothing."""
         ...
 
     @property
@@ -50,6 +57,10 @@ class Chain:
         return next((one.blocked for one in self._filters if one.blocked), "")
 
     @property
+    def flagged(self) -> tuple[str, ...]:
+        return tuple(name for one in self._filters for name in one.flagged)
+
+    @property
     def holding(self) -> bool:
         return any(one.holding for one in self._filters)
 
@@ -63,6 +74,44 @@ class Chain:
         for one in self._filters:
             text = (one.feed(text) if text else "") + one.flush()
         return text
+
+
+def filters(
+    restore: Mapping[str, str],
+    output: ContentScreen,
+    *,
+    shadow: bool = False,
+    json_content: bool = False,
+) -> Callable[[bool], TextFilter]:
+    """Makes the filter of each text of an answer: values come back, then content is looked for.
+
+    Args:
+        restore: ``Sanitized.restore``.
+        output: the policy's content rules for answers (``Memo.known(...).output``).
+        json_content: the answer itself is JSON, because the prompt has a response format.
+    """
+
+    def make(in_json: bool) -> TextFilter:
+        restorer = Restorer(restore, in_json=in_json or json_content)
+        return Chain(restorer, Scanner(output, shadow=shadow)) if output else restorer
+
+    return make
+
+
+def rewriter(
+    restore: Mapping[str, str],
+    output: ContentScreen,
+    *,
+    shadow: bool = False,
+    json_content: bool = False,
+) -> EventRewriter | None:
+    """What must stand in the stream of an answer; None where its bytes may pass as they are. The
+    arguments are those of :func:`filters`.
+    """
+    make = filters(restore, output, shadow=shadow, json_content=json_content)
+    if output:
+        return EventRewriter(make, keep_logprobs=False)
+    return EventRewriter(make, holds_no_bracket) if restore else None
 
 
 def holds_no_bracket(events: bytes) -> bool:
@@ -82,17 +131,24 @@ class EventRewriter:
     Args:
         make: a new filter; its argument says whether the text is JSON (arguments of a call).
         passes: whether events can go on untouched while no filter holds anything back.
+        keep_logprobs: False where filters hold back what must not be seen: log-probabilities name
+            every token.
     """
 
     def __init__(
         self,
         make: Callable[[bool], TextFilter],
         passes: Callable[[bytes], bool] = lambda events: False,  # noqa: ARG005 - the argument's name
+        *,
+        keep_logprobs: bool = True,
     ) -> None:
         self.blocked = ""
         """The content rule that ended the answer. Nothing goes on after that."""
+        self.flagged: set[str] = set()
+        """Content rules that were met and ended nothing; for the log."""
         self._make = make
         self._passes = passes
+        self._keep_logprobs = keep_logprobs
         self._filters: dict[tuple[int, str, int], TextFilter] = {}
         self._holding = False
         self._last: dict[str, Any] = {}
@@ -158,6 +214,8 @@ class EventRewriter:
     def _choice(self, choice: dict[str, Any]) -> None:
         index = choice.get("index", 0)
         delta = choice.get("delta")
+        if not self._keep_logprobs and "logprobs" in choice:
+            choice["logprobs"] = None
         if isinstance(choice.get("text"), str):
             choice["text"] = self._feed((index, "text", 0), choice["text"])
         if isinstance(delta, dict):
@@ -177,8 +235,12 @@ class EventRewriter:
         if one is None:
             one = self._filters[key] = self._make(key[1] == "call")
         text = one.feed(text)
-        self.blocked = self.blocked or one.blocked
+        self._note(one)
         return text
+
+    def _note(self, one: TextFilter) -> None:
+        self.blocked = self.blocked or one.blocked
+        self.flagged.update(one.flagged)
 
     def _ending(self, index: int, choice: dict[str, Any]) -> dict[str, Any] | None:
         """Add what was held back of a choice to its last event; None: nothing was."""
@@ -186,7 +248,7 @@ class EventRewriter:
         for key in [key for key in self._filters if key[0] == index]:
             one = self._filters.pop(key)
             rest = one.flush()
-            self.blocked = self.blocked or one.blocked
+            self._note(one)
             if rest and not self.blocked:
                 rests.append((key[1], key[2], rest))
         if not rests:
@@ -246,7 +308,7 @@ def _rewrite_choice(choice: dict[str, Any], make: Callable[[bool], TextFilter]) 
 
 
 def _withhold(choice: dict[str, Any]) -> None:
-    choice["finish_reason"] = "content_filter"
+    choice |= {"finish_reason": "content_filter", "logprobs": None}
     if "text" in choice:
         choice["text"] = ""
     message = choice.get("message")

@@ -70,7 +70,7 @@ class ContentScreen:
     """The content rules of one policy for one side, compiled once. Safe to share.
 
     Raises:
-        ConfigError: a pattern that RE2 does not take.
+        ConfigError: an empty word, or a pattern that RE2 does not take.
     """
 
     def __init__(self, rules: Iterable[ContentRule], side: Side) -> None:
@@ -82,6 +82,8 @@ class ContentScreen:
         self.longest = max(map(_longest, words), default=0)
         """Characters of the longest word or phrase."""
         self.has_patterns = any(rule.patterns for rule in self.rules)
+        if not self.rules:
+            return
         options = re2.Options()
         options.max_mem = _MEMORY_BYTES
         options.case_sensitive = False
@@ -89,9 +91,12 @@ class ContentScreen:
         self._set = re2.Set.SearchSet(options)
         for owner, rule in enumerate(self.rules):
             for word in rule.words:
-                self._add(owner, rule.name, _spelled(word), _whole(word))
+                if not view(word).strip():
+                    raise ConfigError(f"content rule {rule.name!r} has an empty word; remove it")
+                self._add(owner, _spelled(word), _whole(word))
             for pattern in rule.patterns:
-                self._add(owner, rule.name, pattern, pattern)
+                _check(rule.name, pattern)
+                self._add(owner, pattern, pattern)
         if self._sources:
             self._set.Compile()
 
@@ -105,6 +110,8 @@ class ContentScreen:
     def hits_in_part(self, text: str) -> list[int]:
         """The same of a part of a text: words count only between two characters of no word."""
         found: set[int] = set()
+        if not self._sources:
+            return []
         for seen in (text, *views(text)):
             data = seen.encode(errors="replace")
             for number in self._set.Match(data) or ():
@@ -139,16 +146,7 @@ class ContentScreen:
                     return _in_characters(seen, *match.span(min(1, match.re.groups)))
         return 0, len(text)
 
-    def _add(self, owner: int, name: str, source: str, exact: str) -> None:
-        options = re2.Options()
-        options.log_errors = False
-        try:
-            re2.compile(source, options)
-        except re2.error as error:
-            reason = error.args[0].decode() if isinstance(error.args[0], bytes) else error.args[0]
-            raise ConfigError(
-                f"content rule {name!r} has a pattern that RE2 does not take: {reason}"
-            ) from error
+    def _add(self, owner: int, source: str, exact: str) -> None:
         self._set.Add(source)
         self._owners.append(owner)
         self._sources.append(exact)
@@ -192,11 +190,18 @@ class Scanner:
     ends, but its beginning was shown.
     """
 
-    def __init__(self, screen: ContentScreen, max_hold_chars: int = MAX_HOLD_CHARS) -> None:
+    def __init__(
+        self,
+        screen: ContentScreen,
+        max_hold_chars: int = MAX_HOLD_CHARS,
+        *,
+        shadow: bool = False,
+    ) -> None:
         self.blocked = ""
         """The rule that ends the answer."""
         self.flagged: tuple[str, ...] = ()
-        """Rules that only flag and are met."""
+        """Rules that are met and only flag; in shadow mode that is all of them."""
+        self._shadow = shadow
         self._screen = screen
         self._max_hold = max(max_hold_chars, screen.longest + 2)
         self._hold = self._max_hold if screen.has_patterns else screen.longest
@@ -240,8 +245,9 @@ class Scanner:
             return
         self._found.update(found)
         met = self._screen.met(self._found)
-        self.blocked = next((rule.name for rule in met if rule.action == "block"), "")
-        self.flagged = tuple(rule.name for rule in met if rule.action == "flag")
+        blocking = [rule.name for rule in met if rule.action == "block" and not self._shadow]
+        self.blocked = next(iter(blocking), "")
+        self.flagged = tuple(rule.name for rule in met if rule.name not in blocking)
 
     def _release(self, count: int) -> str:
         if self.blocked:
@@ -250,6 +256,18 @@ class Scanner:
         released, self._held = self._held[:count], self._held[count:]
         self._context = (self._context + released)[-self._max_hold :]
         return released
+
+
+def _check(name: str, pattern: str) -> None:
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0].decode() if isinstance(error.args[0], bytes) else error.args[0]
+        raise ConfigError(
+            f"content rule {name!r} has a pattern that RE2 does not take: {reason}"
+        ) from error
 
 
 def _spelled(word: str) -> str:

@@ -30,6 +30,10 @@ class Examined(NamedTuple):
     hits: list[int]
     literals: list[Match]
 
+    @property
+    def is_clean(self) -> bool:
+        return not any(self[2:])
+
 
 @dataclass(slots=True)
 class Budget:
@@ -47,9 +51,12 @@ def examine(
     content: ContentScreen,
     budget: Budget,
     *,
-    as_json: bool,
+    fold: bool,
 ) -> Examined:
     """Look for everything in one text.
+
+    Args:
+        fold: whether words may be folded at all, where the rules want it.
 
     Raises:
         HiddenTextError, TooMuchPersonalDataError: more than the budget allows.
@@ -69,8 +76,7 @@ def examine(
         tricks, weighed = homoglyphs.homoglyphs(text, budget.words)
         budget.words -= weighed
     plain = homoglyphs.folded(text, tricks) if tricks else text
-    # The names of fields must stay those that the client knows.
-    if rules.homoglyphs == "fold" and not as_json:
+    if rules.homoglyphs == "fold" and fold:
         text = plain
     if OTHER_DIGITS in suspected:
         plain = personal_data.with_ascii_digits(plain)

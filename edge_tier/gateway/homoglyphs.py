@@ -112,8 +112,8 @@ _OWN_WORDS = {
     "cherokee": re.compile("[\u13a0-\u13ff]{3}"),
 }
 _MIN_WORD = 3
-_MIN_STYLED_WORD = 5
-_STYLED_WORD = re.compile(f"[{_STYLED_ONLY}]{{{_MIN_STYLED_WORD}}}")
+_MIN_LONG_WORD = 5
+_STYLED_WORD = re.compile(f"[{_STYLED_ONLY}]{{{_MIN_LONG_WORD}}}")
 _MAX_ENDING = 3
 
 
@@ -183,7 +183,7 @@ class _Context:
         """Slices overlap by as much as a pattern needs."""
         starts = range(0, len(self._text), SLICE_CHARS)
         return any(
-            pattern.search(self._text, max(0, start - _MIN_STYLED_WORD), start + SLICE_CHARS)
+            pattern.search(self._text, max(0, start - _MIN_LONG_WORD), start + SLICE_CHARS)
             for start in starts
         )
 
@@ -231,7 +231,7 @@ def _is_styled_trick(word: str, styled: list[str], context: _Context) -> bool:
     if len(styled) == len(word):
         return context.styled_words
     changes = sum(1 for a, b in pairwise(word) if (a in _STYLED) != (b in _STYLED))
-    return len(word) >= _MIN_STYLED_WORD and changes > 1
+    return len(word) >= _MIN_LONG_WORD and changes > 1
 
 
 def _has_ending(word: str) -> bool:
@@ -241,8 +241,7 @@ def _has_ending(word: str) -> bool:
 
 
 def _is_greek_trick(word: str) -> bool:
-    """Letters of formulas count only between Latin ones; all others anywhere."""
-    inner = word[1:-1]
-    return any(
-        letter in inner if letter in _FORMULA_GREEK else letter in _SCRIPT for letter in word
-    )
+    """Letters of formulas count only between Latin ones in a longer word; all others anywhere."""
+    if any(letter in _SCRIPT and letter not in _FORMULA_GREEK for letter in word):
+        return True
+    return len(word) >= _MIN_LONG_WORD and any(letter in _FORMULA_GREEK for letter in word[1:-1])

@@ -56,13 +56,14 @@ class CleanTexts:
 class Known(Generic[T]):
     """Rules and literals with what is compiled of them. ``number`` names them to the memo."""
 
-    __slots__ = ("content", "literals", "number", "rules")
+    __slots__ = ("content", "literals", "number", "output", "rules")
 
     def __init__(self, rules: Rules, literals: T, number: int) -> None:
         self.rules = rules
         self.literals = literals
         self.number = number
         self.content = ContentScreen(rules.content, "input")
+        self.output = ContentScreen(rules.content, "output")
 
 
 class Memo(Generic[T]):

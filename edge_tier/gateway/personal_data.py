@@ -206,6 +206,8 @@ DETECTORS = (
     ),
 )
 """In order of precedence: where two kinds overlap, the earlier one counts."""
+KINDS = frozenset(detector.kind for detector in DETECTORS)
+"""What ``Rules.personal_kinds`` may name."""
 
 
 class Found(NamedTuple):

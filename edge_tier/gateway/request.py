@@ -220,8 +220,9 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
 class Finding(msgspec.Struct, frozen=True):
     """Something the sanitizer noticed. Never carries the text itself.
 
-    ``part`` is the index in ``Prompt.texts()``; ``start`` and ``end`` are character offsets in that
-    part as it was received.
+    ``part`` is the index in ``Prompt.texts()``, and beyond that in the strings at which to stop;
+    ``start`` and ``end`` are character offsets in that part as it was received (in JSON: with its
+    characters written out).
     """
 
     name: str

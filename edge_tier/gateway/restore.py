@@ -25,7 +25,8 @@ class Restorer:
     """
 
     blocked = ""
-    """Restoring ends no answer."""
+    flagged: tuple[str, ...] = ()
+    """Restoring ends no answer and reports nothing."""
 
     def __init__(self, mapping: Mapping[str, str], *, in_json: bool = False) -> None:
         self._values = {

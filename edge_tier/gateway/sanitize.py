@@ -21,7 +21,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -31,7 +31,7 @@ from edge_tier.gateway.examine import Budget, Examined, action_of, examine
 from edge_tier.gateway.homoglyphs import HOMOGLYPH
 from edge_tier.gateway.json_text import without_escapes
 from edge_tier.gateway.memo import Known, Memo
-from edge_tier.gateway.personal_data import DETECTORS
+from edge_tier.gateway.personal_data import KINDS
 from edge_tier.gateway.placeholders import Placeholders
 from edge_tier.gateway.request import ContentRule, Finding, PersonalAction, Prompt, Rules, Sanitized
 from edge_tier.gateway.screen import CONTROL_LITERAL, ControlLiterals
@@ -57,7 +57,6 @@ _ACTIONS: dict[PersonalAction, Action] = {
     "restore": "replace",
 }
 _HOMOGLYPH_ACTIONS: dict[str, Action] = {"fold": "replace", "block": "block"}
-_PERSONAL = frozenset(detector.kind for detector in DETECTORS)
 _JOINED_CHARS = 16 * 1024
 """Texts of so many characters together are screened at once."""
 _NO_LITERALS = ControlLiterals(())
@@ -100,6 +99,9 @@ def sanitize(
 ) -> Sanitized:
     """Clean the texts of a prompt. A clean prompt is returned as the same object.
 
+    Safe to call from threads: RE2 searches without the GIL, and all other work goes in slices of a
+    few milliseconds, so that a megabyte in a thread does not stop the event loop.
+
     Args:
         memo: what to remember; without one, content rules are compiled every time.
 
@@ -109,33 +111,63 @@ def sanitize(
         ConfigError: a content rule that cannot be compiled.
     """
     known = memo.known(rules, literals) if memo is not None else Known(rules, literals, 0)
-    texts = prompt.texts()
-    unknown = texts
-    if memo is not None and max(map(len, texts), default=0) >= memo.min_chars:
-        holds, number, least = memo.clean.holds, known.number, memo.min_chars
-        unknown = tuple([t for t in texts if len(t) < least or not holds(number, t)])
-    as_json = _first_json(prompt)
-    if _looks_clean(unknown, known, as_json < len(texts)):
+    parts = _parts(prompt)
+    unknown = parts.texts
+    if memo is not None and max(map(len, unknown), default=0) >= memo.min_chars:
+        unknown = tuple([t for n, t in enumerate(unknown) if not _is_known(parts, n, known, memo)])
+    if _looks_clean(unknown, known, has_json=parts.json_until > parts.json_from):
         _remember(memo, known, unknown)
         return Sanitized(prompt)
-    return _sanitize_all(prompt, texts, set(unknown), as_json, known, memo, config)
+    return _sanitize_all(prompt, parts, known, memo, config)
 
 
 def must_not_leave(findings: Iterable[Finding], rules: Rules) -> bool:
     """Whether personal data or a secret still stands in a sanitized prompt."""
     return any(
-        finding.name in _PERSONAL and (rules.shadow or finding.action == "flag")
-        for finding in findings
+        finding.name in KINDS and (rules.shadow or finding.action == "flag") for finding in findings
     )
 
 
-def _first_json(prompt: Prompt) -> int:
-    """From which of the prompt's texts on they are JSON that an engine parses."""
-    return len(prompt.messages) if prompt.kind == "chat" else 1 << 30
+class _Parts(NamedTuple):
+    """The prompt's texts, and the strings at which to stop, which go on as well."""
+
+    texts: tuple[str, ...]
+    json_from: int
+    """Texts from here on are JSON that an engine parses."""
+    json_until: int
+    """From here on they are strings at which to stop."""
+
+    def is_json(self, part: int) -> bool:
+        return self.json_from <= part < self.json_until
+
+
+def _parts(prompt: Prompt) -> _Parts:
+    texts = prompt.texts()
+    json_from = len(prompt.messages) if prompt.kind == "chat" else len(texts)
+    stop = prompt.sampling.stop
+    return _Parts(texts + stop if stop else texts, json_from, len(texts))
+
+
+def _with_parts(prompt: Prompt, parts: _Parts, cleaned: tuple[str, ...]) -> Prompt:
+    if cleaned == parts.texts:
+        return prompt
+    prompt = prompt.with_texts(cleaned[: parts.json_until])
+    if prompt.sampling.stop:
+        stop = tuple(filter(None, cleaned[parts.json_until :]))
+        sampling = msgspec.structs.replace(prompt.sampling, stop=stop)
+        prompt = msgspec.structs.replace(prompt, sampling=sampling)
+    return prompt
+
+
+def _is_known(parts: _Parts, part: int, known: Known[ControlLiterals | None], memo: Memory) -> bool:
+    text = parts.texts[part]
+    # In JSON an escape may hide what a plain text shows, so that is remembered by itself.
+    number = -known.number if parts.is_json(part) and "\\" in text else known.number
+    return len(text) >= memo.min_chars and memo.clean.holds(number, text)
 
 
 def _looks_clean(
-    texts: tuple[str, ...], known: Known[ControlLiterals | None], has_json: bool
+    texts: tuple[str, ...], known: Known[ControlLiterals | None], *, has_json: bool
 ) -> bool:
     """Whether nothing at all occurs in any of the texts."""
     screen = known.literals or _NO_LITERALS
@@ -163,49 +195,59 @@ def _remember(
 
 def _sanitize_all(
     prompt: Prompt,
-    texts: tuple[str, ...],
-    unknown: set[str],
-    as_json: int,
+    parts: _Parts,
     known: Known[ControlLiterals | None],
     memo: Memory | None,
     config: SanitizeConfig,
 ) -> Sanitized:
-    rules = known.rules
-    budget = Budget(
-        config.max_hidden_candidates, config.max_personal_candidates, config.max_homoglyph_words
-    )
-    examined = [
-        examine(
-            without_escapes(text) if part >= as_json else text,
-            rules,
-            known.literals or _NO_LITERALS,
-            known.content,
-            budget,
-            as_json=part >= as_json,
-        )
-        if text in unknown
-        else Examined(text, text, [], [], [], [], [])
-        for part, text in enumerate(texts)
-    ]
-    met = known.content.met({hit for one in examined for hit in one.hits})
+    rules, content = known.rules, known.content
+    examined = _examine_all(parts, known, memo, config)
+    met = content.met({hit for one in examined for hit in one.hits})
     if not rules.shadow:
         _refuse(examined, rules, {rule.name for rule in met if rule.action == "block"})
     findings = [
         finding
         for part, one in enumerate(examined)
-        for finding in _findings(part, one, known.rules, known.content, met)
+        for finding in _findings(part, one, rules, content, met)
     ]
-    _remember(memo, known, (one.received for one in examined if not any(one[2:])))
     if rules.shadow:
-        return Sanitized(prompt, tuple(findings + _new_literals(texts, examined, known.literals)))
+        findings += _new_literals(parts.texts, examined, known.literals)
+        return Sanitized(prompt, tuple(findings))
     placeholders = Placeholders(one.text for one in examined)
     cleaned = tuple(
-        _replaced(one, rules, placeholders, part >= as_json) for part, one in enumerate(examined)
+        _replaced(one, rules, placeholders, as_json=parts.is_json(part))
+        for part, one in enumerate(examined)
     )
     findings += _new_literals(cleaned, examined, known.literals)
-    if cleaned != texts:
-        prompt = prompt.with_texts(cleaned)
-    return Sanitized(prompt, tuple(findings), placeholders.restore)
+    return Sanitized(_with_parts(prompt, parts, cleaned), tuple(findings), placeholders.restore)
+
+
+def _examine_all(
+    parts: _Parts,
+    known: Known[ControlLiterals | None],
+    memo: Memory | None,
+    config: SanitizeConfig,
+) -> list[Examined]:
+    """Every text in order; those that are known clean are not looked at again."""
+    budget = Budget(
+        config.max_hidden_candidates, config.max_personal_candidates, config.max_homoglyph_words
+    )
+    examined = []
+    for part, text in enumerate(parts.texts):
+        if memo is not None and _is_known(parts, part, known, memo):
+            examined.append(Examined(text, text, [], [], [], [], []))
+            continue
+        as_json = parts.is_json(part)
+        received = without_escapes(text) if as_json else text
+        screen = known.literals or _NO_LITERALS
+        # Names of fields, and what the client waits for, stay in the letters that it knows.
+        one = examine(
+            received, known.rules, screen, known.content, budget, fold=part < parts.json_from
+        )
+        examined.append(one)
+        if memo is not None and len(text) >= memo.min_chars and received == text and one.is_clean:
+            memo.clean.add(-known.number if as_json and "\\" in text else known.number, text)
+    return examined
 
 
 def _refuse(examined: list[Examined], rules: Rules, blocking: set[str]) -> None:
@@ -264,7 +306,7 @@ def _spans(
             yield rule.name, *span, rule.action
 
 
-def _replaced(one: Examined, rules: Rules, placeholders: Placeholders, as_json: bool) -> str:
+def _replaced(one: Examined, rules: Rules, placeholders: Placeholders, *, as_json: bool) -> str:
     """The text with its personal data masked, or placeholders for them."""
     pieces: list[str] = []
     at = 0

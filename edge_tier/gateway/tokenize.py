@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
+import msgspec
 import re2
 
 from edge_tier.gateway.json_text import escaped, without_escapes
-from edge_tier.gateway.request import Prompt, Tokens
+from edge_tier.gateway.request import Message, Prompt, Tokens, ToolCall
 from wire.bundle import BundleInvalidError, ModelCard
 from wire.chat_template import ChatTemplate
 from wire.encoder import Encoder
@@ -146,7 +147,28 @@ class Tokenizer:
             self._json_breaker(without_escapes(text)) if part >= as_json else self._breaker(text)
             for part, text in enumerate(texts)
         )
-        return prompt if broken == texts else prompt.with_texts(broken)
+        if broken != texts:
+            prompt = prompt.with_texts(broken)
+        return self._with_safe_names(prompt) if prompt.engine_renders else prompt
+
+    def _with_safe_names(self, prompt: Prompt) -> Prompt:
+        """Names and ids of calls are rendered too. The parser takes no such name; should it ever,
+        then the call is spoilt and not the prompt.
+        """
+        safe = self._breaker
+        messages = tuple(
+            Message(
+                message.role,
+                message.content,
+                tuple(ToolCall(safe(c.id), safe(c.name), c.arguments) for c in message.tool_calls),
+                safe(message.tool_call_id),
+            )
+            for message in prompt.messages
+        )
+        choice = self._json_breaker(without_escapes(prompt.tool_choice))
+        if messages == prompt.messages and choice == prompt.tool_choice:
+            return prompt
+        return msgspec.structs.replace(prompt, messages=messages, tool_choice=choice)
 
     def _pieces(self, prompt: Prompt) -> list[Piece]:
         if prompt.kind == "completion":
@@ -172,48 +194,40 @@ class Tokenizer:
 
 
 class _Breaker:
-    """Breaks every literal in a text after its first character. RE2 finds them, in linear time
-    and without the GIL, whatever the text.
+    """Breaks every literal in a text after its first character.
 
     Args:
         literals: what stands in the text for each control token.
         starts: the first character of each, as it stands in the text.
-        brk: the character that breaks.
+        brk: the character that breaks. No literal holds it, so breaking one makes no other.
     """
 
     def __init__(self, literals: Sequence[str], starts: Sequence[str], brk: str) -> None:
-        self._break = brk.encode()
-        self._start = {
-            literal.encode(): len(start.encode())
-            for literal, start in zip(literals, starts, strict=True)
+        pairs = sorted(zip(literals, starts, strict=True), key=lambda pair: -len(pair[0]))
+        # A literal of one character cannot be broken; the break takes its place.
+        self._broken = {
+            literal.encode(): (
+                start + brk + literal[len(start) :] if literal != start else brk
+            ).encode()
+            for literal, start in pairs
         }
-        longest_first = sorted(set(literals), key=len, reverse=True)
         options = re2.Options()
         options.max_mem = _PATTERN_MEMORY_BYTES
-        pattern = "|".join(map(re2.escape, longest_first))
-        self._pattern = re2.compile(pattern.encode(), options) if pattern else None
+        pattern = b"|".join(map(re2.escape, self._broken))
+        self._pattern = re2.compile(pattern, options) if pattern else None
 
     def __call__(self, text: str) -> str:
+        """RE2 and ``bytes`` work in linear time, whatever the text."""
         if self._pattern is None:
             return text
         data = text.encode(errors="replace")
         if self._pattern.search(data) is None:
             return text
         # Breaking one literal may leave another that overlapped it.
-        while (broken := self._once(self._pattern, data)) is not None:
-            data = broken
+        while self._pattern.search(data) is not None:
+            for literal, broken in self._broken.items():
+                data = data.replace(literal, broken)
         return data.decode()
-
-    def _once(self, pattern: Any, data: bytes) -> bytes | None:
-        pieces: list[bytes] = []
-        at = 0
-        for match in pattern.finditer(data):
-            start, end = match.span()
-            # A literal of one character cannot be broken; the break takes its place.
-            first = self._start[data[start:end]]
-            pieces += (data[at : start + first if start + first < end else start], self._break)
-            at = start + first
-        return b"".join((*pieces, data[at:])) if pieces else None
 
 
 def _constants(template: ChatTemplate) -> set[str]:

@@ -1,11 +1,11 @@
 """How well structured personal data is found: precision, recall and F1 of every type.
 
 Texts with labelled spans, a JSON object a line (``text``, ``spans`` of ``type``, ``start`` and
-``end``), are read from ``HEADWATER_PERSONAL_DATA``, by default ``../shared/data/pii_dev.jsonl`` beside the
-checkout; without them there is nothing to measure, and that is said. The rules may be fitted on the
-even rows; figures are those of the odd ones. A find counts where its type is right and its span
-overlaps the labelled one; how many spans are exact is a figure of its own. Names, places and dates
-are not looked for, and their rows say so.
+``end``), are read from ``HEADWATER_PERSONAL_DATA``, by default ``../shared/data/pii_dev.jsonl``
+beside the checkout; without them there is nothing to measure, and that is said. The rules may be
+fitted on the even rows; figures are those of the odd ones. A find counts where its type is right
+and its span overlaps the labelled one; how many spans are exact is a figure of its own. Names,
+places and dates are not looked for, and their rows say so.
 """
 
 from __future__ import annotations

@@ -10,25 +10,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_tier.gateway.answer import Chain, EventRewriter, holds_no_bracket, rewrite_answer
-from edge_tier.gateway.content import ContentScreen, Scanner
+from edge_tier.gateway.answer import EventRewriter, filters, rewrite_answer, rewriter
+from edge_tier.gateway.content import ContentScreen
 from edge_tier.gateway.request import ContentRule
 from edge_tier.gateway.restore import Restorer
-from wire.chat import DONE, ChunkEncoder
+from wire.chat import DONE, ChunkEncoder, TokenLogprob
 from wire.sse import SSEDecoder
 
 MAPPING = {"[EMAIL_1]": "joe@example.com", "[PHONE_1]": '+1 "415"'}
 SCREEN = ContentScreen([ContentRule(name="weapons", words=("bomb",), sides=("output",))], "output")
+NOTHING = ContentScreen((), "output")
 CHAT = ChunkEncoder("c1", "m", 1)
 TEXT = ChunkEncoder("c1", "m", 1, "completion")
 
 
 def restoring() -> EventRewriter:
-    return EventRewriter(lambda as_json: Restorer(MAPPING, in_json=as_json), holds_no_bracket)
+    one = rewriter(MAPPING, NOTHING)
+    assert one is not None
+    return one
 
 
 def scanning() -> EventRewriter:
-    return EventRewriter(lambda as_json: Chain(Restorer(MAPPING, in_json=as_json), Scanner(SCREEN)))
+    one = rewriter(MAPPING, SCREEN)
+    assert one is not None
+    return one
 
 
 def chunks(stream: bytes) -> list[Any]:
@@ -190,7 +195,7 @@ def answer(message: dict[str, Any]) -> bytes:
 def test_a_whole_answer_is_restored() -> None:
     call = {"id": "1", "function": {"name": "f", "arguments": '{"to": "[PHONE_1]"}'}}
     body = answer({"role": "assistant", "content": "to [EMAIL_1]", "tool_calls": [call]})
-    out, blocked = rewrite_answer(body, lambda as_json: Restorer(MAPPING, in_json=as_json))
+    out, blocked = rewrite_answer(body, filters(MAPPING, NOTHING))
     message = json.loads(out)["choices"][0]["message"]
     assert message["content"] == "to joe@example.com"
     arguments = message["tool_calls"][0]["function"]["arguments"]
@@ -200,7 +205,7 @@ def test_a_whole_answer_is_restored() -> None:
 
 def test_a_whole_answer_is_withheld() -> None:
     body = answer({"role": "assistant", "content": "a bomb"})
-    out, blocked = rewrite_answer(body, lambda as_json: Scanner(SCREEN))
+    out, blocked = rewrite_answer(body, filters({}, SCREEN))
     choice = json.loads(out)["choices"][0]
     assert (blocked, choice["finish_reason"], choice["message"]["content"]) == (
         "weapons", "content_filter", "",
@@ -210,7 +215,7 @@ def test_a_whole_answer_is_withheld() -> None:
 
 @pytest.mark.parametrize("body", [b"nonsense", b"[1]", b'{"choices":[1,{"message":2}]}'])
 def test_what_is_no_answer_is_left(body: bytes) -> None:
-    out, blocked = rewrite_answer(body, lambda as_json: Restorer(MAPPING, in_json=as_json))
+    out, blocked = rewrite_answer(body, filters(MAPPING, NOTHING))
     assert (out, blocked) == (body, "")
 
 
@@ -241,3 +246,29 @@ def test_a_denied_choice_ends_the_others_too() -> None:
         (1, "content_filter"),
     ]
     assert one.feed(event(0, "more")) == one.flush() == b""
+
+
+def test_where_nothing_transforms_there_is_no_rewriter() -> None:
+    assert rewriter({}, NOTHING) is None
+
+
+def test_shadow_ends_no_answer_and_says_what_it_would_have_ended() -> None:
+    one = rewriter(MAPPING, SCREEN, shadow=True)
+    assert one is not None
+    out = b"".join(map(one.feed, [*map(CHAT.delta, "a bomb!"), CHAT.finish("stop"), DONE]))
+    assert said(out) == "a bomb!"
+    assert (one.blocked, one.flagged) == ("", {"weapons"})
+
+
+def test_log_probabilities_tell_nothing_that_is_held_back() -> None:
+    token = TokenLogprob("bomb", -0.1)
+    for one, expected in ((restoring(), True), (scanning(), False)):
+        assert (b"bomb" in one.feed(CHAT.delta("[bomb", [token]))) == expected
+
+
+def test_an_answer_that_is_json_stays_json() -> None:
+    one = rewriter(MAPPING, NOTHING, json_content=True)
+    assert one is not None
+    text = json.dumps({"call": "[PHONE_1]"})
+    out = b"".join(map(one.feed, [*map(CHAT.delta, text), CHAT.finish("stop"), DONE]))
+    assert json.loads(said(out)) == {"call": '+1 "415"'}

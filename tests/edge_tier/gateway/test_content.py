@@ -78,6 +78,12 @@ def test_a_pattern_that_re2_does_not_take_is_named() -> None:
         ContentScreen([ContentRule(name="mine", patterns=("(",))], "input")
 
 
+@pytest.mark.parametrize("word", ["", "  ", "\u200b"])
+def test_an_empty_word_would_be_met_by_everything(word: str) -> None:
+    with pytest.raises(ConfigError, match="'mine' has an empty word"):
+        ContentScreen([ContentRule(name="mine", words=(word,))], "input")
+
+
 @given(st.text())
 def test_the_view_of_a_view_is_the_same(text: str) -> None:
     assert view(view(view(text))) == view(view(text))

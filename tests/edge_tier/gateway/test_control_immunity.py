@@ -33,6 +33,7 @@ from edge_tier.gateway.tokenize import Tokenizer
 from origin.bundle import Bundle, build_bundle
 from origin.template_probe import examine
 from tests.fakes import templates
+from tests.fakes.llama_server import llama_server
 from tests.fakes.spm_vocabulary import train_spm
 from tests.fakes.tiny_gguf import train_vocabulary, write_tiny_gguf
 from wire.encoder import Encoder
@@ -243,6 +244,10 @@ def _strings(text: str) -> list[str]:
     return found
 
 
+def _without_surrogates(text: str) -> str:
+    return text.encode(errors="ignore").decode()
+
+
 @pytest.mark.parametrize("name", ["edge-small-r1", "spm", "odd"])
 def test_tools_and_arguments_hold_no_literal_however_it_is_escaped(name: str) -> None:
     it = subject(name)
@@ -284,10 +289,10 @@ def test_no_mixture_holds_a_control_token(text: str, arguments: str) -> None:
         assert it.controls(clean) == it.controls(chat("hello"))
         asked = with_tools(text, arguments, arguments, json.dumps(text))
         clean = sanitize(asked, FOLDING, literals=it.screen).prompt
-        for sent in it.tokenizer.neutralize(clean).texts():
-            assert it.parsed(sent) == []
-            for said in _strings(sent):
-                assert it.parsed(said) == []
+        texts = it.tokenizer.neutralize(clean).texts()
+        as_json = texts[len(asked.messages) :]
+        for sent in (*texts, *itertools.chain(*map(_strings, as_json))):
+            assert it.parsed(_without_surrogates(sent)) == []
 
 
 @pytest.mark.parametrize("name", VOCABULARIES)
@@ -327,3 +332,17 @@ def test_no_half_of_a_literal_becomes_one_beside_what_the_template_writes(name: 
             for text in (literal[:place], literal[place - 1 :], literal[place:] + literal[:place]):
                 clean = sanitize(chat(text), FOLDING, literals=it.screen).prompt
                 assert rendered(it.tokenizer.neutralize(clean)) == harmless, text
+
+
+def test_llama_cpp_itself_finds_none() -> None:
+    """The demo model's engine, asked with special tokens parsed, about all disguises at once."""
+    it = subject("edge-small-r1")
+    sent: list[str] = []
+    for text in everything("edge-small-r1"):
+        clean = sanitize(chat(text), FOLDING, literals=it.screen).prompt
+        sent += it.tokenizer.neutralize(clean).texts()
+    with llama_server(DEMO / "edge-small-r1.gguf") as llama:
+        assert it.control & set(llama.tokenize("<|im_start|>", parse_special=True))
+        ids = llama.tokenize("\n".join(sent), parse_special=True)
+    assert len(ids) > len(sent)
+    assert not it.control & set(ids)

@@ -16,10 +16,10 @@ SCREEN = ControlLiterals(["<|start|>"])
 NO_CONTENT = ContentScreen((), "input")
 
 
-def examined(text: str, rules: Rules, *, as_json: bool = False, **left: int) -> Examined:
+def examined(text: str, rules: Rules, *, fold: bool = True, **left: int) -> Examined:
     budget = Budget(**{"hidden": 100, "personal": 100, "words": 100, **left})
     content = ContentScreen(rules.content, "input")
-    return examine(text, rules, SCREEN, content, budget, as_json=as_json)
+    return examine(text, rules, SCREEN, content, budget, fold=fold)
 
 
 def test_a_clean_text_gives_nothing() -> None:
@@ -43,16 +43,16 @@ def test_flagged_tricks_stay_in_the_text_and_hide_nothing() -> None:
     assert one.personal == [Match("email", 0, 15)]
 
 
-def test_tricks_in_json_are_not_folded() -> None:
-    assert examined('{"раypal":1}', Rules(homoglyphs="fold"), as_json=True).text == '{"раypal":1}'
+def test_where_nothing_may_be_folded_nothing_is() -> None:
+    assert examined('{"раypal":1}', Rules(homoglyphs="fold"), fold=False).text == '{"раypal":1}'
 
 
 def test_the_budget_is_one_for_all_texts() -> None:
     budget = Budget(hidden=3, personal=3, words=3)
     for _ in range(3):
-        examine("a\u200bb a@b.co раypal", Rules(), SCREEN, NO_CONTENT, budget, as_json=False)
+        examine("a\u200bb a@b.co раypal", Rules(), SCREEN, NO_CONTENT, budget, fold=True)
     assert budget == Budget(hidden=0, personal=0, words=0)
-    one = examine("раypal", Rules(), SCREEN, NO_CONTENT, budget, as_json=False)
+    one = examine("раypal", Rules(), SCREEN, NO_CONTENT, budget, fold=True)
     assert one.tricks == []
     with pytest.raises(HiddenTextError):
         examined("a\u200bb", Rules(), hidden=0)

@@ -47,7 +47,7 @@ WRITING = {
     "bulgarian": "Аз обичам PHP-то и сирене",
     "kazakh": "Қазақстан Республикасы, әлем, һәм",
     "greek": "Καλημέρα κόσμε, το PC μου, Wi-Fi και email στο Αθήνα",
-    "greek in physics": "ρmax = 3, Δx·Δp ≥ ħ/2, νt, μm, kΩ, αβγ, σ_x, λx.x, τmin, χ², βcat, γray",
+    "greek in physics": "ρmax = 3, Δx·Δp ≥ ħ/2, νt, μm, kΩ, αβγ, σ_x, τmin, χ², βcat, γray, nαeq",
     "armenian": "Բարև Ձեզ, աշխարհ, IT ոլորտ",
     "georgian": "გამარჯობა მსოფლიო, USB კაბელი",
     "hebrew": "שלום עולם, ה-API של Google",

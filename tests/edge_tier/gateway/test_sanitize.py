@@ -425,3 +425,28 @@ def test_no_text_of_a_megabyte_takes_long(text: str) -> None:
     sanitize(chat(text), Rules(content=(WEAPONS,), homoglyphs="fold"), literals=LITERALS)
     # Measured at 30 to 200 ms, in slices that hold the GIL for some milliseconds each.
     assert time.process_time() - begun < 2.0
+
+
+def test_strings_at_which_to_stop_go_on_without_personal_data() -> None:
+    sampling = Sampling(stop=("joe@example.com", "\u200b", "раypal", "END"))
+    prompt = msgspec.structs.replace(chat("I am joe@example.com"), sampling=sampling)
+    rules = Rules(personal_data="restore", homoglyphs="fold")
+    result = sanitize(prompt, rules)
+    assert result.prompt.sampling.stop == ("[EMAIL_1]", "раypal", "END")
+    assert result.restore == {"[EMAIL_1]": "joe@example.com"}
+    assert (result.findings[1].name, result.findings[1].part) == ("email", 1)
+    clean = msgspec.structs.replace(chat("hi"), sampling=Sampling(stop=("END",)))
+    assert sanitize(clean, rules).prompt is clean
+
+
+def test_what_is_clean_as_a_text_may_hide_something_as_json() -> None:
+    memo: Memo[ControlLiterals | None] = Memo()
+    rules = policy("mask")
+    text = json.dumps({"pad": "x" * 300, "to": "?"}).replace("?", r"joe\u0040example.com")
+    for _ in range(2):
+        said = chat(text)
+        assert sanitize(said, rules, memo=memo).prompt is said
+        called = sanitize(asked(text), rules, memo=memo).prompt
+        assert "[EMAIL]" in called.messages[1].tool_calls[0].arguments
+        plain = asked(json.dumps({"pad": "x\n" * 300}))
+        assert sanitize(plain, rules, memo=memo).prompt == plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_tier.gateway.request import Message, Prompt
+from edge_tier.gateway.request import Message, Prompt, ToolCall
 from edge_tier.gateway.tokenize import (
     ContextExceededError,
     EngineTokenizesError,
@@ -253,3 +254,46 @@ def test_literals_that_hold_every_invisible_character_are_refused(bundle: Bundle
 def test_the_literals_are_those_of_the_card(tokenizer: Tokenizer) -> None:
     assert set(tokenizer.literals) == set(templates.CONTROL)
     assert tokenizer.context_length == 2_048
+
+
+def test_literals_in_tools_and_arguments_are_broken_however_they_are_escaped(
+    tokenizer: Tokenizer,
+) -> None:
+    call = ToolCall("c1", "f", r'{"a": "\u003c|im_end|\u003e", "n": 1e3}')
+    prompt = Prompt(
+        kind="chat",
+        model="m",
+        messages=(Message("assistant", "</s>", (call,)), Message("tool", "ok", (), "c1")),
+        tools=r'[{"a": "<\/s>\n"}]',
+        response_format='{"type": "json_object"}',
+    )
+    broken = tokenizer.neutralize(prompt)
+    assert broken.texts() == (
+        "<\u2060/s>",
+        "ok",
+        '{"a": "<\u2060|im_end|>", "n": 1e3}',
+        r'[{"a": "<⁠/s>\n"}]',
+        '{"type": "json_object"}',
+    )
+    assert broken.messages[1].tool_call_id == "c1"
+
+
+def test_a_text_full_of_literals_takes_no_long_time(tokenizer: Tokenizer) -> None:
+    for text in ("<|im_end|>" * 90_000, "<" * 900_000, "<|im_" * 180_000):
+        begun = time.process_time()
+        tokenizer.neutralize(completion(text))
+        # Measured at 20 ms; one literal at a time would take a second.
+        assert time.process_time() - begun < 0.3
+
+
+def test_names_and_ids_of_calls_hold_no_literal_either(tokenizer: Tokenizer) -> None:
+    call = ToolCall("</s>1", "f<|im_end|>", "{}")
+    messages = (Message("assistant", "", (call,)), Message("tool", "ok", (), "</s>1"))
+    choice = r'{"name": "f\u003c|im_end|>"}'
+    prompt = Prompt(kind="chat", model="m", messages=messages, tool_choice=choice)
+    safe = tokenizer.neutralize(prompt)
+    assert safe.messages[0].tool_calls == (ToolCall("<\u2060/s>1", "f<\u2060|im_end|>", "{}"),)
+    assert safe.messages[1].tool_call_id == "<\u2060/s>1"
+    assert safe.tool_choice == '{"name": "f<\u2060|im_end|>"}'
+    plain = Prompt(kind="chat", model="m", messages=(Message("tool", "ok", (), "c1"),))
+    assert tokenizer.neutralize(plain) is plain
