@@ -248,7 +248,9 @@ def _message(turn: _Message, index: int, config: ParseConfig) -> Message:
             content = ""
         text = content if isinstance(content, str) else _parts(content, index, config)
         return Message(turn.role, text, calls, call_id)
-    return Message(turn.role, content if isinstance(content, str) else _parts(content, index, config))
+    return Message(
+        turn.role, content if isinstance(content, str) else _parts(content, index, config)
+    )
 
 
 def _calls(turn: _Message, at: str, config: ParseConfig) -> tuple[tuple[ToolCall, ...], str]:

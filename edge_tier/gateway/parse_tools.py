@@ -228,9 +228,7 @@ def check_name(name: str, at: str) -> None:
         ParameterInvalidError: it is not.
     """
     if not _NAME.fullmatch(name):
-        raise ParameterInvalidError(
-            f"{at} is 1 to 64 letters, digits, underscores and dashes", at
-        )
+        raise ParameterInvalidError(f"{at} is 1 to 64 letters, digits, underscores and dashes", at)
 
 
 def is_null(raw: msgspec.Raw) -> bool:
@@ -241,9 +239,7 @@ def is_null(raw: msgspec.Raw) -> bool:
 def _check_schema(schema: Any, at: str, config: ToolsConfig) -> None:
     check_schema(schema, at, config.schema)
     if len(_encode(schema)) > config.schema.max_bytes:
-        raise RequestTooLargeError(
-            f"{at} is larger than {config.schema.max_bytes} B", at
-        )
+        raise RequestTooLargeError(f"{at} is larger than {config.schema.max_bytes} B", at)
 
 
 def _check_bytes(raw: msgspec.Raw, at: str, most: int) -> None:
