@@ -67,6 +67,7 @@ class PromptPlane:
             models=self.models,
             fleet=self.fleet,
             cloud_models=lambda: (self._cloud.offered, self._cloud.ready),
+            cloud_features=self._cloud.features,
         )
         self._log = AccessLog(sys.stderr.buffer)
         self._routes = GatewayRoutes(

@@ -137,6 +137,7 @@ class Exchange:
                 as_text=admitted.as_text,
                 tokens=admitted.tokens,
                 max_tokens=admitted.max_tokens,
+                features=admitted.features,
             )
         )
         self._begun = begun
@@ -178,7 +179,8 @@ class Exchange:
         self._answer_whole(begun, answer.body())
 
     def _answer_whole(self, begun: Begun, body: bytes) -> None:
-        prompt_tokens, most = len(self._admitted.tokens), self._admitted.max_tokens
+        admitted = self._admitted
+        prompt_tokens, most = len(admitted.tokens), admitted.prompt.n * admitted.max_tokens
         self._used = used_tokens(prompt_tokens, answer_usage(body), most)
         if self._make_filter is not None:
             body, self._blocked = rewrite_answer(body, self._make_filter)

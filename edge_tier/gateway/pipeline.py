@@ -11,14 +11,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from edge_tier.gateway.answer import TextFilter
 from edge_tier.gateway.auth import Authenticator, require_model, require_scope
+from edge_tier.gateway.bodies import required_features, unsupported
 from edge_tier.gateway.classify import classify
 from edge_tier.gateway.errors import ModelsNotReadyError
 from edge_tier.gateway.fleet import Fleet
 from edge_tier.gateway.limits import Limiter
 from edge_tier.gateway.models import LoadedModel, ModelDirectory
-from edge_tier.gateway.parse import ParseConfig, parse_chat, parse_completion
+from edge_tier.gateway.parse import ParseConfig, parse_chat, parse_completion, parse_embedding
 from edge_tier.gateway.request import (
     Caller,
     Complexity,
@@ -29,6 +32,7 @@ from edge_tier.gateway.request import (
     Reservation,
     Rules,
     Sanitized,
+    Step,
     Tokens,
 )
 from edge_tier.gateway.route import FleetView, Hints, RouteConfig, route
@@ -82,6 +86,8 @@ class Admitted:
     max_tokens: int
     reservation: Reservation
     plan: Plan
+    features: frozenset[str] = frozenset()
+    """What a backend must be able to do."""
     output_filter: Callable[[bool], TextFilter] | None = None
     """Makes what changes the answer's texts: restores data, ends at denied content."""
     scans_output: bool = False
@@ -110,6 +116,7 @@ class Pipeline:
         models: ModelDirectory,
         fleet: Fleet,
         cloud_models: Callable[[], tuple[frozenset[str], frozenset[str]]],
+        cloud_features: frozenset[str] = frozenset(),
     ) -> None:
         self._config = config
         self._auth = auth
@@ -117,6 +124,7 @@ class Pipeline:
         self._models = models
         self._fleet = fleet
         self._cloud_models = cloud_models
+        self._cloud_features = cloud_features
         self._seen: tuple[tuple[object, ...], FleetView] | None = None
 
     async def admit(self, inbound: Inbound, watch: Stopwatch) -> Admitted:
@@ -127,8 +135,7 @@ class Pipeline:
             HeadwaterError: the request is refused; says by which rule. Nothing stays reserved.
         """
         caller = inbound.caller
-        parse = parse_chat if inbound.kind == "chat" else parse_completion
-        parsed = parse(inbound.body, self._config.parse)
+        parsed = _PARSERS[inbound.kind](inbound.body, self._config.parse)
         watch.lap("parse")
         require_model(caller, parsed.model)
         model = await self._model(parsed.model)
@@ -142,11 +149,14 @@ class Pipeline:
         watch.lap("sanitize")
         tokens = await model.tokenize(clean.prompt)
         context = model.tokenizer.context_length
-        max_tokens = self._max_tokens(clean.prompt, caller, len(tokens), context)
+        max_tokens = self._max_tokens(clean.prompt, caller, tokens, context)
+        features = required_features(clean.prompt)
         watch.lap("tokenize")
         complexity = classify(clean.prompt)
         watch.lap("classify")
-        reservation = await self._limiter.reserve(caller, len(tokens) + max_tokens)
+        reservation = await self._limiter.reserve(
+            caller, len(tokens) + clean.prompt.n * max_tokens
+        )
         watch.lap("reserve")
         try:
             plan = route(
@@ -158,6 +168,8 @@ class Pipeline:
                 self._config.route,
                 private_findings=must_not_leave(clean.findings, rules),
             )
+            if features:
+                plan = self._able(plan, features)
         except BaseException:
             await self._limiter.settle(reservation, 0)
             raise
@@ -172,16 +184,17 @@ class Pipeline:
             max_tokens=max_tokens,
             reservation=reservation,
             plan=plan,
+            features=features,
         )
 
-    def authenticate(self, authorization: str | None) -> Caller:
-        """Who asks, and whether they may ask for answers at all.
+    def authenticate(self, authorization: str | None, kind: Kind = "chat") -> Caller:
+        """Who asks, and whether they may ask for answers of that kind at all.
 
         Raises:
             UnauthorizedError, ForbiddenError: no valid key, or one without the scope.
         """
         caller = self._auth.authenticate(authorization)
-        require_scope(caller, "chat")
+        require_scope(caller, "embeddings" if kind == "embedding" else "chat")
         return caller
 
     def fleet_view(self) -> FleetView:
@@ -211,12 +224,34 @@ class Pipeline:
             )
         return await self._models.model(name, revision)
 
-    def _max_tokens(self, prompt: Prompt, caller: Caller, used: int, context: int) -> int:
+    def _able(self, plan: Plan, features: frozenset[str]) -> Plan:
+        """The plan without the steps that cannot do what is asked.
+
+        Raises:
+            ParameterUnsupportedError: none of them can; names the parameter.
+        """
+        able = tuple(step for step in plan.steps if features <= self._features(step))
+        if not able:
+            known = [self._features(step) for step in plan.steps]
+            missing = min((features - have for have in known), key=len)
+            raise unsupported(plan.steps[0].model, missing or features)
+        return plan if len(able) == len(plan.steps) else msgspec.structs.replace(plan, steps=able)
+
+    def _features(self, step: Step) -> frozenset[str]:
+        if step.target == "cloud":
+            return self._cloud_features
+        return self._fleet.features(step.model)
+
+    def _max_tokens(self, prompt: Prompt, caller: Caller, tokens: Tokens, context: int) -> int:
+        if prompt.kind == "embedding":
+            return 0
         allowed = caller.limits.max_output_tokens or context
         if prompt.max_tokens is not None and prompt.max_tokens > allowed:
             raise RequestInvalidError(
                 f"max_tokens {prompt.max_tokens} is over this key's limit of {allowed}"
             )
+        # The engine counts exactly what is only estimated here, and refuses what does not fit.
+        used = len(tokens.ids)
         room = context - used
         if room < 1:
             raise RequestInvalidError(
@@ -224,6 +259,9 @@ class Pipeline:
             )
         wanted = prompt.max_tokens or min(self._config.default_max_tokens, allowed)
         return min(wanted, room)
+
+
+_PARSERS = {"chat": parse_chat, "completion": parse_completion, "embedding": parse_embedding}
 
 
 def _as_text(clean: Sanitized, tokenizer: Tokenizer) -> Prompt:
