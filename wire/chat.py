@@ -8,8 +8,10 @@ and only escapes the text per token.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from itertools import zip_longest
+from struct import pack
 from typing import Literal
 
 import msgspec
@@ -24,6 +26,9 @@ DONE = b"data: [DONE]\n\n"
 
 DONE_DATA = "[DONE]"
 _DONE_BYTES = b"[DONE]"
+MAX_CHOICES = 128
+MAX_CALLS = 128
+"""Calls of one choice."""
 MAX_ANSWER_CHARS = 4 * 1024 * 1024
 """Default bound on the text of one accumulated answer."""
 
@@ -60,9 +65,40 @@ class Logprobs(msgspec.Struct, frozen=True):
     top_logprobs: list[dict[str, float] | None] | None = None
 
 
+class FunctionCall(msgspec.Struct, frozen=True):
+    """What is called. ``arguments`` is JSON as the model wrote it."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call in a message."""
+
+    id: str
+    function: FunctionCall
+    type: Literal["function"] = "function"
+
+
+class FunctionDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A piece of a call: the name comes once, the arguments in pieces."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A piece of the ``index``-th call of a choice; the first one has the id and the name."""
+
+    index: int = 0
+    id: str | None = None
+    function: FunctionDelta = FunctionDelta()
+
+
 class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     role: str | None = None
     content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
 
 
 class ChunkChoice(msgspec.Struct, frozen=True):
@@ -148,11 +184,20 @@ class ChunkEncoder:
         model: the model's name as the client shall see it.
         created: Unix seconds.
         kind: ``chat`` gives ``chat.completion.chunk``, ``completion`` gives ``text_completion``.
+        index: which of several choices this encodes.
     """
 
-    __slots__ = ("_close", "_finish", "_head", "_kind", "_open", "_tail")
+    __slots__ = ("_choice", "_close", "_finish", "_head", "_kind", "_naming", "_open", "_tail")
 
-    def __init__(self, id: str, model: str, created: int, kind: Kind = "chat") -> None:  # noqa: A002 - the field's own name
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - the field's own name
+        model: str,
+        created: int,
+        kind: Kind = "chat",
+        index: int = 0,
+    ) -> None:
+        self._naming = id, model, created, kind, index
         obj = b"chat.completion.chunk" if kind == "chat" else b"text_completion"
         self._kind = kind
         self._head = b'data: {"id":%b,"object":"%b","created":%d,"model":%b,"choices":[' % (
@@ -161,18 +206,24 @@ class ChunkEncoder:
             created,
             _encode(model),
         )
-        opened = b'{"index":0,"delta":{"content":' if kind == "chat" else b'{"index":0,"text":'
+        self._choice = b'{"index":%d,' % index
+        opened = self._choice + (b'"delta":{"content":' if kind == "chat" else b'"text":')
         self._close = b"}" if kind == "chat" else b""
         self._open = self._head + opened
         self._tail = self._close + b',"logprobs":null,"finish_reason":null}]}\n\n'
-        self._finish = b'{"index":0,"delta":{}' if kind == "chat" else b'{"index":0,"text":""'
+        self._finish = self._choice + (b'"delta":{}' if kind == "chat" else b'"text":""')
+
+    def next(self) -> ChunkEncoder:
+        """The encoder of the choice after this one."""
+        id_, model, created, kind, index = self._naming
+        return ChunkEncoder(id_, model, created, kind, index + 1)
 
     def role(self) -> bytes:
         """The first chunk of a chat; a plain completion has none (empty bytes)."""
         if self._kind == "completion":
             return b""
-        choice = b'{"index":0,"delta":{"role":"assistant","content":""}'
-        return self._head + choice + b',"logprobs":null,"finish_reason":null}]}\n\n'
+        choice = b'"delta":{"role":"assistant","content":""}'
+        return self._head + self._choice + choice + b',"logprobs":null,"finish_reason":null}]}\n\n'
 
     def delta(self, text: str, logprobs: Sequence[TokenLogprob] | None = None) -> bytes:
         """A run of text, with the logprobs of its tokens where the client asked for them."""
@@ -185,6 +236,21 @@ class ChunkEncoder:
             self._close,
             _encode(shape),
         )
+
+    def call(self, index: int, id: str | None, name: str | None, arguments: str) -> bytes:  # noqa: A002 - the field's own name
+        """A piece of the ``index``-th call; id and name are given with the first one only."""
+        opened = b""
+        if id is not None:
+            opened = b'"id":%b,"type":"function",' % _encode(id)
+        named = b'"name":%b,' % _encode(name) if name is not None else b""
+        call = b'"delta":{"tool_calls":[{"index":%d,%b"function":{%b"arguments":%b}}]}' % (
+            index,
+            opened,
+            named,
+            _encode(arguments),
+        )
+        ending = b',"logprobs":null,"finish_reason":null}]}\n\n'
+        return self._head + self._choice + call + ending
 
     def finish(self, reason: str) -> bytes:
         """The last chunk with a choice."""
@@ -224,15 +290,13 @@ class AnswerAccumulator:
         self._created = created
         self._kind = kind
         self._max_answer_chars = max_answer_chars
-        self._texts: list[str] = []
         self._chars = 0
-        self._logprobs: list[TokenLogprob] = []
-        self._finish_reason: str | None = None
+        self._choices = {0: _Choice()}
         self._usage: Usage | None = None
 
     @property
     def finished(self) -> bool:
-        return self._finish_reason is not None
+        return all(choice.finish_reason is not None for choice in self._choices.values())
 
     def feed(self, data: str | bytes) -> None:
         """Take the data of one event; ``[DONE]`` is allowed and changes nothing.
@@ -246,56 +310,133 @@ class AnswerAccumulator:
         chunk = decode_chunk(data)
         if chunk.failed:
             raise SourceUnavailableError("the engine broke off with an error event")
-        for choice in chunk.choices[:1]:
-            self._choice(choice)
+        for choice in chunk.choices:
+            self._take(choice)
         if chunk.usage is not None:
             self._usage = chunk.usage
 
-    def text(self, text: str, logprobs: Sequence[TokenLogprob] | None = None) -> None:
+    def text(
+        self, text: str, logprobs: Sequence[TokenLogprob] | None = None, index: int = 0
+    ) -> None:
         """Append a run of text. Raises ``SourceUnavailableError`` beyond the bound."""
-        self._chars += len(text)
-        if self._chars > self._max_answer_chars:
-            raise SourceUnavailableError(
-                f"the engine's answer is longer than {self._max_answer_chars} characters"
-            )
-        self._texts.append(text)
+        self._count(len(text))
+        choice = self._at(index)
+        choice.texts.append(text)
         if logprobs:
-            self._logprobs += logprobs
+            choice.logprobs += logprobs
 
-    def finish(self, reason: str) -> None:
-        self._finish_reason = reason
+    def call(
+        self,
+        call: int,
+        id: str | None,  # noqa: A002 - the field's own name
+        name: str | None,
+        arguments: str,
+        index: int = 0,
+    ) -> None:
+        """Append a piece of a call. Raises ``SourceUnavailableError`` beyond the bounds."""
+        self._count(len(arguments) + len(name or ""))
+        calls = self._at(index).calls
+        if call not in calls and len(calls) >= MAX_CALLS:
+            raise SourceUnavailableError(f"the engine makes more than {MAX_CALLS} calls")
+        piece = calls.setdefault(call, _Call())
+        piece.id = piece.id or id or ""
+        piece.name = piece.name or name or ""
+        piece.arguments.append(arguments)
+
+    def finish(self, reason: str, index: int = 0) -> None:
+        self._at(index).finish_reason = reason
 
     def usage(self, prompt_tokens: int, completion_tokens: int) -> None:
         self._usage = _usage(prompt_tokens, completion_tokens)
 
     def body(self) -> bytes:
         """The answer: ``chat.completion`` or ``text_completion``."""
-        text = "".join(self._texts)
-        logprobs = _logprobs(self._kind, self._logprobs) if self._logprobs else None
-        ending = {"logprobs": logprobs, "finish_reason": self._finish_reason}
-        if self._kind == "chat":
-            message = {"role": "assistant", "content": text, "refusal": None}
-            name, choice = "chat.completion", {"index": 0, "message": message, **ending}
-        else:
-            name, choice = "text_completion", {"index": 0, "text": text, **ending}
         answer = {
             "id": self._id,
-            "object": name,
+            "object": "chat.completion" if self._kind == "chat" else "text_completion",
             "created": self._created,
             "model": self._model,
-            "choices": [choice],
+            "choices": [self._shape(index) for index in sorted(self._choices)],
             "usage": self._usage or Usage(),
         }
         return _encode(answer)
 
-    def _choice(self, choice: ChunkChoice) -> None:
+    def _shape(self, index: int) -> dict[str, object]:
+        choice = self._choices[index]
+        text = "".join(choice.texts)
+        logprobs = _logprobs(self._kind, choice.logprobs) if choice.logprobs else None
+        ending = {"logprobs": logprobs, "finish_reason": choice.finish_reason}
+        if self._kind != "chat":
+            return {"index": index, "text": text, **ending}
+        message: dict[str, object] = {"role": "assistant", "content": text, "refusal": None}
+        if choice.calls:
+            message["content"] = text or None
+            message["tool_calls"] = [choice.calls[at].whole() for at in sorted(choice.calls)]
+        return {"index": index, "message": message, **ending}
+
+    def _at(self, index: int) -> _Choice:
+        if not 0 <= index < MAX_CHOICES:
+            raise SourceUnavailableError(f"the engine gives more than {MAX_CHOICES} choices")
+        return self._choices.setdefault(index, _Choice())
+
+    def _count(self, chars: int) -> None:
+        self._chars += chars
+        if self._chars > self._max_answer_chars:
+            raise SourceUnavailableError(
+                f"the engine's answer is longer than {self._max_answer_chars} characters"
+            )
+
+    def _take(self, choice: ChunkChoice) -> None:
         content = choice.delta.content if choice.delta is not None else None
         text = choice.text if self._kind == "completion" else content
         logprobs = _token_logprobs(choice.logprobs) if choice.logprobs is not None else None
         if text or logprobs:
-            self.text(text or "", logprobs)
+            self.text(text or "", logprobs, choice.index)
+        for call in (choice.delta.tool_calls if choice.delta is not None else None) or ():
+            function = call.function
+            self.call(call.index, call.id, function.name, function.arguments or "", choice.index)
         if choice.finish_reason is not None:
-            self.finish(choice.finish_reason)
+            self.finish(choice.finish_reason, choice.index)
+
+
+class _Call:
+    """A call whose pieces arrive one after the other."""
+
+    __slots__ = ("arguments", "id", "name")
+
+    def __init__(self) -> None:
+        self.id = self.name = ""
+        self.arguments: list[str] = []
+
+    def whole(self) -> ToolCall:
+        return ToolCall(self.id, FunctionCall(self.name, "".join(self.arguments)))
+
+
+class _Choice:
+    """What has arrived of one choice."""
+
+    __slots__ = ("calls", "finish_reason", "logprobs", "texts")
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.logprobs: list[TokenLogprob] = []
+        self.calls: dict[int, _Call] = {}
+        self.finish_reason: str | None = None
+
+
+def encode_embeddings(
+    model: str, vectors: Sequence[Sequence[float]], prompt_tokens: int, *, base64: bool = False
+) -> bytes:
+    """The answer of ``/v1/embeddings``; in base64 a vector is 32-bit floats, little-endian."""
+    shown: Sequence[object] = vectors
+    if base64:
+        shown = [b64encode(pack(f"<{len(vector)}f", *vector)).decode() for vector in vectors]
+    data = [
+        {"object": "embedding", "index": index, "embedding": vector}
+        for index, vector in enumerate(shown)
+    ]
+    usage = {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens}
+    return _encode({"object": "list", "data": data, "model": model, "usage": usage})
 
 
 def _usage(prompt_tokens: int, completion_tokens: int) -> Usage:
