@@ -232,7 +232,7 @@ def _messages(turns: list[_Message], config: ParseConfig) -> tuple[Message, ...]
         raise RequestTooLargeError(f"more than {config.max_messages} messages", "messages")
     messages = tuple([_message(turn, index, config) for index, turn in enumerate(turns)])
     chars = sum([len(message.content) for message in messages])
-    if any([message.tool_calls for message in messages]):
+    if any(message.tool_calls for message in messages):
         chars += sum(len(call.arguments) for message in messages for call in message.tool_calls)
     check_chars(chars, "messages", config)
     return messages

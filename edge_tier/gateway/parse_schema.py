@@ -22,8 +22,15 @@ _MAPS = ("properties", "$defs", "definitions", "patternProperties", "dependentSc
 """Keywords whose members are schemas under names of the client's."""
 _DATA = ("enum", "const", "default", "examples", "example")
 """Keywords that hold values, not schemas."""
-_BRACES = re.compile(r"\{(\d{0,9})(?:,(\d{0,9}))?\}")
-_QUANTIFIERS = "*+?"
+_PATTERN_TOKEN = re.compile(
+    r"""\\.                               # an escape
+    | \[(?:\\.|[^\]\\])*\]?              # a character class
+    | \((?:\?[:=!])?                     # a group begins; what stands behind ( says its kind
+    | (?P<quantifier>[*+?]|\{[0-9]*,?[0-9]*\})
+    | .""",
+    re.VERBOSE | re.DOTALL,
+)
+_NUMBER = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,46 +161,29 @@ def check_pattern(pattern: Any, at: str, config: SchemaConfig) -> None:
     """
     if not isinstance(pattern, str) or len(pattern) > config.max_pattern_chars:
         _refuse(at, f"a pattern has at most {config.max_pattern_chars} characters")
-    quantifiers, inner, index = 0, [False], 0
-    closed = False
-    """Whether a group that holds a quantifier has just been closed."""
-    while index < len(pattern):
-        char, step, quantified = pattern[index], 1, False
-        if char == "\\":
-            step = 2
-        elif char == "[":
-            step = _class_end(pattern, index) - index
-        elif char == "(":
-            inner.append(False)
-        elif char == ")" and len(inner) > 1:
-            closed = inner.pop()
-            inner[-1] = inner[-1] or closed
-            index += 1
+    quantifiers, repeats, closed = 0, [False], False
+    for match in _PATTERN_TOKEN.finditer(pattern):
+        part = match[0]
+        if part[0] == "(":
+            repeats.append(False)
+        elif part == ")" and len(repeats) > 1:
+            closed = repeats.pop()
+            repeats[-1] |= closed
             continue
-        elif char in _QUANTIFIERS:
-            # Behind ``(`` it only says what kind of group this is.
-            quantified = not (char == "?" and pattern[index - 1 : index] == "(")
-        elif braces := _BRACES.match(pattern, index):
-            quantified, step = True, braces.end() - index
-            if any(int(number or 0) > config.max_repeats for number in braces.groups()):
-                _refuse(at, f"a pattern repeats something more than {config.max_repeats} times")
-        if quantified:
+        elif match["quantifier"]:
             quantifiers += 1
+            _check_quantifier(part, at, config)
             if closed:
                 _refuse(at, "a pattern repeats a group that itself repeats something")
-            inner[-1] = True
+            repeats[-1] = True
         closed = False
-        index += step
     if quantifiers > config.max_pattern_quantifiers:
         _refuse(at, f"a pattern has more than {config.max_pattern_quantifiers} quantifiers")
 
 
-def _class_end(pattern: str, start: int) -> int:
-    """Behind the ``]`` of a character class."""
-    index = start + 1
-    while index < len(pattern) and pattern[index] != "]":
-        index += 2 if pattern[index] == "\\" else 1
-    return index + 1
+def _check_quantifier(token: str, at: str, config: SchemaConfig) -> None:
+    if any(int(number) > config.max_repeats for number in _NUMBER.findall(token)):
+        _refuse(at, f"a pattern repeats something more than {config.max_repeats} times")
 
 
 def _refuse(at: str, why: str) -> NoReturn:

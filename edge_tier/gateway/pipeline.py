@@ -154,9 +154,7 @@ class Pipeline:
         watch.lap("tokenize")
         complexity = classify(clean.prompt)
         watch.lap("classify")
-        reservation = await self._limiter.reserve(
-            caller, len(tokens) + clean.prompt.n * max_tokens
-        )
+        reservation = await self._limiter.reserve(caller, len(tokens) + clean.prompt.n * max_tokens)
         watch.lap("reserve")
         try:
             plan = route(
