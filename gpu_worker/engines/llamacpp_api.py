@@ -174,7 +174,11 @@ def compose(request: Generation, *, cache_prompt: bool) -> tuple[str, bytes, Dec
             # 0 would give none at all, not even those of the chosen tokens.
             fields |= {"logprobs": True, "top_logprobs": max(1, sampling.top_logprobs)}
         body = msgspec.json.encode(fields)
-        return "/v1/chat/completions", body, chat_events(*shown, forced=forced)
+        return (
+            "/v1/chat/completions",
+            body,
+            chat_events(*shown, forced=forced, one=request.parallel_tool_calls is False),
+        )
     fields |= {"prompt": request.prompt, "response_fields": _FINISH_FIELDS}
     if request.max_tokens is not None:
         fields["n_predict"] = request.max_tokens
@@ -280,11 +284,14 @@ def native_events(top_logprobs: int, first: int = 0) -> Decode:
     return decode
 
 
-def chat_events(top_logprobs: int, first: int = 0, *, forced: str = "") -> Decode:
+def chat_events(
+    top_logprobs: int, first: int = 0, *, forced: str = "", one: bool = False
+) -> Decode:
     """Reads the events of one ``/v1/chat/completions``; its arguments as of ``native_events``.
 
     Args:
         forced: the function that had to be called: the content is its arguments.
+        one: only one call is wanted; llama.cpp was seen to make more all the same.
     """
     shown = _shown(top_logprobs, first)
     reason: FinishReason | None = None
@@ -310,6 +317,8 @@ def chat_events(top_logprobs: int, first: int = 0, *, forced: str = "") -> Decod
                     call_id = None
                 continue
             for call in choice.delta.tool_calls:
+                if one and call.index > 0:
+                    continue
                 function = call.function
                 piece = function.arguments or ""
                 batch.append(CallPiece(call.index, call.id, function.name, piece))
