@@ -8,7 +8,7 @@ from struct import unpack_from
 
 import pytest
 
-from gpu_worker.engine import CallPiece, Message
+from gpu_worker.engine import CallPiece, Message, TokenEvent
 from tests.fakes.engine import FakeEngine, finish, tokens
 from tests.fakes.worker_api import ASK, CHAT, STREAM, StartApi
 from wire.chat import FunctionCall, ToolCall
@@ -17,7 +17,7 @@ EMBEDDINGS = "/v1/embeddings"
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
 USER = {"role": "user", "content": "hi"}
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
-CALLS = [
+CALLS: list[list[TokenEvent]] = [
     [CallPiece(0, "c1", "f", "")],
     [CallPiece(0, None, None, '{"a"')],
     [CallPiece(0, None, None, ":1}"), CallPiece(1, "c2", "g", "{}")],
@@ -107,9 +107,9 @@ async def test_several_choices_are_answered_whole(start_api: StartApi) -> None:
 
 @pytest.mark.parametrize("batches", [None, [[*tokens("Hello")[0], finish()]]])
 async def test_several_choices_are_streamed(
-    start_api: StartApi, batches: list[list[object]] | None
+    start_api: StartApi, batches: list[list[TokenEvent]] | None
 ) -> None:
-    engine = FakeEngine(batches)  # type: ignore[arg-type]
+    engine = FakeEngine(batches)
     body = {**STREAM, "n": 2, "stream_options": {"include_usage": True}}
     data = await (await start_api(engine)).events(body)
     *chunks, usage = [json.loads(item) for item in data[:-1]]

@@ -449,7 +449,7 @@ def test_anything_after_the_object_is_refused() -> None:
     ],
 )
 def test_beyond_a_limit_is_413(
-    limits: dict[str, int], fields: dict[str, object], param: str | None
+    limits: dict[str, Any], fields: dict[str, object], param: str | None
 ) -> None:
     with pytest.raises(RequestTooLargeError) as caught:
         chat(ParseConfig(**limits), **fields)
@@ -491,8 +491,8 @@ def test_hostile_megabyte_fails_quickly(name: str) -> None:
 
 
 FIELDS = (
-    "model messages prompt input temperature stop n seed logit_bias stream_options tools tool_choice "
-    "response_format logprobs dimensions"
+    "model messages prompt input temperature stop n seed logit_bias stream_options tools "
+    "tool_choice response_format logprobs dimensions"
 )
 ODD_VALUES: tuple[Any, ...] = (
     *(None, True, False, -1, 0, 1, 0.5, 1e308, 2**70, "", "x", "\x00", "\u202e", [], {}),

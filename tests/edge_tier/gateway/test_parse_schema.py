@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -131,10 +132,10 @@ def test_what_only_looks_like_them_is_taken(pattern: str) -> None:
 
 @given(st.text("ab()[]{}*+?\\|,0129", max_size=60))
 def test_any_pattern_is_taken_or_refused(pattern: str) -> None:
-    try:
+    begun = time.process_time()
+    with suppress(ParameterInvalidError):
         check_pattern(pattern, "s", CONFIG)
-    except ParameterInvalidError as refused:
-        assert refused.param == "s"
+    assert time.process_time() - begun < 0.02
 
 
 def test_many_references_are_followed_in_linear_time() -> None:

@@ -227,4 +227,5 @@ def test_only_plain_names_pass(name: str) -> None:
     except ParameterInvalidError:
         assert not plain or len(name) > 64
     else:
-        assert plain and len(name) <= 64
+        assert plain
+        assert len(name) <= 64
