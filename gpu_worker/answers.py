@@ -64,6 +64,13 @@ class RevisionChangedError(HeadwaterError):
     code = "revision_changed"
 
 
+class UnsupportedError(HeadwaterError):
+    """The engine that serves cannot do what is asked."""
+
+    status = 400
+    code = "unsupported_parameter"
+
+
 class Answers:
     """Answers requests.
 
@@ -98,6 +105,7 @@ class Answers:
             with await self._serving.acquire() as lease:
                 self._metrics.queued(self._clock() - began)
                 _check_revision(wanted, lease.engine)
+                _check_features(wanted.generation, lease.engine)
                 if wanted.stream:
                     return await self._streamed(request, wanted, lease.engine, began)
                 return await self._whole(wanted, lease.engine, began)
@@ -194,6 +202,13 @@ def _check_revision(wanted: Wanted, engine: Engine) -> None:
             f"the prompt is tokenized for {wanted.revision[:12]}; {engine.revision[:12]} serves",
             headers={DIGEST_HEADER: engine.revision},
         )
+
+
+def _check_features(request: Generation, engine: Engine) -> None:
+    """What an engine cannot do it may drop silently; a client must hear of it."""
+    for field, feature in (("tools", "tools"), ("response_format", "json_schema")):
+        if getattr(request, field) and feature not in engine.features:
+            raise UnsupportedError(f"{field} is not supported by {engine.model}")
 
 
 def _headers(engine: Engine) -> dict[str, str]:

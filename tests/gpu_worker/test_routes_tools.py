@@ -27,6 +27,7 @@ CALLS: list[list[TokenEvent]] = [
 
 async def test_tools_and_formats_reach_the_engine_as_they_are(start_api: StartApi) -> None:
     engine = FakeEngine()
+    engine.features |= {"tools"}
     body = {
         "messages": [USER, {"role": "assistant", "tool_calls": [CALL]}],
         "tools": TOOLS,
@@ -61,6 +62,20 @@ async def test_tools_and_formats_reach_the_engine_as_they_are(start_api: StartAp
 async def test_what_cannot_be_is_refused(start_api: StartApi, body: dict[str, object]) -> None:
     async with (await start_api(FakeEngine())).post(CHAT, body) as answer:
         assert answer.status == 400
+
+
+@pytest.mark.parametrize(
+    "fields", [{"tools": TOOLS}, {"response_format": {"type": "json_object"}, "stream": True}]
+)
+async def test_what_the_engine_would_drop_is_refused(
+    start_api: StartApi, fields: dict[str, object]
+) -> None:
+    engine = FakeEngine()
+    engine.features = frozenset()
+    async with (await start_api(engine)).post(CHAT, {"messages": [USER], **fields}) as answer:
+        assert answer.status == 400
+        assert (await answer.json())["error"]["code"] == "unsupported_parameter"
+    assert engine.asked == []
 
 
 async def test_calls_are_answered_whole(start_api: StartApi) -> None:

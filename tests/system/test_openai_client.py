@@ -185,9 +185,12 @@ def test_an_answer_has_the_form_that_was_asked_for(fleet: Fleet, model: str) -> 
 
 def test_tools_are_refused_by_name_where_a_model_cannot_see_them(fleet: Fleet) -> None:
     """The demo model's template shows no tools; llama.cpp would drop them silently."""
-    with fleet.openai() as client, pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(**asking(model=LOCAL_MODEL, tools=TOOLS))
-    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "tools")
+    with fleet.openai() as client:
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.chat.completions.create(**asking(model=LOCAL_MODEL, tools=TOOLS))
+        assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "tools")
+        with pytest.raises(openai.BadRequestError, match="tools is not supported"):
+            client.chat.completions.create(**asking(model=CLOUD_MODEL, tools=TOOLS))
 
 
 @pytest.mark.parametrize("enum", [5_000, 100_000])
