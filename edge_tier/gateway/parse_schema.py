@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 from edge_tier.gateway.parse_errors import ParameterInvalidError, ParameterUnsupportedError
+from edge_tier.gateway.schema_paths import Paths
 
 _REF = re.compile(r"#/(\$defs|definitions)/([A-Za-z0-9_.-]{1,128})")
 _TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
@@ -48,24 +50,34 @@ class SchemaConfig:
     """Of all ``enum`` lists together."""
     max_repeats: int = 1_000
     """The largest ``minItems``, ``minLength`` and the like."""
+    max_paths: int = 64
+    """Alternatives of one type that may fit a text at once, one within another (``schema_paths``).
+    """
     max_pattern_chars: int = 256
     max_pattern_quantifiers: int = 8
+    max_pattern_cost: int = 256
+    """Of all patterns together: the repeats that a grammar writes out, those of groups eightfold.
+    """
 
 
 class _Counts:
     """What one walk has met so far."""
 
-    __slots__ = ("enum_values", "properties", "refs", "values")
+    __slots__ = ("enum_values", "pattern_cost", "properties", "refs", "values")
 
     def __init__(self) -> None:
         self.values = 0
         self.properties = 0
         self.enum_values = 0
+        self.pattern_cost = 0
         self.refs: list[tuple[str, str]] = []
 
 
-def check_schema(schema: Any, at: str, config: SchemaConfig) -> None:
+def check_schema(schema: Any, at: str, config: SchemaConfig) -> int:
     """Check a decoded schema; ``at`` is its path in the request, for the error's ``param``.
+
+    Returns:
+        What its patterns cost (``max_pattern_cost``).
 
     Raises:
         ParameterInvalidError: not an object, beyond a bound, or it says nothing sensible.
@@ -86,10 +98,12 @@ def check_schema(schema: Any, at: str, config: SchemaConfig) -> None:
         if isinstance(value, dict):
             if kind == "schema":
                 _keywords(value, at, config, counts)
+                _texts(value, at, config, counts)
             waiting += [(v, depth + 1, _inside(kind, k)) for k, v in value.items()]
         elif isinstance(value, list):
             waiting += [(v, depth + 1, kind) for v in value]
-    _check_refs(schema, counts.refs, at)
+    _check_refs(schema, counts.refs, at, config)
+    return counts.pattern_cost
 
 
 def _inside(kind: str, keyword: str) -> str:
@@ -118,8 +132,14 @@ def _keywords(schema: dict[str, Any], at: str, config: SchemaConfig, counts: _Co
     for name in types if isinstance(types, list) else [types]:
         if not isinstance(name, str) or name not in _TYPES:
             _refuse(at, "holds a type that JSON Schema does not know")
+
+
+def _texts(schema: dict[str, Any], at: str, config: SchemaConfig, counts: _Counts) -> None:
+    """Patterns and references."""
     if "pattern" in schema:
-        check_pattern(schema["pattern"], at, config)
+        counts.pattern_cost += check_pattern(schema["pattern"], at, config)
+        if counts.pattern_cost > config.max_pattern_cost:
+            _refuse(at, f"patterns repeat things more than {config.max_pattern_cost} times")
     if "patternProperties" in schema:
         raise ParameterUnsupportedError(f"{at}: patternProperties is not supported", at)
     if "$ref" in schema:
@@ -135,33 +155,32 @@ def _ref(ref: Any, at: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def _check_refs(schema: dict[str, Any], refs: list[tuple[str, str]], at: str) -> None:
-    """Every reference leads to a schema, and none in a circle of mere references."""
-    sound: set[tuple[str, str]] = set()
-    for ref in refs:
-        place: tuple[str, str] | None = ref
-        passed: set[tuple[str, str]] = set()
-        while place is not None and place not in sound:
-            if place in passed:
-                _refuse(at, "holds a $ref that leads back to itself")
-            passed.add(place)
-            found = schema.get(place[0])
-            target = found.get(place[1]) if isinstance(found, dict) else None
-            if not isinstance(target, dict):
-                _refuse(at, "holds a $ref to a schema that is not there")
-            place = _ref(target["$ref"], at) if "$ref" in target else None
-        sound |= passed
+def _check_refs(
+    schema: dict[str, Any], refs: list[tuple[str, str]], at: str, config: SchemaConfig
+) -> None:
+    """Every reference leads to a schema, and alternatives do not multiply without bound."""
+    definitions: dict[str, Any] = {}
+    for group, name in refs:
+        found = schema.get(group)
+        target = found.get(name) if isinstance(found, dict) else None
+        if not isinstance(target, dict):
+            _refuse(at, "holds a $ref to a schema that is not there")
+        definitions[f"#/{group}/{name}"] = target
+    Paths(definitions, config.max_paths, partial(_refusal, at)).count(schema)
 
 
-def check_pattern(pattern: Any, at: str, config: SchemaConfig) -> None:
+def check_pattern(pattern: Any, at: str, config: SchemaConfig) -> int:
     """Refuse what makes a matcher try many ways: many quantifiers, or one within another.
+
+    Returns:
+        What it costs (``max_pattern_cost``).
 
     Raises:
         ParameterInvalidError: see above; or not a pattern at all.
     """
     if not isinstance(pattern, str) or len(pattern) > config.max_pattern_chars:
         _refuse(at, f"a pattern has at most {config.max_pattern_chars} characters")
-    quantifiers, repeats, closed = 0, [False], False
+    quantifiers, cost, repeats, closed, group = 0, 0, [False], False, False
     for match in _PATTERN_TOKEN.finditer(pattern):
         part = match[0]
         if part[0] == "(":
@@ -169,22 +188,23 @@ def check_pattern(pattern: Any, at: str, config: SchemaConfig) -> None:
         elif part == ")" and len(repeats) > 1:
             closed = repeats.pop()
             repeats[-1] |= closed
+            group = True
             continue
         elif match["quantifier"]:
             quantifiers += 1
-            _check_quantifier(part, at, config)
+            cost += max(map(int, _NUMBER.findall(part)), default=1) * (8 if group else 1)
             if closed:
                 _refuse(at, "a pattern repeats a group that itself repeats something")
             repeats[-1] = True
-        closed = False
+        closed = group = False
     if quantifiers > config.max_pattern_quantifiers:
         _refuse(at, f"a pattern has more than {config.max_pattern_quantifiers} quantifiers")
+    return cost
 
 
-def _check_quantifier(token: str, at: str, config: SchemaConfig) -> None:
-    if any(int(number) > config.max_repeats for number in _NUMBER.findall(token)):
-        _refuse(at, f"a pattern repeats something more than {config.max_repeats} times")
+def _refusal(at: str, why: str) -> ParameterInvalidError:
+    return ParameterInvalidError(f"{at}: {why}", at)
 
 
 def _refuse(at: str, why: str) -> NoReturn:
-    raise ParameterInvalidError(f"{at}: {why}", at)
+    raise _refusal(at, why)

@@ -112,16 +112,22 @@ def parse_tools(raw: msgspec.Raw, config: ToolsConfig) -> tuple[str, frozenset[s
     if len(tools) > config.max_tools:
         raise RequestTooLargeError(f"tools holds more than {config.max_tools} tools", "tools")
     names: set[str] = set()
+    cost = 0
     for index, tool in enumerate(tools):
-        _check_tool(tool, f"tools[{index}]", config)
+        cost += _check_tool(tool, f"tools[{index}]", config)
         assert tool.function is not None
         if tool.function.name in names:
             raise ParameterInvalidError("two tools have the same name", f"tools[{index}]")
         names.add(tool.function.name)
+    if cost > config.schema.max_pattern_cost:
+        raise ParameterInvalidError(
+            f"patterns of all tools repeat things more than {config.schema.max_pattern_cost} times",
+            "tools",
+        )
     return (_encode(tools).decode() if tools else ""), frozenset(names)
 
 
-def _check_tool(tool: _Tool, at: str, config: ToolsConfig) -> None:
+def _check_tool(tool: _Tool, at: str, config: ToolsConfig) -> int:
     if tool.type != "function":
         raise ParameterUnsupportedError(f"{at}: only tools of type function are supported", at)
     function = tool.function
@@ -137,7 +143,7 @@ def _check_tool(tool: _Tool, at: str, config: ToolsConfig) -> None:
     parameters = _NO_PARAMETERS if function.parameters is None else function.parameters
     function.parameters = parameters
     where = f"{at}.function.parameters"
-    _check_schema(parameters, where, config)
+    return _check_schema(parameters, where, config)
 
 
 def parse_tool_choice(raw: msgspec.Raw, names: frozenset[str]) -> str:
@@ -236,10 +242,11 @@ def is_null(raw: msgspec.Raw) -> bool:
     return raw is NULL or bytes(raw) == b"null"
 
 
-def _check_schema(schema: Any, at: str, config: ToolsConfig) -> None:
-    check_schema(schema, at, config.schema)
+def _check_schema(schema: Any, at: str, config: ToolsConfig) -> int:
+    cost = check_schema(schema, at, config.schema)
     if len(_encode(schema)) > config.schema.max_bytes:
         raise RequestTooLargeError(f"{at} is larger than {config.schema.max_bytes} B", at)
+    return cost
 
 
 def _check_bytes(raw: msgspec.Raw, at: str, most: int) -> None:

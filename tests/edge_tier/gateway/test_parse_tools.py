@@ -92,6 +92,12 @@ def test_bad_tools_are_refused_and_named(tools: Any, param: str) -> None:
     assert caught.value.param == param
 
 
+def test_patterns_of_all_tools_are_counted_together() -> None:
+    tools = [tool(f"t{i}", parameters={"pattern": "[a-z]{1,100}"}) for i in range(3)]
+    with pytest.raises(ParameterInvalidError, match="of all tools"):
+        parse_tools(raw(tools), CONFIG)
+
+
 @pytest.mark.parametrize(
     "tools",
     [
