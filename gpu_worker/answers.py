@@ -16,7 +16,8 @@ from gpu_worker.event_writer import ClientGoneError, EventWriter
 from gpu_worker.metrics import WorkerMetrics
 from gpu_worker.serving import Serving
 from gpu_worker.streaming import answer_stream, answer_whole
-from wire.chat import AnswerAccumulator, ChunkEncoder, Kind, encode_embeddings
+from wire.chat import ChunkEncoder, Kind, encode_embeddings
+from wire.chat_answer import AnswerAccumulator
 from wire.errors import HeadwaterError
 
 _log = structlog.get_logger("worker")

@@ -21,7 +21,8 @@ from gpu_worker.engine import (
 )
 from gpu_worker.event_writer import EventWriter
 from gpu_worker.openai_errors import openai_error_event
-from wire.chat import DONE, AnswerAccumulator, ChunkEncoder
+from wire.chat import DONE, ChunkEncoder
+from wire.chat_answer import AnswerAccumulator
 from wire.errors import HeadwaterError
 from wire.sse import comment
 

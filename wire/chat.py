@@ -25,12 +25,6 @@ DONE = b"data: [DONE]\n\n"
 """Ends a stream, and only one whose answer is whole."""
 
 DONE_DATA = "[DONE]"
-_DONE_BYTES = b"[DONE]"
-MAX_CHOICES = 128
-MAX_CALLS = 128
-"""Calls of one choice."""
-MAX_ANSWER_CHARS = 4 * 1024 * 1024
-"""Default bound on the text of one accumulated answer."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -229,7 +223,7 @@ class ChunkEncoder:
         """A run of text, with the logprobs of its tokens where the client asked for them."""
         if logprobs is None:
             return self._open + _encode(text) + self._tail
-        shape = _logprobs(self._kind, logprobs)
+        shape = logprobs_shape(self._kind, logprobs)
         return b'%b%b%b,"logprobs":%b,"finish_reason":null}]}\n\n' % (
             self._open,
             _encode(text),
@@ -264,164 +258,8 @@ class ChunkEncoder:
         """The usage chunk, without choices, as ``stream_options.include_usage`` asks for."""
         return b'%b],"usage":%b}\n\n' % (
             self._head,
-            _encode(_usage(prompt_tokens, completion_tokens)),
+            _encode(usage_of(prompt_tokens, completion_tokens)),
         )
-
-
-class AnswerAccumulator:
-    """Builds the non-streaming answer from the events of a stream.
-
-    Fill it with ``feed`` (the data of an engine's events) or with ``text``, ``finish`` and
-    ``usage``; then ``body`` gives the JSON. ``finished`` says whether the stream named a finish
-    reason: an answer without one is broken and must not be sent as whole.
-    """
-
-    def __init__(
-        self,
-        id: str,  # noqa: A002 - the field's own name
-        model: str,
-        created: int,
-        kind: Kind = "chat",
-        *,
-        max_answer_chars: int = MAX_ANSWER_CHARS,
-    ) -> None:
-        self._id = id
-        self._model = model
-        self._created = created
-        self._kind = kind
-        self._max_answer_chars = max_answer_chars
-        self._chars = 0
-        self._choices = {0: _Choice()}
-        self._usage: Usage | None = None
-
-    @property
-    def finished(self) -> bool:
-        return all(choice.finish_reason is not None for choice in self._choices.values())
-
-    def feed(self, data: str | bytes) -> None:
-        """Take the data of one event; ``[DONE]`` is allowed and changes nothing.
-
-        Raises:
-            SourceUnavailableError: not a chunk, an error event, or an answer beyond
-                ``max_answer_chars``.
-        """
-        if data in (DONE_DATA, _DONE_BYTES):
-            return
-        chunk = decode_chunk(data)
-        if chunk.failed:
-            raise SourceUnavailableError("the engine broke off with an error event")
-        for choice in chunk.choices:
-            self._take(choice)
-        if chunk.usage is not None:
-            self._usage = chunk.usage
-
-    def text(
-        self, text: str, logprobs: Sequence[TokenLogprob] | None = None, index: int = 0
-    ) -> None:
-        """Append a run of text. Raises ``SourceUnavailableError`` beyond the bound."""
-        self._count(len(text))
-        choice = self._at(index)
-        choice.texts.append(text)
-        if logprobs:
-            choice.logprobs += logprobs
-
-    def call(
-        self,
-        call: int,
-        id: str | None,  # noqa: A002 - the field's own name
-        name: str | None,
-        arguments: str,
-        index: int = 0,
-    ) -> None:
-        """Append a piece of a call. Raises ``SourceUnavailableError`` beyond the bounds."""
-        self._count(len(arguments) + len(name or ""))
-        calls = self._at(index).calls
-        if call not in calls and len(calls) >= MAX_CALLS:
-            raise SourceUnavailableError(f"the engine makes more than {MAX_CALLS} calls")
-        piece = calls.setdefault(call, _Call())
-        piece.id = piece.id or id or ""
-        piece.name = piece.name or name or ""
-        piece.arguments.append(arguments)
-
-    def finish(self, reason: str, index: int = 0) -> None:
-        self._at(index).finish_reason = reason
-
-    def usage(self, prompt_tokens: int, completion_tokens: int) -> None:
-        self._usage = _usage(prompt_tokens, completion_tokens)
-
-    def body(self) -> bytes:
-        """The answer: ``chat.completion`` or ``text_completion``."""
-        answer = {
-            "id": self._id,
-            "object": "chat.completion" if self._kind == "chat" else "text_completion",
-            "created": self._created,
-            "model": self._model,
-            "choices": [self._shape(index) for index in sorted(self._choices)],
-            "usage": self._usage or Usage(),
-        }
-        return _encode(answer)
-
-    def _shape(self, index: int) -> dict[str, object]:
-        choice = self._choices[index]
-        text = "".join(choice.texts)
-        logprobs = _logprobs(self._kind, choice.logprobs) if choice.logprobs else None
-        ending = {"logprobs": logprobs, "finish_reason": choice.finish_reason}
-        if self._kind != "chat":
-            return {"index": index, "text": text, **ending}
-        message: dict[str, object] = {"role": "assistant", "content": text, "refusal": None}
-        if choice.calls:
-            message["content"] = text or None
-            message["tool_calls"] = [choice.calls[at].whole() for at in sorted(choice.calls)]
-        return {"index": index, "message": message, **ending}
-
-    def _at(self, index: int) -> _Choice:
-        if not 0 <= index < MAX_CHOICES:
-            raise SourceUnavailableError(f"the engine gives more than {MAX_CHOICES} choices")
-        return self._choices.setdefault(index, _Choice())
-
-    def _count(self, chars: int) -> None:
-        self._chars += chars
-        if self._chars > self._max_answer_chars:
-            raise SourceUnavailableError(
-                f"the engine's answer is longer than {self._max_answer_chars} characters"
-            )
-
-    def _take(self, choice: ChunkChoice) -> None:
-        content = choice.delta.content if choice.delta is not None else None
-        text = choice.text if self._kind == "completion" else content
-        logprobs = _token_logprobs(choice.logprobs) if choice.logprobs is not None else None
-        if text or logprobs:
-            self.text(text or "", logprobs, choice.index)
-        for call in (choice.delta.tool_calls if choice.delta is not None else None) or ():
-            function = call.function
-            self.call(call.index, call.id, function.name, function.arguments or "", choice.index)
-        if choice.finish_reason is not None:
-            self.finish(choice.finish_reason, choice.index)
-
-
-class _Call:
-    """A call whose pieces arrive one after the other."""
-
-    __slots__ = ("arguments", "id", "name")
-
-    def __init__(self) -> None:
-        self.id = self.name = ""
-        self.arguments: list[str] = []
-
-    def whole(self) -> ToolCall:
-        return ToolCall(self.id, FunctionCall(self.name, "".join(self.arguments)))
-
-
-class _Choice:
-    """What has arrived of one choice."""
-
-    __slots__ = ("calls", "finish_reason", "logprobs", "texts")
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.logprobs: list[TokenLogprob] = []
-        self.calls: dict[int, _Call] = {}
-        self.finish_reason: str | None = None
 
 
 def encode_embeddings(
@@ -439,11 +277,12 @@ def encode_embeddings(
     return _encode({"object": "list", "data": data, "model": model, "usage": usage})
 
 
-def _usage(prompt_tokens: int, completion_tokens: int) -> Usage:
+def usage_of(prompt_tokens: int, completion_tokens: int) -> Usage:
+    """Tokens of prompt and answer, and their sum."""
     return Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens)
 
 
-def _logprobs(kind: Kind, logprobs: Sequence[TokenLogprob]) -> dict[str, object]:
+def logprobs_shape(kind: Kind, logprobs: Sequence[TokenLogprob]) -> dict[str, object]:
     """The ``logprobs`` object in the form of the endpoint."""
     if kind == "chat":
         return {"content": list(logprobs), "refusal": None}
@@ -455,7 +294,7 @@ def _logprobs(kind: Kind, logprobs: Sequence[TokenLogprob]) -> dict[str, object]
     }
 
 
-def _token_logprobs(logprobs: Logprobs) -> list[TokenLogprob]:
+def token_logprobs(logprobs: Logprobs) -> list[TokenLogprob]:
     """Per-token logprobs, whichever of the two forms the engine used."""
     if logprobs.content is not None:
         return logprobs.content

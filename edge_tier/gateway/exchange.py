@@ -25,7 +25,8 @@ from edge_tier.gateway.relay import (
     used_tokens,
 )
 from edge_tier.gateway.reply import Reply
-from wire.chat import AnswerAccumulator, Kind
+from wire.chat import Kind
+from wire.chat_answer import AnswerAccumulator
 from wire.errors import HeadwaterError
 from wire.sse import SSEDecoder, comment
 
