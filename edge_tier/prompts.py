@@ -72,6 +72,7 @@ class PromptPlane:
             cloud_models=lambda: (self._cloud.offered, self._cloud.ready),
             policies=PolicyBook(gateway.policy_file),
             cloud_region=gateway.cloud.region,
+            cloud_features=self._cloud.features,
         )
         self._log = AccessLog(sys.stderr.buffer)
         self._routes = GatewayRoutes(

@@ -6,6 +6,7 @@ server itself (xllamacpp 2026.10). Unknown fields of an answer are ignored.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
@@ -13,7 +14,9 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from gpu_worker.engine import (
+    CallPiece,
     ContextLengthError,
+    Embeddings,
     EngineBrokenError,
     EngineError,
     EngineRefusedError,
@@ -26,7 +29,7 @@ from gpu_worker.engine import (
     TokenEvent,
 )
 from gpu_worker.engines.event_stream import Decode
-from wire.chat import DONE_DATA, FinishReason, TokenLogprob
+from wire.chat import DONE_DATA, FinishReason, TokenLogprob, ToolCallDelta
 
 T = TypeVar("T")
 Logprobs: TypeAlias = list[TokenLogprob] | None
@@ -45,6 +48,27 @@ class Tokenized(msgspec.Struct, frozen=True):
     """The answer of ``POST /tokenize``."""
 
     tokens: list[int]
+
+
+class _TemplateCaps(msgspec.Struct, frozen=True):
+    supports_tools: bool = False
+    supports_tool_calls: bool = False
+
+
+class Props(msgspec.Struct, frozen=True):
+    """The answer of ``GET /props``."""
+
+    chat_template_caps: _TemplateCaps = _TemplateCaps()
+
+
+class _Vector(msgspec.Struct, frozen=True):
+    index: int
+    embedding: list[float]
+
+
+class _Vectors(msgspec.Struct, frozen=True):
+    data: list[_Vector]
+    usage: _Usage
 
 
 class _Timings(msgspec.Struct, frozen=True):
@@ -77,6 +101,26 @@ class _Native(msgspec.Struct, frozen=True):
 
 class _Delta(msgspec.Struct, frozen=True):
     content: str | None = None
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+
+
+class _Function(msgspec.Struct, frozen=True):
+    name: str
+    parameters: msgspec.Raw = msgspec.Raw(b'{"type":"object"}')
+
+
+class _Tool(msgspec.Struct, frozen=True):
+    function: _Function
+
+
+class _NamedFunction(msgspec.Struct, frozen=True):
+    name: str
+
+
+class _Named(msgspec.Struct, frozen=True):
+    """A ``tool_choice`` that names a function."""
+
+    function: _NamedFunction
 
 
 class _Logprobs(msgspec.Struct, frozen=True):
@@ -123,19 +167,99 @@ def compose(request: Generation, *, cache_prompt: bool) -> tuple[str, bytes, Dec
     shown = sampling.top_logprobs, sampling.logprobs_first
     if request.prompt and isinstance(request.prompt[0], Message):
         fields |= {"messages": request.prompt, "stream_options": {"include_usage": True}}
+        forced = _add_tools(fields, request)
         if request.max_tokens is not None:
             fields["max_tokens"] = request.max_tokens
         if sampling.logprobs:
             # 0 would give none at all, not even those of the chosen tokens.
             fields |= {"logprobs": True, "top_logprobs": max(1, sampling.top_logprobs)}
         body = msgspec.json.encode(fields)
-        return "/v1/chat/completions", body, chat_events(*shown)
+        return (
+            "/v1/chat/completions",
+            body,
+            chat_events(*shown, forced=forced, one=request.parallel_tool_calls is False),
+        )
     fields |= {"prompt": request.prompt, "response_fields": _FINISH_FIELDS}
     if request.max_tokens is not None:
         fields["n_predict"] = request.max_tokens
     if sampling.logprobs:
         fields["n_probs"] = max(1, sampling.top_logprobs)
     return "/completion", msgspec.json.encode(fields), native_events(*shown)
+
+
+def features(props: Props, *, embeddings: bool) -> frozenset[str]:
+    """What an engine with this template can do beyond plain chat."""
+    caps = props.chat_template_caps
+    names = {
+        "logprobs": True,
+        "json_schema": True,
+        "tools": caps.supports_tools and caps.supports_tool_calls,
+        "embeddings": embeddings,
+    }
+    return frozenset(name for name, can in names.items() if can)
+
+
+def embeddings(answer: bytes) -> Embeddings:
+    """The vectors in an answer of ``/v1/embeddings``. Raises ``EngineBrokenError``."""
+    found = decode_answer(answer, _Vectors)
+    ordered = sorted(found.data, key=lambda vector: vector.index)
+    return Embeddings([vector.embedding for vector in ordered], found.usage.prompt_tokens)
+
+
+def _add_tools(fields: dict[str, Any], request: Generation) -> str:
+    """Add tools and the form of the answer; returns the function that must be called, if one must.
+
+    llama.cpp takes a named function for a hint. So its parameters become the grammar of the whole
+    answer, and the answer its arguments.
+
+    Raises:
+        EngineRefusedError: tools together with a form, or a function that is none of the tools.
+    """
+    if request.response_format:
+        fields["response_format"] = msgspec.Raw(request.response_format.encode())
+    if not request.tools:
+        return ""
+    tools = _decode_tools(request.tools)
+    fields["tools"] = msgspec.Raw(request.tools.encode())
+    if request.tool_choice == '"none"':
+        fields["tool_choice"] = "none"
+        return ""
+    if request.response_format:
+        raise EngineRefusedError("give either tools or a response_format")
+    forced = _forced(request.tool_choice, [tool.function.name for tool in tools])
+    if forced:
+        schema = next(tool.function.parameters for tool in tools if tool.function.name == forced)
+        form = {"name": forced, "schema": schema}
+        fields["tool_choice"] = "none"
+        fields["response_format"] = {"type": "json_schema", "json_schema": form}
+        return forced
+    if request.tool_choice:
+        fields["tool_choice"] = msgspec.Raw(request.tool_choice.encode())
+    if request.parallel_tool_calls is not None:
+        fields["parallel_tool_calls"] = request.parallel_tool_calls
+    return ""
+
+
+def _forced(choice: str, names: list[str]) -> str:
+    """The one function that ``tool_choice`` leaves; empty: the model may choose."""
+    if choice == '"required"' and len(names) == 1:
+        return names[0]
+    if not choice.startswith("{"):
+        return ""
+    try:
+        name = msgspec.json.decode(choice, type=_Named).function.name
+    except msgspec.DecodeError as error:
+        raise EngineRefusedError("tool_choice cannot be read") from error
+    if name not in names:
+        raise EngineRefusedError("tool_choice names none of the tools")
+    return name
+
+
+def _decode_tools(text: str) -> list[_Tool]:
+    try:
+        return msgspec.json.decode(text, type=list[_Tool])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise EngineRefusedError("tools cannot be read") from error
 
 
 def native_events(top_logprobs: int, first: int = 0) -> Decode:
@@ -160,13 +284,21 @@ def native_events(top_logprobs: int, first: int = 0) -> Decode:
     return decode
 
 
-def chat_events(top_logprobs: int, first: int = 0) -> Decode:
-    """Reads the events of one ``/v1/chat/completions``; its arguments as of ``native_events``."""
+def chat_events(
+    top_logprobs: int, first: int = 0, *, forced: str = "", one: bool = False
+) -> Decode:
+    """Reads the events of one ``/v1/chat/completions``; its arguments as of ``native_events``.
+
+    Args:
+        forced: the function that had to be called: the content is its arguments.
+        one: only one call is wanted; llama.cpp was seen to make more all the same.
+    """
     shown = _shown(top_logprobs, first)
     reason: FinishReason | None = None
+    call_id: str | None = f"call_{secrets.token_hex(12)}" if forced else None
 
     def decode(data: str | bytes, batch: list[TokenEvent]) -> None:
-        nonlocal reason
+        nonlocal reason, call_id
         if data in (DONE_DATA, _DONE_BYTES):
             return
         try:
@@ -178,10 +310,23 @@ def chat_events(top_logprobs: int, first: int = 0) -> Decode:
         for choice in event.choices:
             reason = choice.finish_reason or reason
             logprobs = choice.logprobs.content if choice.logprobs is not None else None
+            if forced:
+                if choice.delta.content:
+                    name = forced if call_id else None
+                    batch.append(CallPiece(0, call_id, name, choice.delta.content))
+                    call_id = None
+                continue
+            for call in choice.delta.tool_calls:
+                if one and call.index > 0:
+                    continue
+                function = call.function
+                piece = function.arguments or ""
+                batch.append(CallPiece(call.index, call.id, function.name, piece))
             if choice.delta.content or logprobs:
                 batch.append(Token(choice.delta.content or "", shown(logprobs)))
         if event.usage is not None and reason is not None:
-            batch.append(_finish(reason, event.usage, event.timings))
+            ended: FinishReason = "tool_calls" if forced and reason == "stop" else reason
+            batch.append(_finish(ended, event.usage, event.timings))
 
     return decode
 

@@ -53,6 +53,22 @@ async def test_an_admitted_request_has_everything(gateway: Gateway) -> None:
     ]
 
 
+async def test_every_choice_may_use_the_whole_answer(gateway: Gateway) -> None:
+    gateway.report(features=frozenset({"n"}))
+    admitted = await gateway.pipeline.admit(inbound(gateway, n=3), Stopwatch())
+    assert admitted.max_tokens == 50
+    assert admitted.reservation.charge.tokens == len(admitted.tokens) + 150
+    assert admitted.features == {"n"}
+
+
+async def test_what_nothing_can_do_leaves_nothing_reserved(gateway: Gateway) -> None:
+    key = gateway.new_key(limits=Limits(tokens_per_minute=200))
+    for _ in range(5):
+        with pytest.raises(HeadwaterError, match="not supported"):
+            await gateway.pipeline.admit(inbound(gateway, key, n=2), Stopwatch())
+    await gateway.pipeline.admit(inbound(gateway, key), Stopwatch())
+
+
 async def test_the_answer_is_clamped_to_the_context(gateway: Gateway) -> None:
     admitted = await gateway.pipeline.admit(inbound(gateway, max_tokens=4096), Stopwatch())
     assert admitted.max_tokens == 2048 - len(admitted.tokens)
