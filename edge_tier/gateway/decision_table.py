@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
+
 from edge_tier.gateway.request import Priority, Privacy, RouteRow
 from wire.errors import ConfigError
 
 Check = Callable[["Facts"], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What a table may look at."""
+class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a table may look at. A struct, as one is made for every request."""
 
     model: str = "auto"
     """As the request names it."""
@@ -52,6 +53,7 @@ class Condition:
     kind: Literal["one of", "number", "yes or no", "any of"]
     fact: str
     compare: Callable[[Any, Any], bool]
+    """Of what the row says and what the fact is, in this order."""
     allowed: tuple[str, ...] = ()
     """For ``one of``; empty: any text."""
 
@@ -89,41 +91,22 @@ CONDITIONS: dict[str, Condition] = {
         "findings",
         lambda wanted, found: not found.isdisjoint(wanted),
     ),
-    "complexity_min": Condition(
-        "complexity, at least", "number", "complexity", lambda bound, value: value >= bound
-    ),
-    "complexity_max": Condition(
-        "complexity, below", "number", "complexity", lambda bound, value: value < bound
-    ),
+    "complexity_min": Condition("complexity, at least", "number", "complexity", operator.le),
+    "complexity_max": Condition("complexity, below", "number", "complexity", operator.gt),
     "prompt_tokens_min": Condition(
-        "tokens of the prompt, at least",
-        "number",
-        "prompt_tokens",
-        lambda bound, value: value >= bound,
+        "tokens of the prompt, at least", "number", "prompt_tokens", operator.le
     ),
     "prompt_tokens_max": Condition(
-        "tokens of the prompt, below",
-        "number",
-        "prompt_tokens",
-        lambda bound, value: value < bound,
+        "tokens of the prompt, below", "number", "prompt_tokens", operator.gt
     ),
     "volume_min": Condition(
-        "tokens of prompt and answer, at least",
-        "number",
-        "total_tokens",
-        lambda bound, value: value >= bound,
+        "tokens of prompt and answer, at least", "number", "total_tokens", operator.le
     ),
     "volume_max": Condition(
-        "tokens of prompt and answer, below",
-        "number",
-        "total_tokens",
-        lambda bound, value: value < bound,
+        "tokens of prompt and answer, below", "number", "total_tokens", operator.gt
     ),
     "wait_min_s": Condition(
-        "seconds in the queue of the workers, at least",
-        "number",
-        "wait_s",
-        lambda bound, value: value >= bound,
+        "seconds in the queue of the workers, at least", "number", "wait_s", operator.le
     ),
 }
 

@@ -10,6 +10,7 @@ become fallbacks, both ways, except where a rule forbids them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from edge_tier.gateway.decision_table import Facts, Table
 from edge_tier.gateway.hints import NONE, Hints
@@ -74,8 +75,7 @@ class FleetView:
     """Where the cloud is; empty: not known, which is nowhere that a residency rule allows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """What somebody prefers, before the hard rules."""
 
     target: Target

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_tier.gateway.decision_table import Facts
+from edge_tier.gateway.decision_table import CONDITIONS, Facts
+from edge_tier.gateway.hints import NAMES, PREFIX
+from edge_tier.gateway.personal_data import KINDS
 from edge_tier.gateway.policy_file import MAX_FILE_BYTES, PolicyFile, read_policies
-from edge_tier.gateway.request import Rules
+from edge_tier.gateway.request import Mode, PersonalAction, Rules
 from wire.errors import ConfigError
 
 WHOLE = b"""
@@ -127,3 +133,36 @@ def test_any_bytes_are_policies_or_refused(data: bytes) -> None:
     except ConfigError as error:
         said = error.message
     assert said.startswith("policy file") or not said
+
+
+# What people read must be what is in force.
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "policies.md"
+
+
+def test_the_example_of_the_document_is_in_force_as_it_stands() -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    found = read_policies(example.encode())
+    assert found.tenants == {"hospital": "strict"}
+    assert len(found.policies["default"].table.rows) == 3
+    strict = found.policies["strict"].rules
+    assert (strict.privacy, strict.injection, strict.personal_data) == ("local", "block", "restore")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        sorted(CONDITIONS),
+        [f"{PREFIX}{name}" for name in NAMES],
+        sorted(KINDS),
+        get_args(PersonalAction),
+        get_args(Mode),
+        [name for name in Rules.__struct_fields__ if name not in ("name", "routes")],
+    ],
+    ids=["conditions", "hints", "kinds", "actions", "modes", "rules"],
+)
+def test_the_document_has_the_whole_vocabulary(names: list[str]) -> None:
+    text = DOCUMENT.read_text()
+    # In the text as `name`, or in the example as a key.
+    shown = [name for name in names if re.search(rf"(?m)`{name}\b|^{name} = ", text)]
+    assert shown == list(names)
