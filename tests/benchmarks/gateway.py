@@ -61,8 +61,12 @@ async def measure(rounds: int, seconds: float) -> list[Row]:
         found = [await stack.enter_async_context(make(server.url, folder)) for make in makers]
         gateways = [edge, *(gateway for gateway in found if gateway is not None)]
         figures = Figures()
-        for gateway in (server, *gateways):
-            await load(gateway, Job(connections=4, seconds=0.5))
+        for gateway in (server, *gateways):  # all are warm: compiled, connected, their caches full
+            for chars in RATES:
+                warming = Job(
+                    connections=16, seconds=min(seconds, 3.0), prompt_chars=chars, seed=99
+                )
+                await load(gateway, warming)
         for turn in range(rounds):
             await _round(figures, server, gateways, seconds, seed=turn)
     return _rows(figures)
