@@ -230,11 +230,13 @@ def _messages(turns: list[_Message], config: ParseConfig) -> tuple[Message, ...]
         raise ParameterInvalidError("messages must hold at least one message", "messages")
     if len(turns) > config.max_messages:
         raise RequestTooLargeError(f"more than {config.max_messages} messages", "messages")
+    calls = [call for turn in turns for call in turn.tool_calls or ()]
+    chars = sum([len(call.function.arguments) for call in calls])
+    if calls:
+        # Each is looked through, so what is too much is refused before.
+        check_chars(chars, "messages", config)
     messages = tuple([_message(turn, index, config) for index, turn in enumerate(turns)])
-    chars = sum([len(message.content) for message in messages])
-    if any(message.tool_calls for message in messages):
-        chars += sum(len(call.arguments) for message in messages for call in message.tool_calls)
-    check_chars(chars, "messages", config)
+    check_chars(chars + sum([len(m.content) for m in messages]), "messages", config)
     return messages
 
 

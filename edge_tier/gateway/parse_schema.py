@@ -56,8 +56,8 @@ class SchemaConfig:
     max_pattern_chars: int = 256
     max_pattern_quantifiers: int = 8
     max_pattern_cost: int = 256
-    """Of all patterns together: the repeats that a grammar writes out, those of groups eightfold.
-    """
+    """Of all patterns together: the repeats that a grammar writes out, those of groups eightfold,
+    and one for every 16 characters."""
 
 
 class _Counts:
@@ -139,7 +139,7 @@ def _texts(schema: dict[str, Any], at: str, config: SchemaConfig, counts: _Count
     if "pattern" in schema:
         counts.pattern_cost += check_pattern(schema["pattern"], at, config)
         if counts.pattern_cost > config.max_pattern_cost:
-            _refuse(at, f"patterns repeat things more than {config.max_pattern_cost} times")
+            _refuse(at, f"patterns cost more than {config.max_pattern_cost}")
     if "patternProperties" in schema:
         raise ParameterUnsupportedError(f"{at}: patternProperties is not supported", at)
     if "$ref" in schema:
@@ -180,7 +180,7 @@ def check_pattern(pattern: Any, at: str, config: SchemaConfig) -> int:
     """
     if not isinstance(pattern, str) or len(pattern) > config.max_pattern_chars:
         _refuse(at, f"a pattern has at most {config.max_pattern_chars} characters")
-    quantifiers, cost, repeats, closed, group = 0, 0, [False], False, False
+    quantifiers, cost, repeats, closed, group = 0, len(pattern) // 16, [False], False, False
     for match in _PATTERN_TOKEN.finditer(pattern):
         part = match[0]
         if part[0] == "(":

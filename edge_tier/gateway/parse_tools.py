@@ -25,8 +25,9 @@ from edge_tier.gateway.request import ToolCall
 
 NULL = msgspec.Raw(b"null")
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_STRINGS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_BRACKETS = re.compile(r"[\[\]{}]")
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_ALIKE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
 _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 _MAX_SMALL_BYTES = 1_024
 
@@ -115,15 +116,14 @@ def parse_tools(raw: msgspec.Raw, config: ToolsConfig) -> tuple[str, frozenset[s
     cost = 0
     for index, tool in enumerate(tools):
         cost += _check_tool(tool, f"tools[{index}]", config)
+        if cost > config.schema.max_pattern_cost:
+            raise ParameterInvalidError(
+                f"patterns of all tools cost more than {config.schema.max_pattern_cost}", "tools"
+            )
         assert tool.function is not None
         if tool.function.name in names:
             raise ParameterInvalidError("two tools have the same name", f"tools[{index}]")
         names.add(tool.function.name)
-    if cost > config.schema.max_pattern_cost:
-        raise ParameterInvalidError(
-            f"patterns of all tools repeat things more than {config.schema.max_pattern_cost} times",
-            "tools",
-        )
     return (_encode(tools).decode() if tools else ""), frozenset(names)
 
 
@@ -255,9 +255,9 @@ def _check_bytes(raw: msgspec.Raw, at: str, most: int) -> None:
 
 
 def _check_depth(text: str, at: str, most: int) -> None:
-    depth = deepest = 0
-    for char in _BRACKETS.findall(_STRINGS.sub("", text)):
-        depth += 1 if char in "[{" else -1
-        deepest = max(deepest, depth)
-    if deepest > most:
+    """Of valid JSON, in passes over its brackets alone: each takes the innermost values away."""
+    brackets = _STRINGS.sub(b"", text.encode(errors="replace")).translate(_ALIKE, _NO_BRACKETS)
+    for _ in range(most):
+        brackets = brackets.replace(b"[]", b"")
+    if brackets:
         raise ParameterInvalidError(f"{at} is nested more than {most} deep", at)

@@ -52,15 +52,14 @@ from gpu_worker.engines.exchange import (
     open_exchange,
 )
 from gpu_worker.engines.llamacpp_api import (
-    Props,
     SlotState,
     Tokenized,
     compose,
     decode_answer,
     embeddings,
-    features,
     refusal,
 )
+from gpu_worker.engines.llamacpp_tools import Props, features
 from gpu_worker.supervisor import EngineProcess, Launch, SupervisorConfig
 from wire.chat import TokenLogprob
 

@@ -29,6 +29,7 @@ from gpu_worker.engine import (
     TokenEvent,
 )
 from gpu_worker.engines.event_stream import Decode
+from gpu_worker.engines.llamacpp_tools import add_tools
 from wire.chat import DONE_DATA, FinishReason, TokenLogprob, ToolCallDelta
 
 T = TypeVar("T")
@@ -48,17 +49,6 @@ class Tokenized(msgspec.Struct, frozen=True):
     """The answer of ``POST /tokenize``."""
 
     tokens: list[int]
-
-
-class _TemplateCaps(msgspec.Struct, frozen=True):
-    supports_tools: bool = False
-    supports_tool_calls: bool = False
-
-
-class Props(msgspec.Struct, frozen=True):
-    """The answer of ``GET /props``."""
-
-    chat_template_caps: _TemplateCaps = _TemplateCaps()
 
 
 class _Vector(msgspec.Struct, frozen=True):
@@ -102,25 +92,6 @@ class _Native(msgspec.Struct, frozen=True):
 class _Delta(msgspec.Struct, frozen=True):
     content: str | None = None
     tool_calls: tuple[ToolCallDelta, ...] = ()
-
-
-class _Function(msgspec.Struct, frozen=True):
-    name: str
-    parameters: msgspec.Raw = msgspec.Raw(b'{"type":"object"}')
-
-
-class _Tool(msgspec.Struct, frozen=True):
-    function: _Function
-
-
-class _NamedFunction(msgspec.Struct, frozen=True):
-    name: str
-
-
-class _Named(msgspec.Struct, frozen=True):
-    """A ``tool_choice`` that names a function."""
-
-    function: _NamedFunction
 
 
 class _Logprobs(msgspec.Struct, frozen=True):
@@ -167,7 +138,7 @@ def compose(request: Generation, *, cache_prompt: bool) -> tuple[str, bytes, Dec
     shown = sampling.top_logprobs, sampling.logprobs_first
     if request.prompt and isinstance(request.prompt[0], Message):
         fields |= {"messages": request.prompt, "stream_options": {"include_usage": True}}
-        forced = _add_tools(fields, request)
+        forced = add_tools(fields, request)
         if request.max_tokens is not None:
             fields["max_tokens"] = request.max_tokens
         if sampling.logprobs:
@@ -187,79 +158,11 @@ def compose(request: Generation, *, cache_prompt: bool) -> tuple[str, bytes, Dec
     return "/completion", msgspec.json.encode(fields), native_events(*shown)
 
 
-def features(props: Props, *, embeddings: bool) -> frozenset[str]:
-    """What an engine with this template can do beyond plain chat."""
-    caps = props.chat_template_caps
-    names = {
-        "logprobs": True,
-        "json_schema": True,
-        "tools": caps.supports_tools and caps.supports_tool_calls,
-        "embeddings": embeddings,
-    }
-    return frozenset(name for name, can in names.items() if can)
-
-
 def embeddings(answer: bytes) -> Embeddings:
     """The vectors in an answer of ``/v1/embeddings``. Raises ``EngineBrokenError``."""
     found = decode_answer(answer, _Vectors)
     ordered = sorted(found.data, key=lambda vector: vector.index)
     return Embeddings([vector.embedding for vector in ordered], found.usage.prompt_tokens)
-
-
-def _add_tools(fields: dict[str, Any], request: Generation) -> str:
-    """Add tools and the form of the answer; returns the function that must be called, if one must.
-
-    llama.cpp takes a named function for a hint. So its parameters become the grammar of the whole
-    answer, and the answer its arguments.
-
-    Raises:
-        EngineRefusedError: tools together with a form, or a function that is none of the tools.
-    """
-    if request.response_format:
-        fields["response_format"] = msgspec.Raw(request.response_format.encode())
-    if not request.tools:
-        return ""
-    tools = _decode_tools(request.tools)
-    fields["tools"] = msgspec.Raw(request.tools.encode())
-    if request.tool_choice == '"none"':
-        fields["tool_choice"] = "none"
-        return ""
-    if request.response_format:
-        raise EngineRefusedError("give either tools or a response_format")
-    forced = _forced(request.tool_choice, [tool.function.name for tool in tools])
-    if forced:
-        schema = next(tool.function.parameters for tool in tools if tool.function.name == forced)
-        form = {"name": forced, "schema": schema}
-        fields["tool_choice"] = "none"
-        fields["response_format"] = {"type": "json_schema", "json_schema": form}
-        return forced
-    if request.tool_choice:
-        fields["tool_choice"] = msgspec.Raw(request.tool_choice.encode())
-    if request.parallel_tool_calls is not None:
-        fields["parallel_tool_calls"] = request.parallel_tool_calls
-    return ""
-
-
-def _forced(choice: str, names: list[str]) -> str:
-    """The one function that ``tool_choice`` leaves; empty: the model may choose."""
-    if choice == '"required"' and len(names) == 1:
-        return names[0]
-    if not choice.startswith("{"):
-        return ""
-    try:
-        name = msgspec.json.decode(choice, type=_Named).function.name
-    except msgspec.DecodeError as error:
-        raise EngineRefusedError("tool_choice cannot be read") from error
-    if name not in names:
-        raise EngineRefusedError("tool_choice names none of the tools")
-    return name
-
-
-def _decode_tools(text: str) -> list[_Tool]:
-    try:
-        return msgspec.json.decode(text, type=list[_Tool])
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise EngineRefusedError("tools cannot be read") from error
 
 
 def native_events(top_logprobs: int, first: int = 0) -> Decode:

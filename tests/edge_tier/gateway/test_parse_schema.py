@@ -133,7 +133,7 @@ def test_patterns_that_multiply_are_refused(pattern: str, why: str) -> None:
 )
 def test_patterns_of_a_schema_are_counted_together(patterns: list[str]) -> None:
     schema = {"allOf": [{"pattern": pattern} for pattern in patterns]}
-    with pytest.raises(ParameterInvalidError, match="more than 256 times"):
+    with pytest.raises(ParameterInvalidError, match="cost more than 256"):
         check_schema(schema, "s", CONFIG)
 
 
