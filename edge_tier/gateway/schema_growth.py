@@ -8,6 +8,11 @@ its other requests wait. So the ways are counted here, on the schema, in time li
 Alternatives that begin differently (``{``, ``[``, ``"``, a number, a word) are never open together,
 so an optional or a recursive member costs nothing. What stands inside an object or a list is read
 one after the other, so there the largest counts, not the sum.
+
+A reference becomes a rule of its own, once; but what ``allOf`` names is copied into place. So
+copies of copies are counted too, and a schema that would copy itself is refused: the 80 bytes of
+``{"$ref": "#/$defs/a", "$defs": {"a": {"properties": {"b": {"allOf": [{"$ref": "#/$defs/a"}]}}}}}``
+end the process of llama.cpp.
 """
 
 from __future__ import annotations
@@ -64,14 +69,19 @@ class GrowthConfig:
     """Alternatives that may be open at once."""
     max_alternatives: int = 512
     """Members of ``anyOf``, ``oneOf`` and ``allOf`` and references, all together."""
+    max_copies: int = 4_096
+    """Schemas, where each that ``allOf`` refers to counts as often as it is copied."""
     max_written_out: int = 100_000
     """Counted repeats (``minLength``, ``maxItems``, ``a{9}``), all together."""
-    max_pattern_written_out: int = 1_000
+    max_pattern_written_out: int = 256
     """Those of one pattern."""
 
 
-def check_growth(schema: Schema, at: str, config: GrowthConfig | None = None) -> None:
+def check_growth(schema: Schema, at: str, config: GrowthConfig | None = None) -> int:
     """Check a schema whose size and depth are bounded already; ``at`` is its path, for ``param``.
+
+    Returns:
+        The repeats that a grammar writes out, for a bound on several schemas together.
 
     Raises:
         ParameterInvalidError: a grammar made of it could grow beyond ``config``, or it holds what
@@ -79,9 +89,10 @@ def check_growth(schema: Schema, at: str, config: GrowthConfig | None = None) ->
     """
     config = config or GrowthConfig()
     nodes = _reachable(schema, at, config)
-    _check_repeats([node.schema for node in nodes.values()], at, config)
+    written = _check_repeats([node.schema for node in nodes.values()], at, config)
     if not any(node.beside for node in nodes.values()):
-        return
+        return written
+    _check_copies(nodes, at, config)
     _find_kinds(nodes, at)
     beside, inside = _graphs(nodes)
     for ways, multiplies in _counted(beside, inside, nodes):
@@ -89,6 +100,7 @@ def check_growth(schema: Schema, at: str, config: GrowthConfig | None = None) ->
             _refuse(at, "leads back to itself by several alternatives that begin alike")
         if ways > config.max_ways:
             _refuse(at, f"leaves more than {config.max_ways} alternatives open at once")
+    return written
 
 
 class _Node:
@@ -115,7 +127,7 @@ class _Node:
         return [(key, "")] if self.is_leaf else [(key, kind) for kind in self.kinds]
 
 
-def _check_repeats(schemas: Iterable[Schema], at: str, config: GrowthConfig) -> None:
+def _check_repeats(schemas: Iterable[Schema], at: str, config: GrowthConfig) -> int:
     written = 0
     for schema in schemas:
         types = schema.get("type")
@@ -131,6 +143,7 @@ def _check_repeats(schemas: Iterable[Schema], at: str, config: GrowthConfig) -> 
             written += repeats
         if written > config.max_written_out:
             _refuse(at, f"counts more than {config.max_written_out} repeats")
+    return written
 
 
 def _reachable(root: Schema, at: str, config: GrowthConfig) -> dict[int, _Node]:
@@ -186,6 +199,31 @@ def _target(root: Schema, ref: Any) -> Schema | None:
     for name in ref.split("/")[1:]:
         found = found.get(name) if isinstance(found, dict) else None
     return found if isinstance(found, dict) else None
+
+
+def _check_copies(nodes: dict[int, _Node], at: str, config: GrowthConfig) -> None:
+    """Count the schemas with all that ``allOf`` copies."""
+    merged = {id(each) for node in nodes.values() for each in _dicts(node.schema.get("allOf"))}
+    if not merged:
+        return
+    waiting = list(merged)
+    while waiting:
+        more = set(nodes[waiting.pop()].beside) - merged
+        merged |= more
+        waiting += more
+    copied: Graph = {}
+    for key, node in nodes.items():
+        # The reference is the last of what stands beside.
+        rules = len(node.beside) - ("$ref" in node.schema and key not in merged)
+        copied[key, ""] = [(other, "") for other in (*node.beside[:rules], *node.inside)]
+    copies: dict[Way, int] = {}
+    for component in components(copied):
+        way = component[0]
+        if len(component) > 1 or way in copied[way]:
+            _refuse(at, "copies itself by allOf")
+        copies[way] = 1 + sum(copies[other] for other in copied[way])
+        if copies[way] > config.max_copies:
+            _refuse(at, f"becomes more than {config.max_copies} schemas by allOf")
 
 
 def _find_kinds(nodes: dict[int, _Node], at: str) -> None:
@@ -261,7 +299,7 @@ def _own_ways(schema: Schema) -> int:
     if any(isinstance(schema.get(name), int) for name in ("minimum", "maximum")):
         ways = max(ways, _BOUNDED_NUMBER_WAYS)
     if isinstance(pattern := schema.get("pattern"), str):
-        ways = max(ways, 1 + pattern.count("|") + sum(map(pattern.count, "*+?{")))
+        ways = max(ways, (1 + pattern.count("|")) * (1 + sum(map(pattern.count, "*+?{"))))
     return ways
 
 
