@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -22,6 +22,7 @@ from edge_tier.gateway.parse_errors import (
 )
 from edge_tier.gateway.parse_schema import SchemaConfig, check_schema
 from edge_tier.gateway.request import ToolCall
+from edge_tier.gateway.schema_growth import GrowthConfig, check_growth
 
 NULL = msgspec.Raw(b"null")
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -45,6 +46,7 @@ class ToolsConfig:
     max_arguments_chars: int = 65_536
     """Of one call."""
     schema: SchemaConfig = field(default_factory=SchemaConfig)
+    growth: GrowthConfig = field(default_factory=GrowthConfig)
 
 
 class _Function(msgspec.Struct, omit_defaults=True):
@@ -113,12 +115,18 @@ def parse_tools(raw: msgspec.Raw, config: ToolsConfig) -> tuple[str, frozenset[s
     if len(tools) > config.max_tools:
         raise RequestTooLargeError(f"tools holds more than {config.max_tools} tools", "tools")
     names: set[str] = set()
-    cost = 0
+    cost = written_out = 0
     for index, tool in enumerate(tools):
-        cost += _check_tool(tool, f"tools[{index}]", config)
+        weight = _check_tool(tool, f"tools[{index}]", config)
+        cost, written_out = cost + weight.patterns, written_out + weight.written_out
         if cost > config.schema.max_pattern_cost:
             raise ParameterInvalidError(
                 f"patterns of all tools cost more than {config.schema.max_pattern_cost}", "tools"
+            )
+        if written_out > config.growth.max_written_out:
+            raise ParameterInvalidError(
+                f"all tools together repeat more than {config.growth.max_written_out} times",
+                "tools",
             )
         assert tool.function is not None
         if tool.function.name in names:
@@ -127,7 +135,7 @@ def parse_tools(raw: msgspec.Raw, config: ToolsConfig) -> tuple[str, frozenset[s
     return (_encode(tools).decode() if tools else ""), frozenset(names)
 
 
-def _check_tool(tool: _Tool, at: str, config: ToolsConfig) -> int:
+def _check_tool(tool: _Tool, at: str, config: ToolsConfig) -> _Weight:
     if tool.type != "function":
         raise ParameterUnsupportedError(f"{at}: only tools of type function are supported", at)
     function = tool.function
@@ -242,11 +250,19 @@ def is_null(raw: msgspec.Raw) -> bool:
     return raw is NULL or bytes(raw) == b"null"
 
 
-def _check_schema(schema: Any, at: str, config: ToolsConfig) -> int:
+class _Weight(NamedTuple):
+    """What a schema asks of whoever makes a grammar of it."""
+
+    patterns: int
+    written_out: int
+
+
+def _check_schema(schema: Any, at: str, config: ToolsConfig) -> _Weight:
+    """First what bounds its size and depth, then how a grammar of it would grow."""
     cost = check_schema(schema, at, config.schema)
     if len(_encode(schema)) > config.schema.max_bytes:
         raise RequestTooLargeError(f"{at} is larger than {config.schema.max_bytes} B", at)
-    return cost
+    return _Weight(cost, check_growth(schema, at, config.growth))
 
 
 def _check_bytes(raw: msgspec.Raw, at: str, most: int) -> None:

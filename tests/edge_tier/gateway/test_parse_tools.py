@@ -235,3 +235,24 @@ def test_only_plain_names_pass(name: str) -> None:
     else:
         assert plain
         assert len(name) <= 64
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        # Each was seen to hang or to kill llama.cpp's grammar compiler.
+        {
+            "$ref": "#/$defs/a",
+            "$defs": {"a": {"properties": {"b": {"allOf": [{"$ref": "#/$defs/a"}]}}}},
+        },
+        {"type": "array", "minItems": 5, "maxItems": 2},
+        {"type": "string", "minLength": 5, "maxLength": 2},
+        {"type": "string", "pattern": "a{5,2}"},
+    ],
+)
+def test_schemas_that_kill_an_engine_never_reach_one(schema: dict[str, object]) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    with pytest.raises(ParameterInvalidError) as refused:
+        parse_response_format(msgspec.Raw(msgspec.json.encode(form)), ToolsConfig())
+    assert refused.value.param is not None
+    assert refused.value.param.startswith("response_format")
