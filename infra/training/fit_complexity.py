@@ -48,8 +48,13 @@ EXAMINED = {
     "logic": 1,
     "computing": 1,
     "humanities": -1,
+    "symbols": 1,
+    "terms": -1,
+    "options_alike": 1,
+    "options_numeric": 1,
 }
-"""Features of the first stage with their signs: long words ask for knowledge, not for thought."""
+"""Features of the first stage with their signs: long words ask for knowledge, not for thought, and
+options that differ by a word or a number ask for more of it than ones with nothing in common."""
 
 SEEDED = {
     "sentences": 1,
