@@ -48,6 +48,10 @@ class ComplexityModel(msgspec.Struct, frozen=True, kw_only=True):
     hashed_unit: float
     hashed: str
     """A signed byte for each bucket, in units of ``hashed_unit``; base64."""
+    quantiles: list[float] = []
+    """Scores of the reference mix at evenly spaced shares; see ``thresholds``."""
+    recovered: list[float] = []
+    """Share of the quality gap recovered at evenly spaced shares of strong calls."""
     report: dict[str, float] = {}
     """How well the model did when it was fitted."""
 
@@ -63,6 +67,7 @@ class Classifier:
         hashed = base64.b64decode(model.hashed)
         if len(hashed) != BUCKETS or not model.dense.keys() <= set(DENSE):
             raise ConfigError("the complexity model was fitted for other features; fit it again")
+        self.model = model
         self._bias = model.bias
         self._known = Chunks()
         absent = DenseWeight(0.0, 1.0, 0.0)

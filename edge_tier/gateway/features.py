@@ -17,7 +17,7 @@ from zlib import crc32
 
 BUCKETS = 4_096
 """A power of two."""
-MAX_HEAD_CHARS = 1_500
+MAX_HEAD_CHARS = 1_300
 MAX_TAIL_CHARS = 500
 MAX_COUNT = 2_048
 """No count is higher."""

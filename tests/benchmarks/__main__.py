@@ -9,6 +9,7 @@ BENCHMARKS = (
     "gateway",
     "quality",
     "personal_data",
+    "classifiers",
     "artifacts",
     "cold_start",
     "chunk_store",
