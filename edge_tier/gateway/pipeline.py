@@ -7,6 +7,7 @@ returns new ones.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,11 @@ import msgspec
 
 from edge_tier.gateway.auth import Authenticator, require_model, require_scope
 from edge_tier.gateway.bodies import required_features, unsupported
-from edge_tier.gateway.classify import classify
+from edge_tier.gateway.classify import (
+    classify,
+    threshold_for_local_share,
+    threshold_for_quality,
+)
 from edge_tier.gateway.content import ContentScreen
 from edge_tier.gateway.errors import ModelsNotReadyError
 from edge_tier.gateway.fleet import Fleet, Pressure
@@ -48,7 +53,7 @@ from edge_tier.gateway.screen import ControlLiterals
 from edge_tier.gateway.screening import Screening
 from edge_tier.gateway.shedding import OverloadedError, Shedder, SheddingConfig
 from edge_tier.gateway.tokenize import Tokenizer
-from wire.errors import RequestInvalidError
+from wire.errors import ConfigError, RequestInvalidError
 
 
 class Stopwatch:
@@ -130,7 +135,7 @@ class Pipeline:
         cloud_region: str = "",
         cloud_features: frozenset[str] = frozenset(),
     ) -> None:
-        self._config = config
+        self._config = dataclasses.replace(config, route=with_threshold(config.route))
         self._policies = policies or PolicyBook()
         self._cloud_region = cloud_region
         self._memo = Memo[ControlLiterals | None](max_bytes=config.remembered_bytes)
@@ -362,6 +367,23 @@ class Pipeline:
 
 _PARSERS = {"chat": parse_chat, "completion": parse_completion, "embedding": parse_embedding}
 _PERSONAL = frozenset({"personal"})
+
+
+def with_threshold(config: RouteConfig) -> RouteConfig:
+    """The same, with the threshold that a target asks for.
+
+    Raises:
+        ConfigError: two targets, or one that is not in 0..1.
+    """
+    if config.local_share and config.target_quality:
+        raise ConfigError("set route.local_share or route.target_quality, not both")
+    if config.local_share:
+        threshold = threshold_for_local_share(config.local_share)
+    elif config.target_quality:
+        threshold = threshold_for_quality(config.target_quality)
+    else:
+        return config
+    return dataclasses.replace(config, threshold=threshold)
 
 
 def _names(findings: tuple[Finding, ...]) -> frozenset[str]:

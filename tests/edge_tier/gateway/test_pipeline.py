@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from edge_tier.gateway.hints import Hints
-from edge_tier.gateway.pipeline import Inbound, PipelineConfig, Stopwatch
+from edge_tier.gateway.pipeline import Inbound, PipelineConfig, Stopwatch, with_threshold
 from edge_tier.gateway.request import Limits
+from edge_tier.gateway.route import RouteConfig
 from tests.fakes.clock import ManualClock
 from tests.fakes.gateway import MODEL, Gateway, gateway_in
-from wire.errors import HeadwaterError
+from wire.errors import ConfigError, HeadwaterError
 
 
 @pytest.fixture
@@ -88,3 +89,22 @@ async def test_an_edge_without_any_model_says_so(gateway: Gateway) -> None:
     with pytest.raises(HeadwaterError) as caught:
         await gateway.pipeline.admit(inbound(gateway), Stopwatch())
     assert caught.value.code in {"models_not_ready", "trust_failed"}
+
+
+def test_a_threshold_follows_from_a_target() -> None:
+    most = with_threshold(RouteConfig(local_share=0.9)).threshold
+    few = with_threshold(RouteConfig(local_share=0.2)).threshold
+    assert 0 <= few < most <= 1
+    strict = with_threshold(RouteConfig(target_quality=0.9)).threshold
+    loose = with_threshold(RouteConfig(target_quality=0.1)).threshold
+    assert strict < loose
+    assert with_threshold(RouteConfig(threshold=0.3)).threshold == 0.3
+
+
+@pytest.mark.parametrize(
+    "config",
+    [RouteConfig(local_share=0.5, target_quality=0.5), RouteConfig(local_share=1.5)],
+)
+def test_a_target_that_cannot_be_is_refused(config: RouteConfig) -> None:
+    with pytest.raises(ConfigError):
+        with_threshold(config)
