@@ -73,6 +73,7 @@ class PromptPlane:
             cloud_models=lambda: (self._cloud.offered, self._cloud.ready),
             policies=PolicyBook(gateway.policy_file),
             cloud_traits=traits_of(gateway.cloud),
+            cloud_features=self._cloud.features,
         )
         self._log = AccessLog(sys.stderr.buffer)
         self._routes = GatewayRoutes(

@@ -26,7 +26,8 @@ from edge_tier.gateway.relay import (
     used_tokens,
 )
 from edge_tier.gateway.reply import Reply
-from wire.chat import AnswerAccumulator, Kind
+from wire.chat import Kind
+from wire.chat_answer import AnswerAccumulator
 from wire.errors import HeadwaterError
 from wire.sse import SSEDecoder, comment
 
@@ -138,6 +139,7 @@ class Exchange:
                 as_text=admitted.as_text,
                 tokens=admitted.tokens,
                 max_tokens=admitted.max_tokens,
+                features=admitted.features,
             )
         )
         self._begun = begun
@@ -179,7 +181,8 @@ class Exchange:
         self._answer_whole(begun, answer.body())
 
     def _answer_whole(self, begun: Begun, body: bytes) -> None:
-        prompt_tokens, most = len(self._admitted.tokens), self._admitted.max_tokens
+        admitted = self._admitted
+        prompt_tokens, most = len(admitted.tokens), admitted.prompt.n * admitted.max_tokens
         self._used = used_tokens(prompt_tokens, answer_usage(body), most)
         if self._rewrites is not None:
             rewrites = self._rewrites

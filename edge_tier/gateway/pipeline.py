@@ -7,6 +7,7 @@ returns new ones.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,12 @@ from typing import NamedTuple
 import msgspec
 
 from edge_tier.gateway.auth import Authenticator, require_model, require_scope
-from edge_tier.gateway.classify import classify
+from edge_tier.gateway.bodies import required_features, unsupported
+from edge_tier.gateway.classify import (
+    classify,
+    threshold_for_local_share,
+    threshold_for_quality,
+)
 from edge_tier.gateway.content import ContentScreen
 from edge_tier.gateway.errors import ModelsNotReadyError
 from edge_tier.gateway.fleet import Fleet, Pressure
@@ -23,7 +29,7 @@ from edge_tier.gateway.hints import Hints
 from edge_tier.gateway.limits import Limiter
 from edge_tier.gateway.memo import Memo
 from edge_tier.gateway.models import LoadedModel, ModelDirectory
-from edge_tier.gateway.parse import ParseConfig, parse_chat, parse_completion
+from edge_tier.gateway.parse import ParseConfig, parse_chat, parse_completion, parse_embedding
 from edge_tier.gateway.personal_data import KINDS
 from edge_tier.gateway.policy_book import PolicyBook
 from edge_tier.gateway.policy_file import Policy as InForce
@@ -38,6 +44,7 @@ from edge_tier.gateway.request import (
     Reservation,
     Rules,
     Sanitized,
+    Step,
     Tokens,
 )
 from edge_tier.gateway.route import CloudTraits, FleetView, RouteConfig, facts_of, route
@@ -46,7 +53,7 @@ from edge_tier.gateway.screen import ControlLiterals
 from edge_tier.gateway.screening import Screening
 from edge_tier.gateway.shedding import OverloadedError, Shedder, SheddingConfig
 from edge_tier.gateway.tokenize import Tokenizer
-from wire.errors import RequestInvalidError
+from wire.errors import ConfigError, RequestInvalidError
 
 
 class Stopwatch:
@@ -95,6 +102,8 @@ class Admitted:
     plan: Plan
     rewrites: Rewrites | None = None
     """How the answer's texts are changed; None: not at all."""
+    features: frozenset[str] = frozenset()
+    """What a backend must be able to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +133,9 @@ class Pipeline:
         cloud_models: Callable[[], tuple[frozenset[str], frozenset[str]]],
         policies: PolicyBook | None = None,
         cloud_traits: CloudTraits | None = None,
+        cloud_features: frozenset[str] = frozenset(),
     ) -> None:
-        self._config = config
+        self._config = dataclasses.replace(config, route=with_threshold(config.route))
         self._policies = policies or PolicyBook()
         self._cloud_traits = cloud_traits or CloudTraits()
         self._memo = Memo[ControlLiterals | None](max_bytes=config.remembered_bytes)
@@ -136,6 +146,7 @@ class Pipeline:
         self._models = models
         self._fleet = fleet
         self._cloud_models = cloud_models
+        self._cloud_features = cloud_features
         self._seen: tuple[tuple[object, ...], FleetView] | None = None
 
     async def admit(self, inbound: Inbound, watch: Stopwatch) -> Admitted:
@@ -158,7 +169,8 @@ class Pipeline:
         watch.lap("screen")
         tokens = await model.tokenize(clean.prompt)
         context = model.tokenizer.context_length
-        max_tokens = self._max_tokens(clean.prompt, caller, len(tokens), context)
+        max_tokens = self._max_tokens(clean.prompt, caller, tokens, context)
+        features = required_features(clean.prompt)
         watch.lap("tokenize")
         complexity = classify(clean.prompt)
         watch.lap("classify")
@@ -171,6 +183,8 @@ class Pipeline:
         watch.lap("reserve")
         try:
             plan = self._routed(inbound, policy, clean, complexity, reservation)
+            if features:
+                plan = self._able(plan, features)
         except BaseException:
             await self._limiter.settle(reservation, 0, 0)
             raise
@@ -186,6 +200,7 @@ class Pipeline:
             reservation=reservation,
             plan=plan,
             rewrites=self._rewrites(clean, policy.rules, model),
+            features=features,
         )
 
     async def _sanitized(
@@ -280,14 +295,14 @@ class Pipeline:
             return None
         return Rewrites(clean.restore, output, rules.shadow, bool(clean.prompt.response_format))
 
-    def authenticate(self, authorization: str | None) -> Caller:
-        """Who asks, and whether they may ask for answers at all.
+    def authenticate(self, authorization: str | None, kind: Kind = "chat") -> Caller:
+        """Who asks, and whether they may ask for answers of that kind at all.
 
         Raises:
             UnauthorizedError, ForbiddenError: no valid key, or one without the scope.
         """
         caller = self._auth.authenticate(authorization)
-        require_scope(caller, "chat")
+        require_scope(caller, "embeddings" if kind == "embedding" else "chat")
         return caller
 
     def fleet_view(self) -> FleetView:
@@ -319,12 +334,34 @@ class Pipeline:
             )
         return await self._models.model(name, revision)
 
-    def _max_tokens(self, prompt: Prompt, caller: Caller, used: int, context: int) -> int:
+    def _able(self, plan: Plan, features: frozenset[str]) -> Plan:
+        """The plan without the steps that cannot do what is asked.
+
+        Raises:
+            ParameterUnsupportedError: none of them can; names the parameter.
+        """
+        able = tuple(step for step in plan.steps if features <= self._features(step))
+        if not able:
+            known = [self._features(step) for step in plan.steps]
+            missing = min((features - have for have in known), key=len)
+            raise unsupported(plan.steps[0].model, missing or features)
+        return plan if len(able) == len(plan.steps) else msgspec.structs.replace(plan, steps=able)
+
+    def _features(self, step: Step) -> frozenset[str]:
+        if step.target == "cloud":
+            return self._cloud_features
+        return self._fleet.features(step.model)
+
+    def _max_tokens(self, prompt: Prompt, caller: Caller, tokens: Tokens, context: int) -> int:
+        if prompt.kind == "embedding":
+            return 0
         allowed = caller.limits.max_output_tokens or context
         if prompt.max_tokens is not None and prompt.max_tokens > allowed:
             raise RequestInvalidError(
                 f"max_tokens {prompt.max_tokens} is over this key's limit of {allowed}"
             )
+        # The engine counts exactly what is only estimated here, and refuses what does not fit.
+        used = len(tokens.ids)
         room = context - used
         if room < 1:
             raise RequestInvalidError(
@@ -334,8 +371,25 @@ class Pipeline:
         return min(wanted, room)
 
 
-_PARSERS = {"chat": parse_chat, "completion": parse_completion}
+_PARSERS = {"chat": parse_chat, "completion": parse_completion, "embedding": parse_embedding}
 _PERSONAL = frozenset({"personal"})
+
+
+def with_threshold(config: RouteConfig) -> RouteConfig:
+    """The same, with the threshold that a target asks for.
+
+    Raises:
+        ConfigError: two targets, or one that is not in 0..1.
+    """
+    if config.local_share and config.target_quality:
+        raise ConfigError("set route.local_share or route.target_quality, not both")
+    if config.local_share:
+        threshold = threshold_for_local_share(config.local_share)
+    elif config.target_quality:
+        threshold = threshold_for_quality(config.target_quality)
+    else:
+        return config
+    return dataclasses.replace(config, threshold=threshold)
 
 
 def _names(findings: tuple[Finding, ...]) -> frozenset[str]:

@@ -171,6 +171,7 @@ def _explained(
 ) -> Explained:
     from dataclasses import replace
 
+    from edge_tier.gateway.pipeline import with_threshold
     from edge_tier.gateway.policy_file import PolicyFile
     from edge_tier.prompts import traits_of
     from infra.commands.policy import read
@@ -183,7 +184,7 @@ def _explained(
         replace(asked, max_tokens=gateway.pipeline.default_max_tokens),
         read(file) if file is not None else PolicyFile(),
         Assumed(
-            config=gateway.pipeline.route,
+            config=with_threshold(gateway.pipeline.route),
             local_ready=without is not SideName.LOCAL,
             cloud_ready=without is not SideName.CLOUD,
             cloud_models=gateway.cloud.models,

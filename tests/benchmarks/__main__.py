@@ -10,6 +10,7 @@ BENCHMARKS = (
     "streams",
     "quality",
     "personal_data",
+    "classifiers",
     "artifacts",
     "cold_start",
     "chunk_store",

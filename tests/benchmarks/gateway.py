@@ -1,4 +1,4 @@
-"""``bench gateway``: the edge's whole pipeline against gateways that do less, and the pipeline alone.
+"""``bench gateway``: the whole pipeline against gateways that do less, and the pipeline alone.
 
 The edge does everything (key, limits, parse, sanitize, tokenize, classify, route) and talks to a
 canned model server that registers as a worker. The peers get the same requests, a pool of different
@@ -24,13 +24,21 @@ from tests.benchmarks.prompt_plane.peers import (
     nginx_over,
     plain_over,
     portkey_over,
+    quiet_sglang_over,
     raise_descriptor_limit,
     sglang_over,
 )
 from tests.benchmarks.prompt_plane.runs import Figures, load
 from tests.benchmarks.results import Machine, Row, report
 
-PEERS = ("sglang-router", "LiteLLM", "Portkey", "nginx", "plain aiohttp proxy")
+PEERS = (
+    "sglang-router",
+    "sglang-router, no log",
+    "LiteLLM",
+    "Portkey",
+    "nginx",
+    "plain aiohttp proxy",
+)
 SHORT, LONG = 120, 1_000
 """Characters of a prompt: about 30 tokens of a common vocabulary, and 1 KB."""
 RATES = {SHORT: "chat completions per CPU-second, 30 tokens", LONG: "the same, 1 KB"}
@@ -47,12 +55,18 @@ async def measure(rounds: int, seconds: float) -> list[Row]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = await stack.enter_async_context(canned(events=1, rate=1.0))
         edge = await stack.enter_async_context(edge_over(server.url, folder / "state"))
-        makers = (sglang_over, litellm_over, portkey_over, nginx_over, plain_over)
+        makers = (
+            sglang_over, quiet_sglang_over, litellm_over, portkey_over, nginx_over, plain_over,
+        )  # fmt: skip
         found = [await stack.enter_async_context(make(server.url, folder)) for make in makers]
         gateways = [edge, *(gateway for gateway in found if gateway is not None)]
         figures = Figures()
-        for gateway in (server, *gateways):
-            await load(gateway, Job(connections=4, seconds=0.5))
+        for gateway in (server, *gateways):  # all are warm: compiled, connected, their caches full
+            for chars in RATES:
+                warming = Job(
+                    connections=16, seconds=min(seconds, 3.0), prompt_chars=chars, seed=99
+                )
+                await load(gateway, warming)
         for turn in range(rounds):
             await _round(figures, server, gateways, seconds, seed=turn)
     return _rows(figures)

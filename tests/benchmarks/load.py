@@ -113,6 +113,7 @@ def requests_of(job: Job) -> list[bytes]:
 async def run(job: Job) -> Seen:
     """Ask until the time is over."""
     where = urlsplit(job.url)
+    host, port = where.hostname or "", where.port or 80
     requests = itertools.cycle(requests_of(job))
     loop, start = asyncio.get_running_loop(), time.perf_counter()
     clients: list[Client] = []
@@ -120,9 +121,7 @@ async def run(job: Job) -> Seen:
         count = min(_CONNECTING_AT_ONCE, job.connections - first)
         opened = await asyncio.gather(
             *(
-                loop.create_connection(
-                    lambda: Client(requests, start + job.seconds), where.hostname, where.port
-                )
+                loop.create_connection(lambda: Client(requests, start + job.seconds), host, port)
                 for _ in range(count)
             )
         )

@@ -1,4 +1,4 @@
-"""``bench streams``: what a relayed event costs, many streams at once, and stalls of the event loop.
+"""``bench streams``: what a relayed event costs, many streams at once, and stalls.
 
 Streams of 20 events a second go through the edge in its modes (bytes passed through; placeholders
 restored in the answer) and through peers, interleaved. Then one edge holds thousands of streams,
@@ -107,7 +107,9 @@ async def _many(rounds: int, streams: int) -> list[Row]:
     name = f"{streams:,} streams on one process"
     return [
         Row(name=f"{name}: events lost", unit="", runs=lost, target=0, higher_is_better=False),
-        Row(name=f"{name}: memory each", unit="KiB", runs=memory, target=40, higher_is_better=False),
+        Row(
+            name=f"{name}: memory each", unit="KiB", runs=memory, target=40, higher_is_better=False
+        ),
         Row(name=f"{name}: CPU per event", unit="µs", runs=cpu_us),
     ]
 

@@ -245,6 +245,7 @@ async def gateway_in(
             models=models,
             fleet=fleet,
             cloud_models=lambda: (clouds.offered, clouds.ready),
+            cloud_features=clouds.features,
         )
         registry, log = CollectorRegistry(), BytesIO()
         routes = GatewayRoutes(

@@ -11,6 +11,7 @@ import json
 import random
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
@@ -35,7 +36,7 @@ class Prose:
         words = natural_words()
         self._source = random.Random(seed)
         self._next: dict[str, list[str]] = {}
-        for word, following in zip(words, words[1:], strict=False):
+        for word, following in pairwise(words):
             self._next.setdefault(word, []).append(following)
         self._starts = [word for word in self._next if word[0].isupper()]
 

@@ -169,15 +169,31 @@ async def plain_over(upstream: str, _folder: Path) -> AsyncIterator[Gateway | No
 
 @asynccontextmanager
 async def sglang_over(upstream: str, folder: Path) -> AsyncIterator[Gateway | None]:
-    """sglang-router (Rust, PyPI) with one worker."""
+    """sglang-router (Rust, PyPI) with one worker, as it comes: it logs, and picks by prefix."""
+    async with _sglang("sglang-router", upstream, folder) as gateway:
+        yield gateway
+
+
+@asynccontextmanager
+async def quiet_sglang_over(upstream: str, folder: Path) -> AsyncIterator[Gateway | None]:
+    """The same without a log, workers in turn: the least that it can cost."""
+    options = ("--policy", "round_robin", "--log-level", "error")
+    async with _sglang("sglang-router, no log", upstream, folder, *options) as gateway:
+        yield gateway
+
+
+@asynccontextmanager
+async def _sglang(
+    name: str, upstream: str, folder: Path, *options: str
+) -> AsyncIterator[Gateway | None]:
     port, prometheus = free_port(), free_port()
-    options = ["--host", "127.0.0.1", "--policy", "round_robin", "--log-level", "error"]
     argv = [
-        str(PEERS / "bin/python"), "-m", "sglang_router.launch_router", "--port", str(port),
-        "--worker-urls", upstream, "--prometheus-port", str(prometheus), *options,
+        str(PEERS / "bin/python"), "-m", "sglang_router.launch_router", "--host", "127.0.0.1",
+        "--port", str(port), "--worker-urls", upstream, "--prometheus-port", str(prometheus),
+        *options,
     ]  # fmt: skip
     installed = (PEERS / "bin/sglang-router").exists()
-    async with _peer("sglang-router", argv, port, folder, installed=installed) as gateway:
+    async with _peer(name, argv, port, folder, installed=installed) as gateway:
         yield gateway
 
 
@@ -252,7 +268,7 @@ async def _peer(
             await asyncio.wait((ended, up), return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 up.cancel()
-                raise RuntimeError(f"{name} ended:\n{Path(log.name).read_text()[-1_000:]}")
+                raise RuntimeError(f"{name} ended; it said why in {log.name}")
             await up
             url = f"http://127.0.0.1:{port}"
             gateway = Gateway(name, url, process.pid, headers or {"Authorization": "Bearer none"})

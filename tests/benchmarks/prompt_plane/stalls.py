@@ -31,9 +31,11 @@ def attacks() -> Iterator[tuple[str, bytes, dict[str, str]]]:
     yield "JSON 10^6 deep", b"[" * 1_000_000, {}
     deep = b'{"model":"edge-small","messages":' + b"[" * 500_000 + b"]" * 500_000 + b"}"
     yield "messages 10^6 deep", deep, {}
-    lone = '{"model":"edge-small","messages":[{"role":"user","content":"%s"}]}' % (r"\ud800" * 100_000)
-    yield "lone surrogates", lone.encode(), {}
-    yield "NaN", b'{"model":"edge-small","temperature":NaN,"messages":[' + b"NaN," * 200_000 + b"1]}", {}
+    lone = rb"\ud800" * 100_000
+    turn = b'{"model":"edge-small","messages":[{"role":"user","content":"' + lone + b'"}]}'
+    yield "lone surrogates", turn, {}
+    numbers = b"NaN," * 200_000
+    yield "NaN", b'{"model":"edge-small","temperature":NaN,"messages":[' + numbers + b"1]}", {}
     for name, text in large_texts(_SIZE):
         body = chat_body(in_turns(text))
         while len(body) > 1_048_000:  # quoting made it longer than a body may be

@@ -135,7 +135,7 @@ def test_only_workers_that_can_do_it_are_picked() -> None:
     fleet = Fleet(ManualClock())
     fleet.report(report("plain"))
     fleet.report(report("able", busy=3, features=frozenset({"tools", "n"})))
-    assert fleet.features("m") == {"tools", "n"}
+    assert fleet.features("m") == {"tools", "n", "logprobs"}
     picked = fleet.pick("m", features=frozenset({"tools"}))
     assert picked is not None
     assert picked.report.worker == "able"

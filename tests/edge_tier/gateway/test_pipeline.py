@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from edge_tier.gateway.hints import Hints
-from edge_tier.gateway.pipeline import Inbound, PipelineConfig, Stopwatch
+from edge_tier.gateway.pipeline import Inbound, PipelineConfig, Stopwatch, with_threshold
 from edge_tier.gateway.request import Limits
+from edge_tier.gateway.route import RouteConfig
 from tests.fakes.clock import ManualClock
 from tests.fakes.gateway import MODEL, Gateway, gateway_in
-from wire.errors import HeadwaterError
+from wire.errors import ConfigError, HeadwaterError
 
 
 @pytest.fixture
@@ -53,6 +54,22 @@ async def test_an_admitted_request_has_everything(gateway: Gateway) -> None:
     ]
 
 
+async def test_every_choice_may_use_the_whole_answer(gateway: Gateway) -> None:
+    gateway.report(features=frozenset({"n"}))
+    admitted = await gateway.pipeline.admit(inbound(gateway, n=3), Stopwatch())
+    assert admitted.max_tokens == 50
+    assert admitted.reservation.charge.tokens == len(admitted.tokens) + 150
+    assert admitted.features == {"n"}
+
+
+async def test_what_nothing_can_do_leaves_nothing_reserved(gateway: Gateway) -> None:
+    key = gateway.new_key(limits=Limits(tokens_per_minute=200))
+    for _ in range(5):
+        with pytest.raises(HeadwaterError, match="not supported"):
+            await gateway.pipeline.admit(inbound(gateway, key, n=2), Stopwatch())
+    await gateway.pipeline.admit(inbound(gateway, key), Stopwatch())
+
+
 async def test_the_answer_is_clamped_to_the_context(gateway: Gateway) -> None:
     admitted = await gateway.pipeline.admit(inbound(gateway, max_tokens=4096), Stopwatch())
     assert admitted.max_tokens == 2048 - len(admitted.tokens)
@@ -72,3 +89,22 @@ async def test_an_edge_without_any_model_says_so(gateway: Gateway) -> None:
     with pytest.raises(HeadwaterError) as caught:
         await gateway.pipeline.admit(inbound(gateway), Stopwatch())
     assert caught.value.code in {"models_not_ready", "trust_failed"}
+
+
+def test_a_threshold_follows_from_a_target() -> None:
+    most = with_threshold(RouteConfig(local_share=0.9)).threshold
+    few = with_threshold(RouteConfig(local_share=0.2)).threshold
+    assert 0 <= few < most <= 1
+    strict = with_threshold(RouteConfig(target_quality=0.9)).threshold
+    loose = with_threshold(RouteConfig(target_quality=0.1)).threshold
+    assert strict < loose
+    assert with_threshold(RouteConfig(threshold=0.3)).threshold == 0.3
+
+
+@pytest.mark.parametrize(
+    "config",
+    [RouteConfig(local_share=0.5, target_quality=0.5), RouteConfig(local_share=1.5)],
+)
+def test_a_target_that_cannot_be_is_refused(config: RouteConfig) -> None:
+    with pytest.raises(ConfigError):
+        with_threshold(config)
