@@ -64,6 +64,7 @@ class PromptPlane:
             upstream=gateway.upstream,
             hedge=gateway.hedge,
         )
+        self._policies = PolicyBook(gateway.policy_file)
         pipeline = Pipeline(
             gateway.pipeline,
             auth=identity,
@@ -71,7 +72,7 @@ class PromptPlane:
             models=self.models,
             fleet=self.fleet,
             cloud_models=lambda: (self._cloud.offered, self._cloud.ready),
-            policies=PolicyBook(gateway.policy_file),
+            policies=self._policies,
             cloud_traits=traits_of(gateway.cloud),
             cloud_features=self._cloud.features,
         )
@@ -132,6 +133,7 @@ class PromptPlane:
         self._routes.add_to(app)
         self._admin.add_to(app)
         app.cleanup_ctx.append(background("identity", self._identity.run))
+        app.cleanup_ctx.append(background("policies", self._policies.run))
         app.on_cleanup.append(self._close)
 
     def entrance(self, application: Callable[[], asyncio.Protocol]) -> Front:

@@ -140,7 +140,7 @@ def explain(asked: Asked, policies: PolicyFile, assumed: Assumed) -> Explained:
     """
     policy, config = _policy(asked, policies), assumed.config
     prompt = Prompt(kind="chat", model=asked.model, messages=(Message("user", asked.text),))
-    clean, refused = _sanitized(prompt, policy.rules)
+    clean, refused = _sanitized(prompt, policy)
     complexity = classify(clean.prompt)
     fleet = assumed.fleet(asked.model)
     facts = _facts(asked, policy.rules, clean, complexity, fleet, config)
@@ -184,15 +184,16 @@ def _policy(asked: Asked, policies: PolicyFile) -> Policy:
     return policy
 
 
-def _sanitized(prompt: Prompt, rules: Rules) -> tuple[Sanitized, str]:
+def _sanitized(prompt: Prompt, policy: Policy) -> tuple[Sanitized, str]:
     """The clean prompt; or the prompt with what was found in it, and why it is refused."""
+    rules, screens = policy.rules, policy.screens
     try:
-        return _screened(sanitize(prompt, rules), rules), ""
+        return _screened(sanitize(prompt, rules, screens=screens), rules), ""
     except HeadwaterError as error:
         refused = f"{error.code}: {error.message}"
     watched = msgspec.structs.replace(rules, shadow=True)
     try:
-        return _screened(sanitize(prompt, watched), watched), refused
+        return _screened(sanitize(prompt, watched, screens=screens), watched), refused
     except HeadwaterError:
         return Sanitized(prompt), refused
 

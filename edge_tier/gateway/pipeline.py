@@ -11,6 +11,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -163,7 +164,7 @@ class Pipeline:
         require_model(caller, parsed.model)
         model = await self._model(parsed.model)
         long = model.tokenizer.is_long(parsed)
-        clean = await self._sanitized(parsed, policy.rules, model, long=long)
+        clean = await self._sanitized(parsed, policy, model, long=long)
         watch.lap("sanitize")
         clean = await self._screened(clean, policy.rules, long=long)
         watch.lap("screen")
@@ -204,12 +205,17 @@ class Pipeline:
         )
 
     async def _sanitized(
-        self, parsed: Prompt, rules: Rules, model: LoadedModel, *, long: bool
+        self, parsed: Prompt, policy: InForce, model: LoadedModel, *, long: bool
     ) -> Sanitized:
-        literals, memo = model.literals, self._memo
-        if long:
-            return await asyncio.to_thread(sanitize, parsed, rules, literals=literals, memo=memo)
-        return sanitize(parsed, rules, literals=literals, memo=memo)
+        clean = partial(
+            sanitize,
+            parsed,
+            policy.rules,
+            literals=model.literals,
+            memo=self._memo,
+            screens=policy.screens,
+        )
+        return await asyncio.to_thread(clean) if long else clean()
 
     async def _screened(self, clean: Sanitized, rules: Rules, *, long: bool) -> Sanitized:
         """The same, and what looks like an attack on the model's instructions."""

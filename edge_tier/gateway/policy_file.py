@@ -36,7 +36,7 @@ from typing import Any
 import msgspec
 
 from edge_tier.gateway import hidden
-from edge_tier.gateway.content import ContentScreen
+from edge_tier.gateway.content import Screens
 from edge_tier.gateway.decision_table import Table
 from edge_tier.gateway.hints import REGION
 from edge_tier.gateway.homoglyphs import HOMOGLYPH
@@ -63,13 +63,19 @@ class Policy:
 
     rules: Rules
     table: Table
+    screens: Screens
+
+
+def built_in() -> Policy:
+    """What is in force without a policy file."""
+    return Policy(Rules(), Table(), Screens.of(()))
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyFile:
     """All policies of a file; there always is a ``default``."""
 
-    policies: dict[str, Policy] = field(default_factory=lambda: {DEFAULT: Policy(Rules(), Table())})
+    policies: dict[str, Policy] = field(default_factory=lambda: {DEFAULT: built_in()})
     tenants: dict[str, str] = field(default_factory=dict)
 
 
@@ -134,16 +140,14 @@ def _checked(values: dict[str, Any]) -> Policy:
         raise ConfigError("regulations are names of 1 to 32 small letters, digits and dashes")
     if not 0 <= rules.injection_threshold <= 1:
         raise ConfigError("injection_threshold lies in 0..1 (0: the fitted one)")
-    table = Table(rules.routes)
+    policy = Policy(rules, Table(rules.routes), Screens.of(rules.content))
     _check_content(rules.content)
     _check_rows(rules)
-    return Policy(rules, table)
+    return policy
 
 
 def _check_content(rules: tuple[ContentRule, ...]) -> None:
     """Raises ``ConfigError`` for rules that are never met, or that a log could not tell apart."""
-    for side in ("input", "output"):
-        ContentScreen(rules, side)
     seen = set(_FINDINGS)
     for rule in rules:
         if not rule.name or rule.name in seen:
