@@ -201,7 +201,9 @@ class Backends:
         if hedges is None:
             hedges = self._hedges[step.model] = Hedges(self._hedge)
         began = time.monotonic()
-        delay_s = hedges.delay_s() if wanted.plan.priority == "interactive" else None
+        plan = wanted.plan
+        may_hedge = plan.priority == "interactive" if plan.hedge is None else plan.hedge
+        delay_s = hedges.delay_s() if may_hedge else None
         other = None
         if delay_s is not None:
             taken = avoid | {member.report.worker}

@@ -85,6 +85,9 @@ class RouteRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     only: bool = False
     """Without a fallback to the other side."""
     mode: Mode | None = None
+    """None: as the edge is configured."""
+    hedge: bool | None = None
+    """Whether a slow worker is raced by a second one. None: interactive requests are."""
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -307,6 +310,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...]
     mode: Mode = "direct"
     priority: Priority = "interactive"
+    hedge: bool | None = None
+    """Whether a slow worker is raced by a second one. None: interactive requests are."""
     rule: str = ""
     """The row of the decision table that decided; empty: none did."""
     shadow: str = ""

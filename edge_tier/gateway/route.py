@@ -106,6 +106,7 @@ class Wish(NamedTuple):
     reason: str
     mode: Mode = "direct"
     only: bool = False
+    hedge: bool | None = None
     rule: str = ""
 
 
@@ -166,6 +167,7 @@ def route(
         reasons=reasons,
         mode=_mode(wish, ready),
         priority=hints.latency,
+        hedge=wish.hedge if wish is not None else None,
         rule=wish.rule if wish is not None else "",
         shadow=shadow,
     )
@@ -266,11 +268,12 @@ def _by_complexity(complexity: Complexity, config: RouteConfig) -> Wish:
 
 
 def _by_row(row: RouteRow, usual: Wish) -> Wish:
-    mode = row.mode or usual.mode
+    reason, target = f"row {row.name}", usual.target
     if row.target == "by_complexity":
-        return Wish(usual.target, f"row {row.name}: {usual.reason}", mode, row.only, row.name)
-    target: Target = "worker" if row.target == "local" else "cloud"
-    return Wish(target, f"row {row.name}", mode, row.only, row.name)
+        reason = f"{reason}: {usual.reason}"
+    else:
+        target = "worker" if row.target == "local" else "cloud"
+    return Wish(target, reason, row.mode or usual.mode, row.only, row.hedge, row.name)
 
 
 def _order(wish: Wish, config: RouteConfig) -> list[Step]:

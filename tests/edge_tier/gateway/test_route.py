@@ -187,6 +187,12 @@ def test_a_row_may_leave_it_to_the_hint_and_to_complexity() -> None:
     assert targets(by_table(row, hints=Hints(prefer="cloud")))[0] == "cloud"
 
 
+@pytest.mark.parametrize("hedge", [True, False, None])
+def test_a_row_says_whether_a_slow_worker_is_raced(hedge: bool | None) -> None:
+    assert by_table(RouteRow(name="r", target="local", hedge=hedge)).hedge is hedge
+    assert plan("edge-small").hedge is None
+
+
 def test_where_no_row_holds_it_is_as_without_a_table() -> None:
     assert by_table(CLOUD) == plan()
 
