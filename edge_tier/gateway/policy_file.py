@@ -44,7 +44,6 @@ from edge_tier.gateway.personal_data import KINDS
 from edge_tier.gateway.policy_lines import line_of
 from edge_tier.gateway.request import ContentRule, RouteRow, Rules
 from edge_tier.gateway.screen import CONTROL_LITERAL
-from edge_tier.gateway.screening import INJECTION
 from wire.errors import ConfigError
 
 DEFAULT = "default"
@@ -53,7 +52,7 @@ _MAX_DEPTH = 16
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """As a key may name it."""
 _MAX_ROW_NAME = 64
-_FINDINGS = KINDS | hidden.NAMES | {"personal", INJECTION, HOMOGLYPH, CONTROL_LITERAL}
+_FINDINGS = KINDS | hidden.NAMES | {"personal", "injection", HOMOGLYPH, CONTROL_LITERAL}
 """What may be found, besides a policy's own content rules."""
 
 

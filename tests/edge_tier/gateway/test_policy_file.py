@@ -13,6 +13,7 @@ from edge_tier.gateway.hints import NAMES, PREFIX
 from edge_tier.gateway.personal_data import KINDS
 from edge_tier.gateway.policy_file import MAX_FILE_BYTES, PolicyFile, read_policies
 from edge_tier.gateway.request import Mode, PersonalAction, Rules
+from edge_tier.gateway.screening import INJECTION
 from wire.errors import ConfigError
 
 WHOLE = b"""
@@ -147,6 +148,7 @@ def test_a_row_may_name_all_that_is_found() -> None:
         when.findings = ["topic", "personal", "email", "injection", "zero_width", "homoglyph"]
         """
     )
+    assert INJECTION == "injection"  # policy_file cannot import a stage to know its name
 
 
 def test_a_long_line_of_heirs_is_refused_as_that() -> None:
