@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
-from gpu_worker.engine import Engine, Generation
+from gpu_worker.choices import Choices, nth
+from gpu_worker.engine import Engine, Generation, TokenStream
 from gpu_worker.event_writer import ClientGoneError, EventWriter
 from gpu_worker.metrics import WorkerMetrics
 from gpu_worker.serving import Serving
 from gpu_worker.streaming import answer_stream, answer_whole
-from wire.chat import AnswerAccumulator, ChunkEncoder, Kind
+from wire.chat import ChunkEncoder, Kind, encode_embeddings
+from wire.chat_answer import AnswerAccumulator
 from wire.errors import HeadwaterError
 
 _log = structlog.get_logger("worker")
@@ -42,8 +44,18 @@ class Wanted:
     kind: Kind
     stream: bool
     include_usage: bool
+    choices: int = 1
+    """How many answers are wanted."""
     revision: str = ""
     """The revision that token ids were made for; empty where any will do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embed:
+    """A checked request for vectors."""
+
+    texts: tuple[str, ...]
+    base64: bool = False
 
 
 class RevisionChangedError(HeadwaterError):
@@ -51,6 +63,13 @@ class RevisionChangedError(HeadwaterError):
 
     status = 409
     code = "revision_changed"
+
+
+class UnsupportedError(HeadwaterError):
+    """The engine that serves cannot do what is asked."""
+
+    status = 400
+    code = "unsupported_parameter"
 
 
 class Answers:
@@ -87,6 +106,7 @@ class Answers:
             with await self._serving.acquire() as lease:
                 self._metrics.queued(self._clock() - began)
                 _check_revision(wanted, lease.engine)
+                _check_features(wanted.generation, lease.engine)
                 if wanted.stream:
                     return await self._streamed(request, wanted, lease.engine, began)
                 return await self._whole(wanted, lease.engine, began)
@@ -98,9 +118,32 @@ class Answers:
             self._metrics.failed("client_gone")
             raise
 
+    async def embed(self, wanted: Embed) -> web.Response:
+        """Wait for a slot and give vectors.
+
+        Raises:
+            HeadwaterError: there are none.
+        """
+        began = self._clock()
+        try:
+            with await self._serving.acquire() as lease:
+                self._metrics.queued(self._clock() - began)
+                engine = lease.engine
+                found = await engine.embed(wanted.texts)
+        except HeadwaterError as error:
+            self._metrics.failed(error.code)
+            raise
+        except BaseException:
+            self._metrics.failed("client_gone")
+            raise
+        body = encode_embeddings(
+            engine.model, found.vectors, found.prompt_tokens, base64=wanted.base64
+        )
+        return web.Response(body=body, content_type="application/json", headers=_headers(engine))
+
     async def _whole(self, wanted: Wanted, engine: Engine, began: float) -> web.Response:
         answer = AnswerAccumulator(*self._naming(wanted.kind, engine), wanted.kind)
-        stream = engine.stream(wanted.generation)
+        stream = _stream(engine, wanted)
         try:
             finish = await answer_whole(stream, answer, lambda: self._first_token(began))
         finally:
@@ -115,7 +158,7 @@ class Answers:
     ) -> web.StreamResponse:
         config = self._config
         writer = EventWriter(request, _headers(engine), stall_timeout_s=config.stall_timeout_s)
-        stream = engine.stream(wanted.generation)
+        stream = _stream(engine, wanted)
         try:
             finish = await answer_stream(
                 stream,
@@ -146,6 +189,13 @@ class Answers:
         self._metrics.first_token(self._clock() - began)
 
 
+def _stream(engine: Engine, wanted: Wanted) -> TokenStream:
+    request = wanted.generation
+    if wanted.choices == 1:
+        return engine.stream(request)
+    return Choices(lambda index: engine.stream(nth(request, index)), wanted.choices)
+
+
 def _check_revision(wanted: Wanted, engine: Engine) -> None:
     """Token ids mean nothing to another vocabulary, and a roll may come while a request waits."""
     if wanted.revision and wanted.revision != engine.revision:
@@ -153,6 +203,13 @@ def _check_revision(wanted: Wanted, engine: Engine) -> None:
             f"the prompt is tokenized for {wanted.revision[:12]}; {engine.revision[:12]} serves",
             headers={DIGEST_HEADER: engine.revision},
         )
+
+
+def _check_features(request: Generation, engine: Engine) -> None:
+    """What an engine cannot do it may drop silently; a client must hear of it."""
+    for field, feature in (("tools", "tools"), ("response_format", "json_schema")):
+        if getattr(request, field) and feature not in engine.features:
+            raise UnsupportedError(f"{field} is not supported by {engine.model}")
 
 
 def _headers(engine: Engine) -> dict[str, str]:

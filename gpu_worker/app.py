@@ -113,6 +113,9 @@ class Worker:
     def report(self) -> WorkerReport:
         """The heartbeat."""
         load = self.serving.load()
+        engine = self.serving.engine
+        # Several choices are the worker's own doing.
+        features = engine.features | {"n"} if engine is not None else frozenset[str]()
         boot = self.roller.waterfalls[0].steps_ms if self.roller.waterfalls else {}
         return WorkerReport(
             worker=self.identity.name,
@@ -127,6 +130,7 @@ class Worker:
             queue=load.queue,
             ttl_s=self._config.heartbeat_ttl_s,
             reason=(self.roller.reason or self.serving.reason)[:500],
+            features=features,
             boot=boot,
         )
 

@@ -6,12 +6,13 @@ is dropped here and never reaches an engine.
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from gpu_worker.engine import Generation, Message, Sampling
+from wire.chat import ToolCall
 from wire.errors import RequestInvalidError
 
 MAX_PROMPT_TOKENS = 1_048_576
@@ -20,7 +21,6 @@ MAX_MESSAGES = 4_096
 T = TypeVar("T")
 _TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
 _TokenIds = Annotated[tuple[_TokenId, ...], Meta(min_length=1, max_length=MAX_PROMPT_TOKENS)]
-_Messages = Annotated[tuple[Message, ...], Meta(min_length=1, max_length=MAX_MESSAGES)]
 _Penalty = Annotated[float, Meta(ge=-2.0, le=2.0)]
 _Stop = Annotated[str, Meta(min_length=1, max_length=256)]
 _Stops = Annotated[tuple[_Stop, ...], Meta(max_length=16)]
@@ -28,6 +28,30 @@ _Bias = Annotated[float, Meta(ge=-100.0, le=100.0)]
 _BiasId = Annotated[str, Meta(pattern=r"^[0-9]{1,9}$")]
 _MAX_TOP = 20
 _MAX_FIRST = 256
+_MAX_CHOICES = 128
+_MAX_INPUTS = 2_048
+_MAX_TOOLS_BYTES = 256 * 1024
+_NOTHING = msgspec.Raw(b"null")
+_Text = Annotated[str, Meta(min_length=1)]
+
+
+class _Turn(msgspec.Struct, frozen=True):
+    """A message as it arrives: an assistant's that only makes calls has no content."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | None = None
+    tool_calls: Annotated[tuple[ToolCall, ...], Meta(max_length=_MAX_CHOICES)] | None = None
+    tool_call_id: str | None = None
+
+    def message(self) -> Message:
+        if self.content is None and not self.tool_calls:
+            raise RequestInvalidError("a message needs content")
+        return Message(
+            self.role, self.content or "", self.tool_calls or (), self.tool_call_id or ""
+        )
+
+
+_Turns = Annotated[tuple[_Turn, ...], Meta(min_length=1, max_length=MAX_MESSAGES)]
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -46,6 +70,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
     presence_penalty: _Penalty | None = None
     frequency_penalty: _Penalty | None = None
     logit_bias: Annotated[dict[_BiasId, _Bias], Meta(max_length=1_024)] | None = None
+    n: Annotated[int, Meta(ge=1, le=_MAX_CHOICES)] | None = None
     revision: Annotated[str, Meta(max_length=64)] = ""
     """Our extension: the revision that token ids were made for."""
     logprobs_first: Annotated[int, Meta(ge=1, le=_MAX_FIRST)] | None = None
@@ -79,11 +104,15 @@ class ChatBody(_Body, frozen=True, kw_only=True):
     """``POST /v1/chat/completions``. ``prompt_token_ids`` is our extension: a prompt that the edge
     has rendered and tokenized; it stands in place of ``messages``."""
 
-    messages: _Messages | None = None
+    messages: _Turns | None = None
     prompt_token_ids: _TokenIds | None = None
     max_completion_tokens: Annotated[int, Meta(ge=1, le=MAX_PROMPT_TOKENS)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=_MAX_TOP)] | None = None
+    tools: msgspec.Raw = _NOTHING
+    tool_choice: msgspec.Raw = _NOTHING
+    parallel_tool_calls: bool | None = None
+    response_format: msgspec.Raw = _NOTHING
 
     def generation(self) -> Generation:
         """What to ask the engine.
@@ -91,17 +120,23 @@ class ChatBody(_Body, frozen=True, kw_only=True):
         Raises:
             RequestInvalidError: neither or both of the two forms of a prompt.
         """
-        prompt = self.prompt_token_ids or self.messages
-        if prompt is None or (self.prompt_token_ids and self.messages):
+        if (self.prompt_token_ids is None) == (self.messages is None):
             raise RequestInvalidError("give either messages or prompt_token_ids")
+        tools, response_format = _json(self.tools), _json(self.response_format)
+        if self.prompt_token_ids and (tools or response_format):
+            raise RequestInvalidError("tools and response_format need messages")
         if self.top_logprobs and not (self.logprobs or self.logprobs_first):
             raise RequestInvalidError("top_logprobs needs logprobs")
         return Generation(
-            prompt=prompt,
+            prompt=self.prompt_token_ids or tuple(turn.message() for turn in self.messages or ()),
             max_tokens=self.max_completion_tokens or self.max_tokens,
             sampling=self.sampling(
                 logprobs=bool(self.logprobs), top_logprobs=self.top_logprobs or 0
             ),
+            tools=tools,
+            tool_choice=_json(self.tool_choice),
+            parallel_tool_calls=self.parallel_tool_calls,
+            response_format=response_format,
         )
 
 
@@ -122,12 +157,36 @@ class CompletionBody(_Body, frozen=True, kw_only=True):
         )
 
 
+class EmbeddingBody(msgspec.Struct, frozen=True, kw_only=True):
+    """``POST /v1/embeddings``."""
+
+    input: _Text | Annotated[tuple[_Text, ...], Meta(min_length=1, max_length=_MAX_INPUTS)]
+    model: str = ""
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return (self.input,) if isinstance(self.input, str) else self.input
+
+
 class TokenizeBody(msgspec.Struct, frozen=True, kw_only=True):
     """``POST /tokenize``."""
 
     content: str
     add_special: bool = False
     parse_special: bool = False
+
+
+def _json(raw: msgspec.Raw) -> str:
+    """JSON that is passed on as it is; empty where there is none."""
+    data = bytes(raw)
+    if len(data) > _MAX_TOOLS_BYTES:
+        raise RequestInvalidError("tools or response_format are too large")
+    try:
+        return "" if data in {b"null", b"[]"} else data.decode()
+    except UnicodeDecodeError as error:
+        raise RequestInvalidError("tools or response_format are not UTF-8") from error
 
 
 def decode_body(data: bytes, kind: type[T]) -> T:

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
-from wire.chat import FinishReason, TokenLogprob
+from wire.chat import FinishReason, TokenLogprob, ToolCall
 from wire.errors import HeadwaterError
 
 
@@ -66,11 +66,13 @@ class ProbeFailedError(EngineError):
     code = "probe_failed"
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +102,13 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     """None: until the model ends or the slot is full."""
     sampling: Sampling = Sampling()
+    tools: str = ""
+    """OpenAI's list of tools as JSON, for messages; empty: none."""
+    tool_choice: str = ""
+    """As JSON; empty: the engine's default."""
+    parallel_tool_calls: bool | None = None
+    response_format: str = ""
+    """As JSON, for messages; empty: free text."""
 
 
 class Token(msgspec.Struct, frozen=True, gc=False):
@@ -120,7 +129,29 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     decode_ms: float = 0.0
 
 
-TokenEvent: TypeAlias = Token | Finish
+class CallPiece(msgspec.Struct, frozen=True):
+    """A piece of the ``index``-th call of a tool; the first one of a call has its id and name."""
+
+    index: int
+    id: str | None
+    name: str | None
+    arguments: str
+
+
+class ChoiceEnd(msgspec.Struct, frozen=True):
+    """One of several answers is whole; what follows is of the next."""
+
+    reason: FinishReason
+
+
+class Embeddings(msgspec.Struct, frozen=True):
+    """Vectors of texts, in the order of the texts."""
+
+    vectors: list[list[float]]
+    prompt_tokens: int
+
+
+TokenEvent: TypeAlias = Token | CallPiece | ChoiceEnd | Finish
 
 
 class Sink(Protocol):
@@ -207,6 +238,12 @@ class Engine(Protocol):
         ...
 
     @property
+    def features(self) -> frozenset[str]:
+        """What it can do beyond plain chat and completion (``wire.workers``); known once it has
+        started."""
+        ...
+
+    @property
     def capacity(self) -> int:
         """Requests it runs at once; more would wait inside the engine."""
         ...
@@ -257,6 +294,14 @@ class Engine(Protocol):
         """
         ...
 
+    async def embed(self, texts: tuple[str, ...]) -> Embeddings:
+        """Vectors of ``texts``, in which nothing is read as a control token.
+
+        Raises:
+            EngineRefusedError: it gives no embeddings, or a text is too long.
+        """
+        ...
+
     async def slots(self) -> Slots:
         """The engine's own account of its slots."""
         ...
@@ -274,7 +319,8 @@ async def collect(stream: TokenStream) -> tuple[str, Finish]:
             for event in batch:
                 if isinstance(event, Finish):
                     return "".join(text), event
-                text.append(event.text)
+                if isinstance(event, Token):
+                    text.append(event.text)
     finally:
         await stream.aclose()
     raise EngineBrokenError("the stream ended without a finish")

@@ -4,6 +4,7 @@
 |---|---|
 | ``POST /v1/chat/completions`` | ``messages``, or ``prompt_token_ids`` from the edge |
 | ``POST /v1/completions`` | ``prompt`` as text or token ids |
+| ``POST /v1/embeddings`` | where the engine gives them |
 | ``GET /v1/models`` | the model that serves |
 | ``POST /tokenize`` | ``{"content", "add_special", "parse_special"}`` → ``{"tokens"}`` |
 | ``GET /healthz`` ``/readyz`` ``/metrics`` | without a token |
@@ -26,8 +27,8 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from gpu_worker.answers import DIGEST_HEADER, Answers, AnswersConfig, Wanted
-from gpu_worker.bodies import ChatBody, CompletionBody, TokenizeBody, decode_body
+from gpu_worker.answers import DIGEST_HEADER, Answers, AnswersConfig, Embed, Wanted
+from gpu_worker.bodies import ChatBody, CompletionBody, EmbeddingBody, TokenizeBody, decode_body
 from gpu_worker.engine import Engine
 from gpu_worker.metrics import WorkerMetrics
 from gpu_worker.openai_errors import openai_error
@@ -85,6 +86,7 @@ class WorkerRoutes:
         """Register everything on ``app``."""
         app.router.add_post("/v1/chat/completions", self.chat)
         app.router.add_post("/v1/completions", self.completions)
+        app.router.add_post("/v1/embeddings", self.embeddings)
         app.router.add_get("/v1/models", self.models)
         app.router.add_post("/tokenize", self.tokenize)
         add_operations(app, ready=self._serving.why_not_ready, registry=self._registry)
@@ -95,6 +97,15 @@ class WorkerRoutes:
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
         return await self._generate(request, CompletionBody, "completion")
+
+    async def embeddings(self, request: web.Request) -> web.StreamResponse:
+        self._authorize(request)
+        body = decode_body(await self._read(request), EmbeddingBody)
+        self._check_model(body.model)
+        if body.dimensions is not None:
+            raise RequestInvalidError("dimensions is not supported")
+        wanted = Embed(texts=body.texts, base64=body.encoding_format == "base64")
+        return await self._answers.embed(wanted)
 
     async def models(self, request: web.Request) -> web.StreamResponse:
         self._authorize(request)
@@ -118,12 +129,16 @@ class WorkerRoutes:
             kind=kind,
             stream=bool(body.stream),
             include_usage=body.include_usage,
+            choices=body.n or 1,
             revision=body.revision,
         )
-        served = self._engine().model
-        if body.model not in {"", served}:
-            raise NotFoundError(f"this worker serves {served}")
+        self._check_model(body.model)
         return await self._answers.respond(request, wanted)
+
+    def _check_model(self, model: str) -> None:
+        served = self._engine().model
+        if model not in {"", served}:
+            raise NotFoundError(f"this worker serves {served}")
 
     def _authorize(self, request: web.Request) -> None:
         """Compare with every token, so the time tells nothing.

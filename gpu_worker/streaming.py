@@ -10,10 +10,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gpu_worker.engine import EngineBrokenError, Finish, Token, TokenEvent, TokenStream
+from gpu_worker.engine import (
+    CallPiece,
+    ChoiceEnd,
+    EngineBrokenError,
+    Finish,
+    Token,
+    TokenEvent,
+    TokenStream,
+)
 from gpu_worker.event_writer import EventWriter
 from gpu_worker.openai_errors import openai_error_event
-from wire.chat import DONE, AnswerAccumulator, ChunkEncoder
+from wire.chat import DONE, ChunkEncoder
+from wire.chat_answer import AnswerAccumulator
 from wire.errors import HeadwaterError
 from wire.sse import comment
 
@@ -31,17 +40,23 @@ async def answer_whole(
     Raises:
         EngineError: refused, or broken: half an answer is none.
     """
-    waiting = True
+    waiting, index = True, 0
     async for batch in stream:
         if waiting:
             waiting = False
             first_token()
         for event in batch:
             if isinstance(event, Finish):
-                answer.finish(event.reason)
+                answer.finish(event.reason, index)
                 answer.usage(event.prompt_tokens, event.completion_tokens)
                 return event
-            answer.text(event.text, event.logprobs)
+            if isinstance(event, Token):
+                answer.text(event.text, event.logprobs, index)
+            elif isinstance(event, CallPiece):
+                answer.call(event.index, event.id, event.name, event.arguments, index)
+            else:
+                answer.finish(event.reason, index)
+                index += 1
     raise EngineBrokenError("the engine ended its answer without a finish")
 
 
@@ -71,7 +86,7 @@ async def answer_stream(
             await stream.pump(relay)
         last = relay.finish()
         usage = encoder.usage(last.prompt_tokens, last.completion_tokens) if include_usage else b""
-        await writer.finish(relay.withheld() + encoder.finish(last.reason) + usage + DONE)
+        await writer.finish(relay.withheld() + relay.encoder.finish(last.reason) + usage + DONE)
     except HeadwaterError as error:
         if writer.started:
             await writer.finish(openai_error_event(error))
@@ -87,14 +102,15 @@ class _Relay:
 
     def __init__(self, writer: EventWriter, encoder: ChunkEncoder) -> None:
         self.last: Finish | None = None
+        self.encoder = encoder
+        """Of the choice that is being answered."""
         self._writer = writer
-        self._encoder = encoder
         self._withheld = encoder.role()
 
     def give(self, batch: list[TokenEvent]) -> bool:
         event = batch[0]
         if len(batch) == 1 and isinstance(event, Token):
-            return self._writer.push(self._encoder.delta(event.text, event.logprobs))
+            return self._writer.push(self.encoder.delta(event.text, event.logprobs))
         self.take(batch)
         return self.last is not None or self._writer.push(self.withheld())
 
@@ -106,8 +122,16 @@ class _Relay:
         for event in batch:
             if isinstance(event, Finish):
                 self.last = event
-            else:
-                self._withheld += self._encoder.delta(event.text, event.logprobs)
+            elif isinstance(event, Token):
+                self._withheld += self.encoder.delta(event.text, event.logprobs)
+            elif isinstance(event, CallPiece):
+                self._withheld += self.encoder.call(
+                    event.index, event.id, event.name, event.arguments
+                )
+            elif isinstance(event, ChoiceEnd):
+                self._withheld += self.encoder.finish(event.reason)
+                self.encoder = self.encoder.next()
+                self._withheld += self.encoder.role()
 
     def withheld(self) -> bytes:
         """What is to be sent; it is the caller's now."""

@@ -13,6 +13,8 @@ from infra.commands import (
     demo,
     keys,
     operate,
+    policy,
+    route,
     tiers,
     tokens,
     up,
@@ -49,6 +51,7 @@ app.command(rich_help_panel=_DOWN)(artifacts.purge)
 app.command(rich_help_panel=_DOWN)(artifacts.pull)
 app.command(rich_help_panel=_DOWN)(warm.warm)
 app.command(rich_help_panel=_UP)(chat.chat)
+app.add_typer(route.route_app, name="route", rich_help_panel=_UP)
 app.add_typer(tiers.origin_app, name="origin", rich_help_panel=_TIERS)
 app.command(rich_help_panel=_TIERS)(tiers.edge)
 app.command(rich_help_panel=_TIERS)(tiers.worker)
@@ -59,6 +62,7 @@ app.command(rich_help_panel=_OPERATE)(upkeep.verify)
 app.command(rich_help_panel=_OPERATE)(upkeep.diff)
 app.add_typer(keys.keys_app, name="keys", rich_help_panel=_OPERATE)
 app.command(rich_help_panel=_OPERATE)(audit.audit)
+app.add_typer(policy.policy_app, name="policy", rich_help_panel=_OPERATE)
 app.add_typer(tokens.tokens_app, name="tokens", rich_help_panel=_OPERATE)
 app.add_typer(operate.config_app, name="config", rich_help_panel=_OPERATE)
 

@@ -33,12 +33,15 @@ from infra.local_config import (
 )
 from infra.state import Ready, StateDir, ensure_secret, read_secret, write_private, write_ready
 from wire.errors import ConfigError, UnauthorizedError
+from wire.files import write_atomically
 from wire.paths import DEFAULT_CHANNEL
 from wire.pull_tokens import PullTokens
 
 if TYPE_CHECKING:
     from origin.publish import Published
 
+POLICIES = Path(__file__).with_name("local_policies.toml")
+"""What the policy file of a new state directory says."""
 Tier = Literal["origin", "cloud", "edge", "worker"]
 PublishProgress = Callable[[str, str, int, int], None]
 """Told of the model, the step, and what is done and the total in bytes."""
@@ -267,6 +270,8 @@ async def prepare(state: StateDir) -> None:
     ensure_secret(state.worker_token, "hwwrk-")
     ensure_secret(state.cloud_token, "hwcld-")
     await asyncio.to_thread(_ensure_edge_pull_token, state)
+    if not state.edge_policies.exists():
+        write_atomically(state.edge_policies, POLICIES.read_bytes())
     staging, whole = state.root / ".initializing", state.root / ".initialized"
     if not whole.exists() and not state.keys.exists():
         await _initialize(state, staging)

@@ -135,6 +135,7 @@ def _gateway(state: StateDir, urls: Urls) -> dict[str, Value]:
     return {
         "keys_file": str(state.edge_keys),
         "pepper_file": str(state.edge_pepper),
+        "policy_file": str(state.edge_policies),
         "identity": {"audit": {"file": str(state.edge_audit)}},
         "cloud": cloud,
     }

@@ -97,6 +97,11 @@ class StateDir:
         return self.root / "edge" / "keys.json"
 
     @property
+    def edge_policies(self) -> Path:
+        """The edge's policy file."""
+        return self.root / "policies.toml"
+
+    @property
     def edge_audit(self) -> Path:
         return self.root / "edge" / "audit.jsonl"
 

@@ -8,8 +8,10 @@ and only escapes the text per token.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from itertools import zip_longest
+from struct import pack
 from typing import Literal
 
 import msgspec
@@ -23,9 +25,6 @@ DONE = b"data: [DONE]\n\n"
 """Ends a stream, and only one whose answer is whole."""
 
 DONE_DATA = "[DONE]"
-_DONE_BYTES = b"[DONE]"
-MAX_ANSWER_CHARS = 4 * 1024 * 1024
-"""Default bound on the text of one accumulated answer."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -60,9 +59,40 @@ class Logprobs(msgspec.Struct, frozen=True):
     top_logprobs: list[dict[str, float] | None] | None = None
 
 
+class FunctionCall(msgspec.Struct, frozen=True):
+    """What is called. ``arguments`` is JSON as the model wrote it."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call in a message."""
+
+    id: str
+    function: FunctionCall
+    type: Literal["function"] = "function"
+
+
+class FunctionDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A piece of a call: the name comes once, the arguments in pieces."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A piece of the ``index``-th call of a choice; the first one has the id and the name."""
+
+    index: int = 0
+    id: str | None = None
+    function: FunctionDelta = FunctionDelta()
+
+
 class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     role: str | None = None
     content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
 
 
 class ChunkChoice(msgspec.Struct, frozen=True):
@@ -148,11 +178,20 @@ class ChunkEncoder:
         model: the model's name as the client shall see it.
         created: Unix seconds.
         kind: ``chat`` gives ``chat.completion.chunk``, ``completion`` gives ``text_completion``.
+        index: which of several choices this encodes.
     """
 
-    __slots__ = ("_close", "_finish", "_head", "_kind", "_open", "_tail")
+    __slots__ = ("_choice", "_close", "_finish", "_head", "_kind", "_naming", "_open", "_tail")
 
-    def __init__(self, id: str, model: str, created: int, kind: Kind = "chat") -> None:  # noqa: A002 - the field's own name
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - the field's own name
+        model: str,
+        created: int,
+        kind: Kind = "chat",
+        index: int = 0,
+    ) -> None:
+        self._naming = id, model, created, kind, index
         obj = b"chat.completion.chunk" if kind == "chat" else b"text_completion"
         self._kind = kind
         self._head = b'data: {"id":%b,"object":"%b","created":%d,"model":%b,"choices":[' % (
@@ -161,30 +200,51 @@ class ChunkEncoder:
             created,
             _encode(model),
         )
-        opened = b'{"index":0,"delta":{"content":' if kind == "chat" else b'{"index":0,"text":'
+        self._choice = b'{"index":%d,' % index
+        opened = self._choice + (b'"delta":{"content":' if kind == "chat" else b'"text":')
         self._close = b"}" if kind == "chat" else b""
         self._open = self._head + opened
         self._tail = self._close + b',"logprobs":null,"finish_reason":null}]}\n\n'
-        self._finish = b'{"index":0,"delta":{}' if kind == "chat" else b'{"index":0,"text":""'
+        self._finish = self._choice + (b'"delta":{}' if kind == "chat" else b'"text":""')
+
+    def next(self) -> ChunkEncoder:
+        """The encoder of the choice after this one."""
+        id_, model, created, kind, index = self._naming
+        return ChunkEncoder(id_, model, created, kind, index + 1)
 
     def role(self) -> bytes:
         """The first chunk of a chat; a plain completion has none (empty bytes)."""
         if self._kind == "completion":
             return b""
-        choice = b'{"index":0,"delta":{"role":"assistant","content":""}'
-        return self._head + choice + b',"logprobs":null,"finish_reason":null}]}\n\n'
+        choice = b'"delta":{"role":"assistant","content":""}'
+        return self._head + self._choice + choice + b',"logprobs":null,"finish_reason":null}]}\n\n'
 
     def delta(self, text: str, logprobs: Sequence[TokenLogprob] | None = None) -> bytes:
         """A run of text, with the logprobs of its tokens where the client asked for them."""
         if logprobs is None:
             return self._open + _encode(text) + self._tail
-        shape = _logprobs(self._kind, logprobs)
+        shape = logprobs_shape(self._kind, logprobs)
         return b'%b%b%b,"logprobs":%b,"finish_reason":null}]}\n\n' % (
             self._open,
             _encode(text),
             self._close,
             _encode(shape),
         )
+
+    def call(self, index: int, id: str | None, name: str | None, arguments: str) -> bytes:  # noqa: A002 - the field's own name
+        """A piece of the ``index``-th call; id and name are given with the first one only."""
+        opened = b""
+        if id is not None:
+            opened = b'"id":%b,"type":"function",' % _encode(id)
+        named = b'"name":%b,' % _encode(name) if name is not None else b""
+        call = b'"delta":{"tool_calls":[{"index":%d,%b"function":{%b"arguments":%b}}]}' % (
+            index,
+            opened,
+            named,
+            _encode(arguments),
+        )
+        ending = b',"logprobs":null,"finish_reason":null}]}\n\n'
+        return self._head + self._choice + call + ending
 
     def finish(self, reason: str) -> bytes:
         """The last chunk with a choice."""
@@ -198,111 +258,31 @@ class ChunkEncoder:
         """The usage chunk, without choices, as ``stream_options.include_usage`` asks for."""
         return b'%b],"usage":%b}\n\n' % (
             self._head,
-            _encode(_usage(prompt_tokens, completion_tokens)),
+            _encode(usage_of(prompt_tokens, completion_tokens)),
         )
 
 
-class AnswerAccumulator:
-    """Builds the non-streaming answer from the events of a stream.
-
-    Fill it with ``feed`` (the data of an engine's events) or with ``text``, ``finish`` and
-    ``usage``; then ``body`` gives the JSON. ``finished`` says whether the stream named a finish
-    reason: an answer without one is broken and must not be sent as whole.
-    """
-
-    def __init__(
-        self,
-        id: str,  # noqa: A002 - the field's own name
-        model: str,
-        created: int,
-        kind: Kind = "chat",
-        *,
-        max_answer_chars: int = MAX_ANSWER_CHARS,
-    ) -> None:
-        self._id = id
-        self._model = model
-        self._created = created
-        self._kind = kind
-        self._max_answer_chars = max_answer_chars
-        self._texts: list[str] = []
-        self._chars = 0
-        self._logprobs: list[TokenLogprob] = []
-        self._finish_reason: str | None = None
-        self._usage: Usage | None = None
-
-    @property
-    def finished(self) -> bool:
-        return self._finish_reason is not None
-
-    def feed(self, data: str | bytes) -> None:
-        """Take the data of one event; ``[DONE]`` is allowed and changes nothing.
-
-        Raises:
-            SourceUnavailableError: not a chunk, an error event, or an answer beyond
-                ``max_answer_chars``.
-        """
-        if data in (DONE_DATA, _DONE_BYTES):
-            return
-        chunk = decode_chunk(data)
-        if chunk.failed:
-            raise SourceUnavailableError("the engine broke off with an error event")
-        for choice in chunk.choices[:1]:
-            self._choice(choice)
-        if chunk.usage is not None:
-            self._usage = chunk.usage
-
-    def text(self, text: str, logprobs: Sequence[TokenLogprob] | None = None) -> None:
-        """Append a run of text. Raises ``SourceUnavailableError`` beyond the bound."""
-        self._chars += len(text)
-        if self._chars > self._max_answer_chars:
-            raise SourceUnavailableError(
-                f"the engine's answer is longer than {self._max_answer_chars} characters"
-            )
-        self._texts.append(text)
-        if logprobs:
-            self._logprobs += logprobs
-
-    def finish(self, reason: str) -> None:
-        self._finish_reason = reason
-
-    def usage(self, prompt_tokens: int, completion_tokens: int) -> None:
-        self._usage = _usage(prompt_tokens, completion_tokens)
-
-    def body(self) -> bytes:
-        """The answer: ``chat.completion`` or ``text_completion``."""
-        text = "".join(self._texts)
-        logprobs = _logprobs(self._kind, self._logprobs) if self._logprobs else None
-        ending = {"logprobs": logprobs, "finish_reason": self._finish_reason}
-        if self._kind == "chat":
-            message = {"role": "assistant", "content": text, "refusal": None}
-            name, choice = "chat.completion", {"index": 0, "message": message, **ending}
-        else:
-            name, choice = "text_completion", {"index": 0, "text": text, **ending}
-        answer = {
-            "id": self._id,
-            "object": name,
-            "created": self._created,
-            "model": self._model,
-            "choices": [choice],
-            "usage": self._usage or Usage(),
-        }
-        return _encode(answer)
-
-    def _choice(self, choice: ChunkChoice) -> None:
-        content = choice.delta.content if choice.delta is not None else None
-        text = choice.text if self._kind == "completion" else content
-        logprobs = _token_logprobs(choice.logprobs) if choice.logprobs is not None else None
-        if text or logprobs:
-            self.text(text or "", logprobs)
-        if choice.finish_reason is not None:
-            self.finish(choice.finish_reason)
+def encode_embeddings(
+    model: str, vectors: Sequence[Sequence[float]], prompt_tokens: int, *, base64: bool = False
+) -> bytes:
+    """The answer of ``/v1/embeddings``; in base64 a vector is 32-bit floats, little-endian."""
+    shown: Sequence[object] = vectors
+    if base64:
+        shown = [b64encode(pack(f"<{len(vector)}f", *vector)).decode() for vector in vectors]
+    data = [
+        {"object": "embedding", "index": index, "embedding": vector}
+        for index, vector in enumerate(shown)
+    ]
+    usage = {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens}
+    return _encode({"object": "list", "data": data, "model": model, "usage": usage})
 
 
-def _usage(prompt_tokens: int, completion_tokens: int) -> Usage:
+def usage_of(prompt_tokens: int, completion_tokens: int) -> Usage:
+    """Tokens of prompt and answer, and their sum."""
     return Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens)
 
 
-def _logprobs(kind: Kind, logprobs: Sequence[TokenLogprob]) -> dict[str, object]:
+def logprobs_shape(kind: Kind, logprobs: Sequence[TokenLogprob]) -> dict[str, object]:
     """The ``logprobs`` object in the form of the endpoint."""
     if kind == "chat":
         return {"content": list(logprobs), "refusal": None}
@@ -314,7 +294,7 @@ def _logprobs(kind: Kind, logprobs: Sequence[TokenLogprob]) -> dict[str, object]
     }
 
 
-def _token_logprobs(logprobs: Logprobs) -> list[TokenLogprob]:
+def token_logprobs(logprobs: Logprobs) -> list[TokenLogprob]:
     """Per-token logprobs, whichever of the two forms the engine used."""
     if logprobs.content is not None:
         return logprobs.content

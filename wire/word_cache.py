@@ -137,10 +137,11 @@ class WordCache:
             pieces = text.replace(" ", _SEPARATOR + " ").split(_SEPARATOR)
             if not pieces[0]:
                 del pieces[0]
-        found = list(map(self._words.young.get, pieces))
-        if None not in found:
-            return list(chain.from_iterable(found))  # type: ignore[arg-type]
-        return self._of_partly_known(text, pieces, found, cut)
+        try:
+            return list(chain.from_iterable(map(self._words.young.__getitem__, pieces)))
+        except KeyError:
+            found = list(map(self._words.young.get, pieces))
+            return self._of_partly_known(text, pieces, found, cut)
 
     def _of_partly_known(
         self, text: str, pieces: list[str], found: list[tuple[int, ...] | None], cut: Cut

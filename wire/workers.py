@@ -29,8 +29,10 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     ttl_s: float
     reason: str = ""
     """Why a load or roll failed; empty when all is well."""
-    features: frozenset[str] = frozenset()
-    """What its engine can do beyond plain chat and completion."""
+    features: frozenset[str] = frozenset({"logprobs"})
+    """What its engine can do beyond plain chat and completion: ``logprobs``, ``tools``,
+    ``json_schema``, ``tools_with_json_schema``, ``n``, ``embeddings``, ``dimensions``. A worker
+    that does not say has logprobs: all had them before there were features."""
     boot: dict[str, float] = {}
     """The boot waterfall: step → milliseconds."""
 

@@ -16,6 +16,15 @@ from typing import Any
 import msgspec
 import structlog
 
+from edge_tier.gateway.bodies import (
+    BOTH,
+    CHOICES,
+    FORMAT,
+    LOGPROBS,
+    TOOLS,
+    by_ids,
+    by_text,
+)
 from edge_tier.gateway.breaker import Breaker, BreakerConfig
 from edge_tier.gateway.errors import NoBackendError, UpstreamError, UpstreamRefusedError
 from edge_tier.gateway.fleet import Fleet, Member
@@ -44,6 +53,13 @@ class CloudConfig:
     """Models it serves, by the names it knows."""
     region: str = ""
     """Where it is, for rules of residency; empty: not known."""
+    approved_for: tuple[str, ...] = ()
+    """Regulations of policies under which prompts may go there, such as ``gdpr``."""
+    price_per_million_input: float = 0.0
+    """Of prompts' tokens, in any currency; decision tables compare it."""
+    price_per_million_output: float = 0.0
+    features: tuple[str, ...] = (TOOLS, FORMAT, BOTH, CHOICES, LOGPROBS)
+    """What it can do beyond plain chat; ``embeddings`` and ``dimensions`` may be added."""
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
     """When it is left alone after failures."""
 
@@ -107,6 +123,8 @@ class Cloud:
         self.pool = UpstreamPool(config.url, token=token, config=upstream) if config.url else None
         self.offered = frozenset(config.models) if self.pool is not None else _NOTHING
         """Models it is configured for."""
+        self.features = frozenset(config.features)
+        """What it can do beyond plain chat and completion."""
 
     @property
     def ready(self) -> frozenset[str]:
@@ -183,7 +201,9 @@ class Backends:
         if hedges is None:
             hedges = self._hedges[step.model] = Hedges(self._hedge)
         began = time.monotonic()
-        delay_s = hedges.delay_s() if wanted.plan.priority == "interactive" else None
+        plan = wanted.plan
+        may_hedge = plan.priority == "interactive" if plan.hedge is None else plan.hedge
+        delay_s = hedges.delay_s() if may_hedge else None
         other = None
         if delay_s is not None:
             taken = avoid | {member.report.worker}
@@ -269,16 +289,20 @@ class Backends:
     async def _for_worker(self, model: str, revision: str, wanted: Wanted) -> dict[str, Any]:
         """The body for a worker: ids, which mean nothing but to the revision they were made for."""
         tokens, prompt = wanted.tokens, wanted.prompt
+        if prompt.engine_renders or prompt.kind == "embedding":
+            return by_text(await wanted.as_text(), model, max_tokens=wanted.max_tokens)
         if tokens.revision != revision:
             tokens = await (await self._models.model(model, revision)).tokenize(prompt)
         if not tokens.ids:
-            return _as_text(await wanted.as_text(), model, wanted.max_tokens)
-        body = _generation(prompt, model, wanted.max_tokens)
-        body["revision"] = revision
-        if wanted.logprobs_first:
-            body["logprobs_first"] = wanted.logprobs_first
-        body["prompt_token_ids" if prompt.kind == "chat" else "prompt"] = tokens.ids
-        return body
+            return by_text(await wanted.as_text(), model, max_tokens=wanted.max_tokens)
+        return by_ids(
+            prompt,
+            model,
+            tokens.ids,
+            max_tokens=wanted.max_tokens,
+            revision=revision,
+            logprobs_first=wanted.logprobs_first,
+        )
 
     async def _open_cloud(self, step: Step, wanted: Wanted) -> Opened:
         cloud = self._cloud
@@ -287,7 +311,8 @@ class Backends:
         if not cloud.breaker.take():
             raise _StepFailedError("the cloud is left alone after failures")
         try:
-            body = _as_text(await wanted.as_text(), step.model, wanted.max_tokens)
+            text = await wanted.as_text()
+            body = by_text(text, step.model, max_tokens=wanted.max_tokens)
             response = await self._send(cloud.pool, wanted.prompt, body)
         except UpstreamRefusedError:
             cloud.breaker.succeeded()
@@ -384,27 +409,6 @@ class _ErrorDetail(msgspec.Struct, frozen=True):
 
 class _ErrorBody(msgspec.Struct, frozen=True):
     error: _ErrorDetail = _ErrorDetail()
-
-
-def _generation(prompt: Prompt, model: str, max_tokens: int) -> dict[str, Any]:
-    """The fields every backend gets: nothing but what the parser allowed."""
-    body: dict[str, Any] = msgspec.to_builtins(prompt.sampling)
-    if prompt.kind == "completion" and body.pop("logprobs", False):
-        # The older API asks for a number of alternatives where chat has two fields.
-        body["logprobs"] = body.pop("top_logprobs", 0)
-    body |= {"model": model, "max_tokens": max_tokens, "stream": prompt.stream}
-    if prompt.stream:
-        body["stream_options"] = {"include_usage": True}
-    return body
-
-
-def _as_text(prompt: Prompt, model: str, max_tokens: int) -> dict[str, Any]:
-    body = _generation(prompt, model, max_tokens)
-    if prompt.kind == "chat":
-        body["messages"] = prompt.messages
-    else:
-        body["prompt"] = prompt.text
-    return body
 
 
 def _reason(body: bytes) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import base64
 from math import exp
+from operator import getitem
 
 import msgspec
 
-from edge_tier.gateway.features import BUCKETS, DENSE, extract
+from edge_tier.gateway.features import BUCKETS, COUNTS, DENSE, MAX_COUNT, Chunks, extract, value_of
 from edge_tier.gateway.request import Complexity, Prompt
 from wire.errors import ConfigError
 
@@ -33,6 +34,11 @@ class DenseWeight(msgspec.Struct, frozen=True):
     scale: float
     weight: float
 
+    def of(self, value: float) -> float:
+        """What the feature adds to the logit."""
+        low, high = CLIP
+        return self.weight * min(max((value - self.mean) / self.scale, low), high)
+
 
 class ComplexityModel(msgspec.Struct, frozen=True, kw_only=True):
     """The fitted weights as they are stored."""
@@ -42,6 +48,10 @@ class ComplexityModel(msgspec.Struct, frozen=True, kw_only=True):
     hashed_unit: float
     hashed: str
     """A signed byte for each bucket, in units of ``hashed_unit``; base64."""
+    quantiles: list[float] = []
+    """Scores of the reference mix at evenly spaced shares; see ``thresholds``."""
+    recovered: list[float] = []
+    """Share of the quality gap recovered at evenly spaced shares of strong calls."""
     report: dict[str, float] = {}
     """How well the model did when it was fitted."""
 
@@ -57,26 +67,33 @@ class Classifier:
         hashed = base64.b64decode(model.hashed)
         if len(hashed) != BUCKETS or not model.dense.keys() <= set(DENSE):
             raise ConfigError("the complexity model was fitted for other features; fit it again")
+        self.model = model
         self._bias = model.bias
-        self._dense = [
-            (name, DENSE.index(name), one.mean, one.scale, one.weight)
-            for name, one in model.dense.items()
+        self._known = Chunks()
+        absent = DenseWeight(0.0, 1.0, 0.0)
+        dense = {name: model.dense.get(name, absent) for name in DENSE}
+        self._tables = [
+            [dense[name].of(value_of(name, count)) for count in range(MAX_COUNT + 1)]
+            for name in COUNTS
         ]
+        """What each count of a feature adds, looked up rather than computed."""
+        self._word_length = dense[DENSE[-1]]
+        self._names = (*DENSE, WORDING, BIAS)
+        self._order = range(len(self._names))
         # Bytes are signed: two's complement.
         self._hashed = [((byte ^ 0x80) - 0x80) * model.hashed_unit for byte in hashed]
 
     def classify(self, prompt: Prompt) -> Complexity:
         """Score the newest request of a prompt; ``contributions`` holds the weightiest parts."""
-        features = extract(_request(prompt))
-        low, high = CLIP
-        parts = {BIAS: self._bias}
-        for name, index, mean, scale, weight in self._dense:
-            parts[name] = weight * min(max((features.dense[index] - mean) / scale, low), high)
-        weights = self._hashed
-        parts[WORDING] = features.hashed_value * sum([weights[i] for i in features.hashed])
-        logit = min(max(sum(parts.values()), -_MAX_LOGIT), _MAX_LOGIT)
-        top = sorted(parts.items(), key=lambda part: -abs(part[1]))[:_TOP]
-        contributions = {name: round(value, 4) for name, value in top if value}
+        counts, word_length, hashed, hashed_value = extract(_request(prompt), self._known)
+        parts = list(map(getitem, self._tables, counts))
+        wording = hashed_value * sum(map(self._hashed.__getitem__, hashed))
+        parts += self._word_length.of(word_length), wording, self._bias
+        logit = min(max(sum(parts), -_MAX_LOGIT), _MAX_LOGIT)
+        sizes = list(map(abs, parts))
+        top = sorted(self._order, key=sizes.__getitem__, reverse=True)[:_TOP]
+        names = self._names
+        contributions = {names[i]: parts[i] for i in top if parts[i]}
         return Complexity(1 / (1 + exp(-logit)), contributions)
 
 

@@ -6,21 +6,24 @@ all conditions hold decides. ``CONDITIONS`` is the whole vocabulary.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from edge_tier.gateway.request import Priority, Privacy, RouteRow
+import msgspec
+
+from edge_tier.gateway.request import Kind, Priority, Privacy, RouteRow
 from wire.errors import ConfigError
 
 Check = Callable[["Facts"], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What a table may look at."""
+class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a table may look at. A struct, as one is made for every request."""
 
+    kind: Kind = "chat"
     model: str = "auto"
     """As the request names it."""
     tenant: str = ""
@@ -30,15 +33,25 @@ class Facts:
     privacy: Privacy = "any"
     residency: str = ""
     """The region that the prompt must not leave; empty: any."""
+    regulations: frozenset[str] = frozenset()
+    """Regimes that the prompt falls under."""
     cloud_region: str = ""
     cloud_ready: bool = True
+    cloud_allowed: bool = True
+    """No hard rule keeps the prompt here."""
     local_ready: bool = True
     complexity: float = 0.0
     prompt_tokens: int = 0
     total_tokens: int = 0
     """Of the prompt and at most of the answer."""
+    cloud_cost: float = 0.0
+    """What the cloud would charge at most, in the currency of its prices; 0 without prices."""
+    budget_used: float = 0.0
+    """The part of the caller's day's or month's tokens that is used, 0..1."""
     findings: frozenset[str] = frozenset()
     """Names of what was found; and ``personal`` for any personal data, ``injection``."""
+    load: float = 0.0
+    """Running and waiting requests per slot of the workers."""
     wait_s: float = 0.0
     """How long a request would wait for a local slot, about."""
 
@@ -51,6 +64,7 @@ class Condition:
     kind: Literal["one of", "number", "yes or no", "any of"]
     fact: str
     compare: Callable[[Any, Any], bool]
+    """Of what the row says and what the fact is, in this order."""
     allowed: tuple[str, ...] = ()
     """For ``one of``; empty: any text."""
 
@@ -77,10 +91,26 @@ CONDITIONS: dict[str, Condition] = {
     "residency": Condition(
         "the region the prompt must not leave", "one of", "residency", operator.contains
     ),
+    "regulation": Condition(
+        "a regime the prompt falls under",
+        "any of",
+        "regulations",
+        lambda wanted, found: not found.isdisjoint(wanted),
+    ),
     "cloud_region": Condition("where the cloud is", "one of", "cloud_region", operator.contains),
+    "kind": Condition(
+        "what is asked for",
+        "one of",
+        "kind",
+        operator.contains,
+        ("chat", "completion", "embedding"),
+    ),
     "model": Condition("the model or alias named", "one of", "model", operator.contains),
     "tenant": Condition("whose key it is", "one of", "tenant", operator.contains),
     "cloud": Condition("whether the cloud can be reached", "yes or no", "cloud_ready", operator.eq),
+    "cloud_allowed": Condition(
+        "whether no hard rule keeps the prompt here", "yes or no", "cloud_allowed", operator.eq
+    ),
     "local": Condition("whether a worker is ready", "yes or no", "local_ready", operator.eq),
     "findings": Condition(
         "what sanitizing found (a kind, personal, injection)",
@@ -88,41 +118,41 @@ CONDITIONS: dict[str, Condition] = {
         "findings",
         lambda wanted, found: not found.isdisjoint(wanted),
     ),
-    "complexity_min": Condition(
-        "complexity, at least", "number", "complexity", lambda bound, value: value >= bound
-    ),
-    "complexity_max": Condition(
-        "complexity, below", "number", "complexity", lambda bound, value: value < bound
-    ),
+    "complexity_min": Condition("complexity, at least", "number", "complexity", operator.le),
+    "complexity_max": Condition("complexity, below", "number", "complexity", operator.gt),
     "prompt_tokens_min": Condition(
-        "tokens of the prompt, at least",
-        "number",
-        "prompt_tokens",
-        lambda bound, value: value >= bound,
+        "tokens of the prompt, at least", "number", "prompt_tokens", operator.le
     ),
     "prompt_tokens_max": Condition(
-        "tokens of the prompt, below",
-        "number",
-        "prompt_tokens",
-        lambda bound, value: value < bound,
+        "tokens of the prompt, below", "number", "prompt_tokens", operator.gt
     ),
     "volume_min": Condition(
-        "tokens of prompt and answer, at least",
-        "number",
-        "total_tokens",
-        lambda bound, value: value >= bound,
+        "tokens of prompt and answer, at least", "number", "total_tokens", operator.le
     ),
     "volume_max": Condition(
-        "tokens of prompt and answer, below",
-        "number",
-        "total_tokens",
-        lambda bound, value: value < bound,
+        "tokens of prompt and answer, below", "number", "total_tokens", operator.gt
     ),
+    "cloud_cost_min": Condition(
+        "what the cloud would charge at most, at least", "number", "cloud_cost", operator.le
+    ),
+    "cloud_cost_max": Condition(
+        "what the cloud would charge at most, below", "number", "cloud_cost", operator.gt
+    ),
+    "budget_used_min": Condition(
+        "part of the token budget that is used, at least", "number", "budget_used", operator.le
+    ),
+    "budget_used_max": Condition(
+        "part of the token budget that is used, below", "number", "budget_used", operator.gt
+    ),
+    "load_min": Condition(
+        "requests per slot of the workers, at least", "number", "load", operator.le
+    ),
+    "load_max": Condition("requests per slot of the workers, below", "number", "load", operator.gt),
     "wait_min_s": Condition(
-        "seconds in the queue of the workers, at least",
-        "number",
-        "wait_s",
-        lambda bound, value: value >= bound,
+        "seconds in the queue of the workers, at least", "number", "wait_s", operator.le
+    ),
+    "wait_max_s": Condition(
+        "seconds in the queue of the workers, below", "number", "wait_s", operator.gt
     ),
 }
 
@@ -192,8 +222,9 @@ def _value(condition: Condition, value: object) -> object:
     if condition.kind == "yes or no":
         return value if isinstance(value, bool) else None
     if condition.kind == "number":
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return value if number else None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return None
+        return value if math.isfinite(value) else None
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, (tuple, list)) or not names:
         return None

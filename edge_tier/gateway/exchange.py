@@ -12,6 +12,7 @@ from edge_tier.gateway.access_log import AccessLog
 from edge_tier.gateway.answer import EventRewriter, filters, rewrite_answer, rewriter
 from edge_tier.gateway.backends import Opened, Wanted
 from edge_tier.gateway.errors import UpstreamError
+from edge_tier.gateway.explain import explanation
 from edge_tier.gateway.hybrid import Begun, Hybrid
 from edge_tier.gateway.limits import Limiter
 from edge_tier.gateway.limits_headers import rate_lines
@@ -26,7 +27,8 @@ from edge_tier.gateway.relay import (
     used_tokens,
 )
 from edge_tier.gateway.reply import Reply
-from wire.chat import AnswerAccumulator, Kind
+from wire.chat import Kind
+from wire.chat_answer import AnswerAccumulator
 from wire.errors import HeadwaterError
 from wire.sse import SSEDecoder, comment
 
@@ -138,6 +140,7 @@ class Exchange:
                 as_text=admitted.as_text,
                 tokens=admitted.tokens,
                 max_tokens=admitted.max_tokens,
+                features=admitted.features,
             )
         )
         self._begun = begun
@@ -179,7 +182,8 @@ class Exchange:
         self._answer_whole(begun, answer.body())
 
     def _answer_whole(self, begun: Begun, body: bytes) -> None:
-        prompt_tokens, most = len(self._admitted.tokens), self._admitted.max_tokens
+        admitted = self._admitted
+        prompt_tokens, most = len(admitted.tokens), admitted.prompt.n * admitted.max_tokens
         self._used = used_tokens(prompt_tokens, answer_usage(body), most)
         if self._rewrites is not None:
             rewrites = self._rewrites
@@ -355,15 +359,10 @@ class Exchange:
         if opened.worker:
             lines += f"x-headwater-worker: {_value(opened.worker)}\r\n"
         if self._explain:
-            lines += f"x-headwater-plan: {_value(self._explanation(begun))}\r\n"
+            why = explanation(plan, self._admitted.complexity, begun.confidence)
+            lines += f"x-headwater-plan: {why}\r\n"
             lines += f"x-headwater-tokens: {len(self._admitted.tokens)}\r\n"
         return lines.encode("latin-1")
-
-    def _explanation(self, begun: Begun) -> str:
-        reasons = "; ".join(self._admitted.plan.reasons)
-        if begun.confidence is not None:
-            reasons += f"; confidence {begun.confidence:.2f}"
-        return reasons
 
     def _common_headers(self) -> str:
         return (

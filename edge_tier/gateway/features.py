@@ -1,30 +1,39 @@
 """Cheap features of a prompt, the same for training and serving.
 
-*Dense* features have names: sizes, and how often words and signs of a kind occur. *Hashed* features
-are word uni- and bigrams in buckets (feature hashing, Weinberger et al. 2009) by CRC-32, which is
-stable over processes and machines. Only a bounded part of a long text is read.
+*Dense* features have names: how often words and signs of a kind occur, and how alike the options of
+a multiple choice are. *Hashed* features are word uni- and bigrams in buckets (feature hashing,
+Weinberger et al. 2009) by CRC-32, which is stable over processes and machines. Only a bounded part
+of a long text is read. What a word says is worked out once and kept, so that most of a prompt is
+looked up by C loops.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import chain
 from math import log1p
 from typing import NamedTuple
 from zlib import crc32
 
 BUCKETS = 4_096
 """A power of two."""
-MAX_HEAD_CHARS = 3_000
-MAX_TAIL_CHARS = 1_000
-MAX_TOKENS = 500
+MAX_HEAD_CHARS = 1_300
+MAX_TAIL_CHARS = 500
+MAX_COUNT = 2_048
+"""No count is higher."""
 
+_MASK = BUCKETS - 1
 _TOKEN = re.compile(rb"[a-z]+(?:'[a-z]+)?|[0-9]+(?:[.,][0-9]+)*|[\x80-\xff]+|[^\w\s]")
-_OPTION = re.compile(r"^\(?[A-H][.)] .*$", re.MULTILINE)
+_OPTION = re.compile(r"^\(?[A-H][.)] (.*)$", re.MULTILINE)
 _ANSWER_CUE = re.compile(r"\s*Answer:\s*\Z")
+_DIGIT = re.compile(r"[0-9]")
+_MAX_OPTIONS = 8
 _PAIRED = 0x9E3779B9
 _HASHED_SUM = 8
 _USUAL_LENGTH = 4.7
 _USUAL_WORDS = 4
+_MAX_KEPT_CHUNKS = 32_768
+_MAX_KEPT_BYTES = 40
 
 _LEXICON = {
     "sentences": ". ! ?",
@@ -69,61 +78,137 @@ _LEXICON = {
     "computing": "algorithm array binary bit bits boolean byte bytes compiler data database input "
     "integer latency loop memory network neural node object pointer procedure processor query "
     "queue recursive server sort stack string thread training tree variable",
+    "symbols": "b c d e f g h j k l m n o p q r s t u v w x y z",
+    "terms": "called known refers defined definition term example",
     "humanities": "ancient art beliefs bible buddhist century christian church civilization "
     "cultural culture emotional empire god historical history islam jewish king military nation "
     "nations political president religion religious revolution social society soviet theory "
     "tradition war women world",
 }
+_FIRST_SIGN = 2
+"""Words and numbers come before the kinds of the lexicon."""
 _SIGNS: dict[bytes, tuple[int, ...]] = {}
-for _index, _words in enumerate(_LEXICON.values()):
+for _index, _words in enumerate(_LEXICON.values(), _FIRST_SIGN):
     for _word in _words.split():
         _SIGNS[_word.encode()] = (*_SIGNS.get(_word.encode(), ()), _index)
 
-DENSE = ("words", "word_length", "numbers", *_LEXICON, "quoted_passage", "several_cases", "options")
+_LOGARITHMIC = ("words", "numbers", *_LEXICON, "several_cases")
+_FLAGS = ("quoted_passage", "options")
+_PERCENT = ("options_alike", "options_numeric")
+COUNTS = (*_LOGARITHMIC, *_FLAGS, *_PERCENT)
+"""Names of what is counted, in order."""
+DENSE = (*COUNTS, "word_length")
 """Names of the dense features, in order."""
 
 
 class Features(NamedTuple):
-    """``dense`` in the order of ``DENSE``; ``hashed`` are buckets, each once.
+    """``counts`` in the order of ``COUNTS``, none above ``MAX_COUNT``; ``hashed`` are buckets.
 
     Each of the buckets has the value ``hashed_value``, so that the wording of a short question
     counts as much as that of a long one.
     """
 
-    dense: list[float]
-    hashed: list[int]
+    counts: list[int]
+    word_length: float
+    hashed: set[int]
     hashed_value: float
 
+    @property
+    def dense(self) -> list[float]:
+        """The dense features in the order of ``DENSE``."""
+        return [*map(value_of, COUNTS, self.counts), self.word_length]
 
-def extract(text: str) -> Features:
+
+class _Chunk(NamedTuple):
+    """What a piece of text between white space says."""
+
+    words: int
+    letters: int
+    signs: tuple[int, ...]
+    buckets: tuple[int, ...]
+    first: bytes
+    """What the last token of the chunk before is paired with."""
+    left: int
+    """The hash of the last token as the left one of a pair."""
+
+
+class Chunks(dict[bytes, _Chunk]):
+    """Every chunk met, up to a bound, after which they are worked out anew."""
+
+    def __missing__(self, text: bytes) -> _Chunk:
+        chunk = _chunk(_TOKEN.findall(text))
+        if len(text) <= _MAX_KEPT_BYTES:
+            if len(self) >= _MAX_KEPT_CHUNKS:
+                self.clear()
+            self[text] = chunk
+        return chunk
+
+
+def value_of(name: str, count: int) -> float:
+    """The value of a counted feature: a logarithm, so that the tenth word says less than the first;
+    or the share of a hundred."""
+    if name in _PERCENT:
+        return count / 100
+    return float(count) if name in _FLAGS else log1p(count)
+
+
+def extract(text: str, known: Chunks) -> Features:
     """The features of a text. Takes bounded time, whatever its length."""
     if len(text) > MAX_HEAD_CHARS + MAX_TAIL_CHARS:
         text = f"{text[:MAX_HEAD_CHARS]}\n{text[-MAX_TAIL_CHARS:]}"
-    options = 0
+    options: list[str] = []
     if "\nA" in text or "\n(A" in text:
-        text, options = _OPTION.subn("", _ANSWER_CUE.sub("", text))
+        text = _ANSWER_CUE.sub("", text)
+        options = _OPTION.findall(text)[:_MAX_OPTIONS]
+        text = _OPTION.sub("", text)
     lower = text.lower()
-    tokens = _TOKEN.findall(lower.encode("utf-8", "replace"))[:MAX_TOKENS]
-    lengths = [len(token) for token in tokens if 96 < token[0] < 123]
-    counts = [0] * len(_LEXICON)
-    for signs in filter(None, map(_SIGNS.get, tokens)):
-        for index in signs:
-            counts[index] += 1
-    dense = [
-        log1p(len(lengths)),
+    chunks = list(map(known.__getitem__, lower.encode("utf-8", "replace").split()))
+    counts = [0] * len(COUNTS)
+    if not chunks:
+        return Features(counts, _USUAL_LENGTH, set(), 1.0)
+    words, letters, signs, buckets, firsts, lefts = zip(*chunks, strict=True)
+    for sign in chain.from_iterable(signs):
+        counts[sign] += 1
+    counts[0] = total = sum(words)
+    counts[-5] = lower.count("statement ") + lower.count("scenario ") + lower.count("case ")
+    counts[-4] = "following information" in lower or "according to the" in lower
+    if len(options) > 1:
+        counts[-3:] = 1, _alike(options), _numeric(options)
+    hashed = set().union(*buckets)
+    hashed.update([pair & _MASK for pair in map(crc32, firsts[1:], lefts)])
+    return Features(
+        counts,
         # Drawn towards the usual length, so that one long word says little.
-        (sum(lengths) + _USUAL_LENGTH * _USUAL_WORDS) / (len(lengths) + _USUAL_WORDS),
-        log1p(len([token for token in tokens if 47 < token[0] < 58])),
-        *map(log1p, counts),
-        float("following information" in lower or "according to the" in lower),
-        log1p(lower.count("statement ") + lower.count("scenario ") + lower.count("case ")),
-        float(options > 1),
-    ]
-    hashed = _buckets(tokens)
-    return Features(dense, hashed, _HASHED_SUM / max(len(hashed), _HASHED_SUM))
+        (sum(letters) + _USUAL_LENGTH * _USUAL_WORDS) / (total + _USUAL_WORDS),
+        hashed,
+        _HASHED_SUM / max(len(hashed), _HASHED_SUM),
+    )
 
 
-def _buckets(tokens: list[bytes]) -> list[int]:
+def _chunk(tokens: list[bytes]) -> _Chunk:
+    words = [token for token in tokens if 96 < token[0] < 123]
+    numbers = sum(47 < token[0] < 58 for token in tokens)
+    signs = chain.from_iterable(_SIGNS.get(token, ()) for token in tokens)
     single = list(map(crc32, tokens))
-    paired = [crc32(token, left ^ _PAIRED) for left, token in zip(single, tokens[1:], strict=False)]
-    return list({value & (BUCKETS - 1) for value in (*single, *paired)})
+    lefts = [value ^ _PAIRED for value in single]
+    paired = map(crc32, tokens[1:], lefts)
+    return _Chunk(
+        len(words),
+        sum(map(len, words)),
+        (*[1] * numbers, *signs),
+        tuple({value & _MASK for value in (*single, *paired)}),
+        tokens[0] if tokens else b"",
+        lefts[-1] if tokens else _PAIRED,
+    )
+
+
+def _alike(options: list[str]) -> int:
+    """How many words two options share of all their words, on the average of all pairs; percent."""
+    sets = [set(option.lower().split()) for option in options]
+    pairs = [(a, b) for i, a in enumerate(sets) for b in sets[:i]]
+    return round(100 * sum(len(a & b) / (len(a | b) or 1) for a, b in pairs) / len(pairs))
+
+
+def _numeric(options: list[str]) -> int:
+    """How many options have a digit; percent."""
+    return round(100 * sum(map(bool, map(_DIGIT.search, options))) / len(options))

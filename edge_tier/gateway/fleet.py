@@ -24,6 +24,8 @@ MAX_WORKERS = 4_096
 _SMOOTHING = 0.2
 _COMPARED = 8
 """Workers that are compared for one request, where there are more."""
+_PRESSURE_S = 0.05
+"""How long the pressure on a large fleet holds before it is reckoned anew."""
 _NOBODY: frozenset[str] = frozenset()
 
 
@@ -64,7 +66,7 @@ class Member:
         self.breaker.succeeded()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Pressure:
     """How busy the workers of a model are."""
 
@@ -74,12 +76,18 @@ class Pressure:
     """How long a new request would wait for a slot, about."""
 
 
+_NO_PRESSURE = Pressure()
+
+
 @dataclass(slots=True)
 class _Group:
     """The ready workers of one model."""
 
     members: list[Member] = field(default_factory=list)
     features: frozenset[str] = _NOBODY
+    pressure: Pressure = field(default_factory=Pressure)
+    reckoned: float = -math.inf
+    """When ``pressure`` was."""
 
 
 class Fleet:
@@ -139,6 +147,10 @@ class Fleet:
         self._expire(self._clock())
         return [m.report for _, m in sorted(self._members.items())]
 
+    def member(self, worker: str) -> Member | None:
+        """A worker by its name, whatever its state."""
+        return self._members.get(worker)
+
     def models(self) -> set[str]:
         """Models that some ready worker serves."""
         self.refresh()
@@ -178,12 +190,11 @@ class Fleet:
         self.refresh()
         group = self._groups.get(model)
         if group is None or not group.members:
-            return Pressure()
-        slots = sum(member.report.slots or 1 for member in group.members)
-        running = sum(member.load * (member.report.slots or 1) for member in group.members)
-        waiting = max(0.0, running - slots)
-        service_s = max(member.service_s for member in group.members)
-        return Pressure(running / slots, waiting / slots * service_s)
+            return _NO_PRESSURE
+        now = self._clock()
+        if now - group.reckoned >= _PRESSURE_S or len(group.members) <= _COMPARED:
+            group.pressure, group.reckoned = _pressure(group.members), now
+        return group.pressure
 
     def revision(self, model: str) -> str | None:
         """The revision that the next request for this model would meet."""
@@ -214,6 +225,18 @@ class Fleet:
                 group.features |= report.features
         self._groups = groups
         self.version += 1
+
+
+def _pressure(members: list[Member]) -> Pressure:
+    slots, running, service_s = 0, 0, 0.0
+    for member in members:
+        report, in_flight = member.report, member.in_flight
+        reported = report.busy + report.queue
+        slots += report.slots or 1
+        running += reported if reported > in_flight else in_flight
+        service_s = max(service_s, member.service_s)
+    waiting = running - slots
+    return Pressure(running / slots, waiting / slots * service_s if waiting > 0 else 0.0)
 
 
 def _serves(report: WorkerReport) -> tuple[object, ...]:

@@ -18,13 +18,15 @@ Quality = Literal["draft", "standard", "high"]
 Cost = Literal["low", "any"]
 
 PREFIX = "x-headwater-"
+NAMES = ("privacy", "prefer", "latency", "quality", "cost", "residency")
+"""Of the hints; what stands behind ``PREFIX``."""
 _PRIVACY: dict[str, Privacy] = {"any": "any", "local": "local"}
 _TARGETS: dict[str, Target] = {"worker": "worker", "local": "worker", "cloud": "cloud"}
 _LATENCY: dict[str, Priority] = {"interactive": "interactive", "batch": "batch"}
 _QUALITY: dict[str, Quality] = {"draft": "draft", "standard": "standard", "high": "high"}
 _COST: dict[str, Cost] = {"low": "low", "any": "any"}
 _IS_HINT = re.compile(PREFIX).match
-_REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,7 @@ def parse_hints(headers: Mapping[str, str]) -> Hints:
         latency=_choice(headers, "latency", _LATENCY, "interactive"),
         quality=_choice(headers, "quality", _QUALITY, "standard"),
         cost=_choice(headers, "cost", _COST, "any"),
-        residency=_region(headers.get(f"{PREFIX}residency", "")),
+        residency=_region(headers.get(f"{PREFIX}residency")),
     )
 
 
@@ -71,9 +73,12 @@ def _choice(headers: Mapping[str, str], name: str, allowed: Mapping[str, T], def
     return value
 
 
-def _region(text: str) -> str:
+def _region(text: str | None) -> str:
+    if text is None:
+        return ""
     region = text.strip().lower()
-    if region and not _REGION.fullmatch(region):
+    # An empty one is refused too: who sends the header wants a region, and may have lost its name.
+    if not REGION.fullmatch(region):
         raise RequestInvalidError(
             f"header {PREFIX}residency is a region: 1 to 32 letters, digits and dashes"
         )

@@ -25,6 +25,7 @@ from itertools import count
 from typing import Any
 
 from edge_tier.gateway import budgets
+from edge_tier.gateway.budgets import Spent
 from edge_tier.gateway.gcra import FULL, Debts, costs
 from edge_tier.gateway.limits import (
     LimitsConfig,
@@ -116,9 +117,7 @@ class RedisLimiter:
             raise _refusal(subject, charge, why.decode(), state, unix_s)
         states = self._heard(charged, told)
         self._started(wanted)
-        standings = tuple(
-            [Standing(s.limits, state.debts) for s, state in zip(charged, states, strict=True)]
-        )
+        standings = tuple([_standing(*one) for one in zip(charged, states, strict=True)])
         return Reservation(id=id, caller=caller, charge=charge, standings=standings)
 
     async def settle(self, reservation: Reservation, input_tokens: int, output_tokens: int) -> None:
@@ -236,6 +235,14 @@ def _too_small(subject: Subject, cost: Debts) -> int:
     tokens = [(limit, cost[index]) for index, limit in subject.buckets if index]
     tokens += [(limits.tokens_per_day, cost.tokens), (limits.tokens_per_month, cost.tokens)]
     return min((limit for limit, needed in tokens if 0 < limit < needed), default=0)
+
+
+def _standing(subject: Subject, state: Told) -> Standing:
+    used = 0.0
+    if subject.has_budget:
+        spent = Spent(in_day=state.in_day, in_month=state.in_month)
+        used = budgets.part_used(spent, subject.limits)
+    return Standing(subject.limits, state.debts, used)
 
 
 def _refusal(

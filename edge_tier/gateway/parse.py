@@ -1,14 +1,15 @@
 """The parse stage: the JSON body of a request to a checked ``Prompt``.
 
-Decoding goes into allow-listed structs (OpenAI API reference, chat completions and completions), so
-a field that is not named here never goes further:
+Decoding goes into allow-listed structs (OpenAI API reference: chat completions, completions and
+embeddings), so a field that is not named here never goes further:
 
-- *taken*: the fields of ``Prompt`` and ``Sampling``, each checked for type and range;
+- *taken*: the fields of ``Prompt`` and ``Sampling``, each checked for type and range
+  (``parse_fields``), tools and response formats written anew (``parse_tools``);
 - *refused* (400, ``unsupported_parameter``): fields that would change the answer in a way this
-  version cannot honour (tools, ``response_format``, ``n`` > 1, …), unless they ask for the default;
+  version cannot honour (audio, images, ``functions``, …), unless they ask for the default;
 - *dropped*: everything else, both what is harmless (``metadata``, ``store``, ``service_tier``,
-  ``prediction``, a message's ``name`` and ``tool_call_id``) and what is hostile (``n_discard``,
-  ``slot_id``, ``lora``). What is sent upstream is written anew from the ``Prompt``.
+  ``prediction``, a message's ``name``) and what is hostile (``n_discard``, ``slot_id``, ``lora``).
+  What is sent upstream is written anew from the ``Prompt``.
 
 Nothing here loops over the body in Python before its counts are known, so a hostile megabyte costs
 milliseconds (``tests/edge_tier/gateway/test_parse.py`` holds the bound).
@@ -16,10 +17,8 @@ milliseconds (``tests/edge_tier/gateway/test_parse.py`` holds the bound).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,41 +26,35 @@ from edge_tier.gateway.parse_errors import (
     ParameterInvalidError,
     ParameterUnsupportedError,
     RequestTooLargeError,
-    translated,
+    decode,
 )
-from edge_tier.gateway.request import Message, Prompt, Sampling
+from edge_tier.gateway.parse_fields import (
+    Common,
+    ParseConfig,
+    check_chars,
+    check_range,
+    checked_model,
+    checked_user,
+    choices,
+    include_usage,
+    max_tokens,
+    sampling,
+)
+from edge_tier.gateway.parse_tools import (
+    NULL,
+    Call,
+    check_name,
+    parse_calls,
+    parse_response_format,
+    parse_tool_choice,
+    parse_tools,
+)
+from edge_tier.gateway.request import Message, Prompt, ToolCall
 
-_NULL = msgspec.Raw(b"null")
-_PRINTABLE = re.compile(r"[!-~]+")
-_TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,8}")
-_MAX_STOPS = 4
+__all__ = ["ParseConfig", "parse_chat", "parse_completion", "parse_embedding"]
+
 _MAX_TOP_LOGPROBS = 20
-_MAX_BIAS = 100
-_SEED_BITS = 63
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParseConfig:
-    """Bounds on one request."""
-
-    max_body_bytes: int = 1024 * 1024
-    max_text_chars: int = 262_144
-    """Characters of all messages together."""
-    max_messages: int = 512
-    max_parts: int = 256
-    """Content parts of one message."""
-    max_output_tokens: int = 1_048_576
-    """The largest ``max_tokens`` that is believed; a caller's own limit is the limits stage's."""
-    max_model_chars: int = 128
-    max_user_chars: int = 256
-    max_stop_chars: int = 256
-    max_logit_bias_entries: int = 1_024
-
-
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
+_MAX_DIMENSIONS = 65_536
 
 
 class _Part(msgspec.Struct):
@@ -72,83 +65,68 @@ class _Part(msgspec.Struct):
 class _Message(msgspec.Struct):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[_Part] | None = None
-    tool_calls: msgspec.Raw = _NULL
-    function_call: msgspec.Raw = _NULL
-    audio: msgspec.Raw = _NULL
+    tool_calls: list[Call] | None = None
+    tool_call_id: str | None = None
+    function_call: msgspec.Raw = NULL
+    audio: msgspec.Raw = NULL
 
 
-class _Common(msgspec.Struct, kw_only=True):
-    model: str
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    logit_bias: msgspec.Raw = _NULL
-    top_logprobs: int | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    user: str | None = None
-    n: msgspec.Raw = _NULL
-
-
-class _Chat(_Common, kw_only=True):
+class _Chat(Common, kw_only=True):
     messages: list[_Message]
     logprobs: bool | None = None
-    tools: msgspec.Raw = _NULL
-    tool_choice: msgspec.Raw = _NULL
-    parallel_tool_calls: msgspec.Raw = _NULL
-    functions: msgspec.Raw = _NULL
-    function_call: msgspec.Raw = _NULL
-    response_format: msgspec.Raw = _NULL
-    modalities: msgspec.Raw = _NULL
-    audio: msgspec.Raw = _NULL
-    reasoning_effort: msgspec.Raw = _NULL
-    verbosity: msgspec.Raw = _NULL
-    web_search_options: msgspec.Raw = _NULL
+    tools: msgspec.Raw = NULL
+    tool_choice: msgspec.Raw = NULL
+    parallel_tool_calls: bool | None = None
+    response_format: msgspec.Raw = NULL
+    functions: msgspec.Raw = NULL
+    function_call: msgspec.Raw = NULL
+    modalities: msgspec.Raw = NULL
+    audio: msgspec.Raw = NULL
+    reasoning_effort: msgspec.Raw = NULL
+    verbosity: msgspec.Raw = NULL
+    web_search_options: msgspec.Raw = NULL
 
 
-class _Completion(_Common, kw_only=True):
+class _Completion(Common, kw_only=True):
     prompt: msgspec.Raw
     logprobs: int | None = None
-    best_of: msgspec.Raw = _NULL
-    echo: msgspec.Raw = _NULL
-    suffix: msgspec.Raw = _NULL
+    best_of: msgspec.Raw = NULL
+    echo: msgspec.Raw = NULL
+    suffix: msgspec.Raw = NULL
+
+
+class _Embedding(msgspec.Struct):
+    model: str
+    input: msgspec.Raw
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = None
+    user: str | None = None
 
 
 _HARMLESS: dict[str, tuple[object, ...]] = {
-    "n": (1,),
     "best_of": (1,),
     "echo": (False,),
     "suffix": ("",),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "audio": (),
     "reasoning_effort": ("none",),
     "verbosity": ("medium",),
     "web_search_options": (),
-    "tool_calls": ([],),
 }
 """Unsupported fields, and the values that ask for no more than what happens anyway."""
 _MAX_HARMLESS_BYTES = 64
 
 _CHAT = msgspec.json.Decoder(_Chat)
 _COMPLETION = msgspec.json.Decoder(_Completion)
-_BIAS: msgspec.json.Decoder[dict[str, float] | None] = msgspec.json.Decoder(dict[str, float] | None)
+_EMBEDDING = msgspec.json.Decoder(_Embedding)
 _TEXTS: msgspec.json.Decoder[str | list[str]] = msgspec.json.Decoder(str | list[str])
 _ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 _CHAT_UNSUPPORTED = tuple(name for name in _Chat.__struct_fields__ if name in _HARMLESS)
 _COMPLETION_UNSUPPORTED = tuple(name for name in _Completion.__struct_fields__ if name in _HARMLESS)
-_MESSAGE_UNSUPPORTED = ("tool_calls", "function_call", "audio")
+_MESSAGE_UNSUPPORTED = ("function_call", "audio")
 
 
 def parse_chat(body: bytes, config: ParseConfig) -> Prompt:
@@ -159,36 +137,57 @@ def parse_chat(body: bytes, config: ParseConfig) -> Prompt:
         ParameterUnsupportedError: a field that this version cannot honour.
         RequestTooLargeError: the body, its text, or a list in it is beyond ``config``.
     """
-    fields = _decode(_CHAT, _bounded(body, config))
+    fields = decode(_CHAT, _bounded(body, config))
     _refuse_unsupported(fields, _CHAT_UNSUPPORTED, "")
     if fields.top_logprobs is not None and not fields.logprobs:
         raise ParameterInvalidError("top_logprobs needs logprobs to be true", "top_logprobs")
+    tools, tool_choice, response_format = _tools(fields, config)
     return Prompt(
         kind="chat",
-        model=_model(fields.model, config),
+        model=checked_model(fields.model, config),
         messages=_messages(fields.messages, config),
-        sampling=_sampling(fields, bool(fields.logprobs), fields.top_logprobs, config),
-        max_tokens=_max_tokens(fields, config),
+        tools=tools,
+        tool_choice=tool_choice,
+        parallel_tool_calls=fields.parallel_tool_calls if tools else None,
+        response_format=response_format,
+        n=choices(fields, config),
+        sampling=sampling(fields, bool(fields.logprobs), fields.top_logprobs, config),
+        max_tokens=max_tokens(fields, config),
         stream=bool(fields.stream),
-        include_usage=_include_usage(fields),
-        user=_user(fields.user, config),
+        include_usage=include_usage(fields),
+        user=checked_user(fields.user, config),
     )
 
 
 def parse_completion(body: bytes, config: ParseConfig) -> Prompt:
     """Read the body of ``POST /v1/completions``. Raises as ``parse_chat`` does."""
-    fields = _decode(_COMPLETION, _bounded(body, config))
+    fields = decode(_COMPLETION, _bounded(body, config))
     _refuse_unsupported(fields, _COMPLETION_UNSUPPORTED, "")
-    _check_range(fields.logprobs, "logprobs", 0, _MAX_TOP_LOGPROBS)
+    check_range(fields.logprobs, "logprobs", 0, _MAX_TOP_LOGPROBS)
     return Prompt(
         kind="completion",
-        model=_model(fields.model, config),
+        model=checked_model(fields.model, config),
         text=_completion_text(fields.prompt, config),
-        sampling=_sampling(fields, fields.logprobs is not None, fields.logprobs, config),
-        max_tokens=_max_tokens(fields, config),
+        n=choices(fields, config),
+        sampling=sampling(fields, fields.logprobs is not None, fields.logprobs, config),
+        max_tokens=max_tokens(fields, config),
         stream=bool(fields.stream),
-        include_usage=_include_usage(fields),
-        user=_user(fields.user, config),
+        include_usage=include_usage(fields),
+        user=checked_user(fields.user, config),
+    )
+
+
+def parse_embedding(body: bytes, config: ParseConfig) -> Prompt:
+    """Read the body of ``POST /v1/embeddings``. Raises as ``parse_chat`` does."""
+    fields = decode(_EMBEDDING, _bounded(body, config))
+    check_range(fields.dimensions, "dimensions", 1, _MAX_DIMENSIONS)
+    return Prompt(
+        kind="embedding",
+        model=checked_model(fields.model, config),
+        inputs=_inputs(fields.input, config),
+        encoding_format=fields.encoding_format or "float",
+        dimensions=fields.dimensions,
+        user=checked_user(fields.user, config),
     )
 
 
@@ -198,18 +197,10 @@ def _bounded(body: bytes, config: ParseConfig) -> bytes:
     return body
 
 
-def _decode(decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw, at: str = "") -> T:
-    """Decode JSON; ``at`` is the path of ``raw`` in the body, for the error's ``param``."""
-    try:
-        return decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise translated(error, bytes(raw), at) from error
-
-
 def _refuse_unsupported(fields: msgspec.Struct, names: Iterable[str], at: str) -> None:
     for name in names:
         raw = getattr(fields, name)
-        if raw is _NULL:
+        if raw is NULL:
             continue
         path = f"{at}.{name}" if at else name
         # Every harmless value is short, so a long one need not be built to be refused.
@@ -218,11 +209,20 @@ def _refuse_unsupported(fields: msgspec.Struct, names: Iterable[str], at: str) -
 
 
 def _is_harmless(name: str, raw: msgspec.Raw, path: str) -> bool:
-    value = _decode(_ANY, raw, path)
+    value = decode(_ANY, raw, path)
     # The type counts too: JSON's true is not 1.
     return value is None or any(
         type(value) is type(allowed) and value == allowed for allowed in _HARMLESS[name]
     )
+
+
+def _tools(fields: _Chat, config: ParseConfig) -> tuple[str, str, str]:
+    """Tools, the choice among them, and the form of the answer."""
+    if fields.tools is fields.tool_choice is fields.response_format is NULL:
+        return "", "", ""
+    tools, names = parse_tools(fields.tools, config.tools)
+    tool_choice = parse_tool_choice(fields.tool_choice, names)
+    return tools, tool_choice, parse_response_format(fields.response_format, config.tools)
 
 
 def _messages(turns: list[_Message], config: ParseConfig) -> tuple[Message, ...]:
@@ -230,22 +230,49 @@ def _messages(turns: list[_Message], config: ParseConfig) -> tuple[Message, ...]
         raise ParameterInvalidError("messages must hold at least one message", "messages")
     if len(turns) > config.max_messages:
         raise RequestTooLargeError(f"more than {config.max_messages} messages", "messages")
-    messages = tuple(_message(turn, index, config) for index, turn in enumerate(turns))
-    _check_chars(sum(len(message.content) for message in messages), "messages", config)
+    calls = [call for turn in turns for call in turn.tool_calls or ()]
+    chars = sum([len(call.function.arguments) for call in calls])
+    if calls:
+        # Each is looked through, so what is too much is refused before.
+        check_chars(chars, "messages", config)
+    messages = tuple([_message(turn, index, config) for index, turn in enumerate(turns)])
+    check_chars(chars + sum([len(m.content) for m in messages]), "messages", config)
     return messages
 
 
 def _message(turn: _Message, index: int, config: ParseConfig) -> Message:
-    if not (turn.tool_calls is turn.function_call is turn.audio is _NULL):
+    if turn.function_call is not NULL or turn.audio is not NULL:
         _refuse_unsupported(turn, _MESSAGE_UNSUPPORTED, f"messages[{index}]")
     content = turn.content
-    if not isinstance(content, str):
-        content = _joined_parts(content, f"messages[{index}].content", config)
-    return Message(turn.role, content)
+    if turn.tool_calls or turn.tool_call_id is not None:
+        calls, call_id = _calls(turn, f"messages[{index}]", config)
+        if content is None and calls:
+            content = ""
+        text = content if isinstance(content, str) else _parts(content, index, config)
+        return Message(turn.role, text, calls, call_id)
+    return Message(
+        turn.role, content if isinstance(content, str) else _parts(content, index, config)
+    )
 
 
-def _joined_parts(parts: list[_Part] | None, at: str, config: ParseConfig) -> str:
+def _calls(turn: _Message, at: str, config: ParseConfig) -> tuple[tuple[ToolCall, ...], str]:
+    """Calls of an assistant's turn, and which call a tool's turn answers."""
+    calls: tuple[ToolCall, ...] = ()
+    if turn.tool_calls:
+        if turn.role != "assistant":
+            raise ParameterInvalidError(
+                f"{at}: only an assistant makes tool calls", f"{at}.tool_calls"
+            )
+        calls = parse_calls(turn.tool_calls, f"{at}.tool_calls", config.tools)
+    if turn.role != "tool" or turn.tool_call_id is None:
+        return calls, ""
+    check_name(turn.tool_call_id, f"{at}.tool_call_id")
+    return calls, turn.tool_call_id
+
+
+def _parts(parts: list[_Part] | None, index: int, config: ParseConfig) -> str:
     """Text parts are joined by a line end, as llama.cpp and vLLM join them."""
+    at = f"messages[{index}].content"
     if parts is None:
         raise ParameterInvalidError(f"{at} is required", at)
     if len(parts) > config.max_parts:
@@ -255,6 +282,7 @@ def _joined_parts(parts: list[_Part] | None, at: str, config: ParseConfig) -> st
 
 def _part_text(part: _Part, at: str) -> str:
     if part.type != "text":
+        # Images, audio and files too: nothing that a prompt names is ever fetched.
         raise ParameterUnsupportedError(f"{at}: only text parts are supported", at)
     if part.text is None:
         raise ParameterInvalidError(f"{at}.text is required", f"{at}.text")
@@ -263,108 +291,21 @@ def _part_text(part: _Part, at: str) -> str:
 
 def _completion_text(raw: msgspec.Raw, config: ParseConfig) -> str:
     # Token ids from outside could be control tokens, so a prompt is text only.
-    value = _decode(_TEXTS, raw, "prompt")
+    value = decode(_TEXTS, raw, "prompt")
     if isinstance(value, list):
         if len(value) != 1:
             raise ParameterUnsupportedError("prompt must be one string", "prompt")
         value = value[0]
-    _check_chars(len(value), "prompt", config)
+    check_chars(len(value), "prompt", config)
     return value
 
 
-def _check_chars(chars: int, param: str, config: ParseConfig) -> None:
-    if chars > config.max_text_chars:
-        raise RequestTooLargeError(
-            f"{param} holds {chars} characters, more than {config.max_text_chars}", param
-        )
-
-
-def _sampling(
-    fields: _Common, logprobs: bool, top_logprobs: int | None, config: ParseConfig
-) -> Sampling:
-    _check_range(fields.temperature, "temperature", 0, 2)
-    _check_range(fields.top_p, "top_p", 0, 1)
-    _check_range(fields.presence_penalty, "presence_penalty", -2, 2)
-    _check_range(fields.frequency_penalty, "frequency_penalty", -2, 2)
-    _check_range(fields.seed, "seed", -(2**_SEED_BITS), 2**_SEED_BITS - 1)
-    _check_range(top_logprobs, "top_logprobs", 0, _MAX_TOP_LOGPROBS)
-    return Sampling(
-        temperature=fields.temperature,
-        top_p=fields.top_p,
-        seed=fields.seed,
-        stop=_stops(fields.stop, config) if fields.stop is not None else (),
-        presence_penalty=fields.presence_penalty,
-        frequency_penalty=fields.frequency_penalty,
-        logit_bias=_logit_bias(fields.logit_bias, config),
-        logprobs=logprobs,
-        top_logprobs=top_logprobs,
-    )
-
-
-def _check_range(value: float | None, param: str, low: int, high: int) -> None:
-    if value is not None and not low <= value <= high:
-        raise ParameterInvalidError(f"{param} must be between {low} and {high}", param)
-
-
-def _stops(value: str | list[str], config: ParseConfig) -> tuple[str, ...]:
-    stops = (value,) if isinstance(value, str) else tuple(value)
-    if len(stops) > _MAX_STOPS:
-        raise ParameterInvalidError(f"stop holds more than {_MAX_STOPS} strings", "stop")
-    if not all(0 < len(stop) <= config.max_stop_chars for stop in stops):
-        raise ParameterInvalidError(
-            f"each stop string has 1 to {config.max_stop_chars} characters", "stop"
-        )
-    return stops
-
-
-def _logit_bias(raw: msgspec.Raw, config: ParseConfig) -> dict[str, float] | None:
-    if raw is _NULL:
-        return None
-    # Valid keys are digits, so colons count the entries before any is built.
-    if bytes(raw).count(b":") > config.max_logit_bias_entries:
-        raise RequestTooLargeError(
-            f"logit_bias holds more than {config.max_logit_bias_entries} entries", "logit_bias"
-        )
-    biases = _decode(_BIAS, raw, "logit_bias")
-    for key, bias in (biases or {}).items():
-        if not _TOKEN_ID.fullmatch(key):
-            raise ParameterInvalidError(
-                "logit_bias keys are token ids, as decimal strings", "logit_bias"
-            )
-        _check_range(bias, "logit_bias", -_MAX_BIAS, _MAX_BIAS)
-    return biases
-
-
-def _max_tokens(fields: _Common, config: ParseConfig) -> int | None:
-    """One number from both spellings; two that differ could pass one check and use the other."""
-    old, new = fields.max_tokens, fields.max_completion_tokens
-    _check_range(old, "max_tokens", 1, config.max_output_tokens)
-    _check_range(new, "max_completion_tokens", 1, config.max_output_tokens)
-    if old is not None and new is not None and old != new:
-        raise ParameterInvalidError(
-            "max_tokens and max_completion_tokens differ; send one of them", "max_tokens"
-        )
-    return old if new is None else new
-
-
-def _include_usage(fields: _Common) -> bool:
-    if fields.stream_options is None:
-        return False
-    if not fields.stream:
-        raise ParameterInvalidError("stream_options needs stream to be true", "stream_options")
-    return bool(fields.stream_options.include_usage)
-
-
-def _model(model: str, config: ParseConfig) -> str:
-    if len(model) > config.max_model_chars or not _PRINTABLE.fullmatch(model):
-        raise ParameterInvalidError(
-            f"model is 1 to {config.max_model_chars} printable ASCII characters without spaces",
-            "model",
-        )
-    return model
-
-
-def _user(user: str | None, config: ParseConfig) -> str | None:
-    if user is not None and len(user) > config.max_user_chars:
-        raise ParameterInvalidError(f"user has at most {config.max_user_chars} characters", "user")
-    return user
+def _inputs(raw: msgspec.Raw, config: ParseConfig) -> tuple[str, ...]:
+    value = decode(_TEXTS, raw, "input")
+    inputs = (value,) if isinstance(value, str) else tuple(value)
+    if len(inputs) > config.max_inputs:
+        raise RequestTooLargeError(f"input holds more than {config.max_inputs} texts", "input")
+    if not inputs or not all(inputs):
+        raise ParameterInvalidError("input is one or more texts, none of them empty", "input")
+    check_chars(sum(map(len, inputs)), "input", config)
+    return inputs

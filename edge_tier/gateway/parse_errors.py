@@ -7,6 +7,7 @@ From the offset we name the last known field before it. No message quotes what t
 from __future__ import annotations
 
 import re
+from typing import TypeVar
 
 import msgspec
 
@@ -21,6 +22,8 @@ _LONE_SURROGATE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])
 _KEY_WINDOW_BYTES = 4_096
 _DEEP = 32
 _MAX_TOKENS_SCANNED = 5_000
+
+T = TypeVar("T")
 
 
 class ParameterInvalidError(RequestInvalidError):
@@ -44,6 +47,19 @@ class RequestTooLargeError(ParameterInvalidError):
 
     status = 413
     code = "request_too_large"
+
+
+def decode(decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw | str, at: str = "") -> T:
+    """Decode JSON; ``at`` is the path of ``raw`` in the body, for the error's ``param``.
+
+    Raises:
+        ParameterInvalidError: see :func:`translated`.
+    """
+    try:
+        return decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        body = raw.encode(errors="replace") if isinstance(raw, str) else bytes(raw)
+        raise translated(error, body, at) from error
 
 
 def translated(error: Exception, body: bytes, at: str) -> ParameterInvalidError:

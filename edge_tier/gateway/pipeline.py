@@ -7,15 +7,22 @@ returns new ones.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
 from edge_tier.gateway.auth import Authenticator, require_model, require_scope
-from edge_tier.gateway.classify import classify
+from edge_tier.gateway.bodies import required_features, unsupported
+from edge_tier.gateway.classify import (
+    classify,
+    threshold_for_local_share,
+    threshold_for_quality,
+)
 from edge_tier.gateway.content import ContentScreen
 from edge_tier.gateway.errors import ModelsNotReadyError
 from edge_tier.gateway.fleet import Fleet, Pressure
@@ -23,7 +30,7 @@ from edge_tier.gateway.hints import Hints
 from edge_tier.gateway.limits import Limiter
 from edge_tier.gateway.memo import Memo
 from edge_tier.gateway.models import LoadedModel, ModelDirectory
-from edge_tier.gateway.parse import ParseConfig, parse_chat, parse_completion
+from edge_tier.gateway.parse import ParseConfig, parse_chat, parse_completion, parse_embedding
 from edge_tier.gateway.personal_data import KINDS
 from edge_tier.gateway.policy_book import PolicyBook
 from edge_tier.gateway.policy_file import Policy as InForce
@@ -38,14 +45,16 @@ from edge_tier.gateway.request import (
     Reservation,
     Rules,
     Sanitized,
+    Step,
     Tokens,
 )
-from edge_tier.gateway.route import FleetView, RouteConfig, facts_of, route
+from edge_tier.gateway.route import CloudTraits, FleetView, RouteConfig, facts_of, route
 from edge_tier.gateway.sanitize import must_not_leave, sanitize
 from edge_tier.gateway.screen import ControlLiterals
+from edge_tier.gateway.screening import Screening
 from edge_tier.gateway.shedding import OverloadedError, Shedder, SheddingConfig
 from edge_tier.gateway.tokenize import Tokenizer
-from wire.errors import RequestInvalidError
+from wire.errors import ConfigError, RequestInvalidError
 
 
 class Stopwatch:
@@ -94,6 +103,8 @@ class Admitted:
     plan: Plan
     rewrites: Rewrites | None = None
     """How the answer's texts are changed; None: not at all."""
+    features: frozenset[str] = frozenset()
+    """What a backend must be able to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,22 +133,25 @@ class Pipeline:
         fleet: Fleet,
         cloud_models: Callable[[], tuple[frozenset[str], frozenset[str]]],
         policies: PolicyBook | None = None,
-        cloud_region: str = "",
+        cloud_traits: CloudTraits | None = None,
+        cloud_features: frozenset[str] = frozenset(),
     ) -> None:
-        self._config = config
+        self._config = dataclasses.replace(config, route=with_threshold(config.route))
         self._policies = policies or PolicyBook()
-        self._cloud_region = cloud_region
+        self._cloud_traits = cloud_traits or CloudTraits()
         self._memo = Memo[ControlLiterals | None](max_bytes=config.remembered_bytes)
+        self._screening = Screening(config.remembered_bytes)
         self._shedders: dict[str, Shedder] = {}
         self._auth = auth
         self._limiter = limiter
         self._models = models
         self._fleet = fleet
         self._cloud_models = cloud_models
+        self._cloud_features = cloud_features
         self._seen: tuple[tuple[object, ...], FleetView] | None = None
 
     async def admit(self, inbound: Inbound, watch: Stopwatch) -> Admitted:
-        """Parse → sanitize → tokenize → classify → reserve → route; the first stage is
+        """Parse → sanitize → screen → tokenize → classify → reserve → route; the first stage is
         :meth:`authenticate`, which comes before the body is even read.
 
         Raises:
@@ -149,11 +163,15 @@ class Pipeline:
         watch.lap("parse")
         require_model(caller, parsed.model)
         model = await self._model(parsed.model)
-        clean = await self._sanitized(parsed, policy.rules, model)
+        long = model.tokenizer.is_long(parsed)
+        clean = await self._sanitized(parsed, policy, model, long=long)
         watch.lap("sanitize")
+        clean = await self._screened(clean, policy.rules, long=long)
+        watch.lap("screen")
         tokens = await model.tokenize(clean.prompt)
         context = model.tokenizer.context_length
-        max_tokens = self._max_tokens(clean.prompt, caller, len(tokens), context)
+        max_tokens = self._max_tokens(clean.prompt, caller, tokens, context)
+        features = required_features(clean.prompt)
         watch.lap("tokenize")
         complexity = classify(clean.prompt)
         watch.lap("classify")
@@ -165,7 +183,9 @@ class Pipeline:
         reservation = await self._limiter.reserve(caller, charge)
         watch.lap("reserve")
         try:
-            plan = self._routed(inbound, policy, clean, complexity, charge)
+            plan = self._routed(inbound, policy, clean, complexity, reservation)
+            if features:
+                plan = self._able(plan, features)
         except BaseException:
             await self._limiter.settle(reservation, 0, 0)
             raise
@@ -181,13 +201,31 @@ class Pipeline:
             reservation=reservation,
             plan=plan,
             rewrites=self._rewrites(clean, policy.rules, model),
+            features=features,
         )
 
-    async def _sanitized(self, parsed: Prompt, rules: Rules, model: LoadedModel) -> Sanitized:
-        literals, memo = model.literals, self._memo
-        if model.tokenizer.is_long(parsed):
-            return await asyncio.to_thread(sanitize, parsed, rules, literals=literals, memo=memo)
-        return sanitize(parsed, rules, literals=literals, memo=memo)
+    async def _sanitized(
+        self, parsed: Prompt, policy: InForce, model: LoadedModel, *, long: bool
+    ) -> Sanitized:
+        clean = partial(
+            sanitize,
+            parsed,
+            policy.rules,
+            literals=model.literals,
+            memo=self._memo,
+            screens=policy.screens,
+        )
+        return await asyncio.to_thread(clean) if long else clean()
+
+    async def _screened(self, clean: Sanitized, rules: Rules, *, long: bool) -> Sanitized:
+        """The same, and what looks like an attack on the model's instructions."""
+        if long:
+            found = await asyncio.to_thread(self._screening.screen, clean.prompt, rules)
+        else:
+            found = self._screening.screen(clean.prompt, rules)
+        if not found:
+            return clean
+        return Sanitized(clean.prompt, (*clean.findings, *found), clean.restore)
 
     def _routed(
         self,
@@ -195,14 +233,16 @@ class Pipeline:
         policy: InForce,
         clean: Sanitized,
         complexity: Complexity,
-        charge: Charge,
+        reservation: Reservation,
     ) -> Plan:
         """The plan, and whether the workers can take one more request like this."""
         rules, config, view = policy.rules, self._config.route, self.fleet_view()
-        model = clean.prompt.model
-        pressure = self._fleet.pressure(config.local_model if model in config.aliases else model)
+        model, charge = clean.prompt.model, reservation.charge
+        is_alias = model in config.aliases
+        pressure = self._fleet.pressure(config.local_model if is_alias else model)
+        private = must_not_leave(clean.findings, rules)
         facts = None
-        if policy.table:
+        if is_alias and policy.table:
             facts = facts_of(
                 model,
                 inbound.caller.tenant,
@@ -211,9 +251,13 @@ class Pipeline:
                 view,
                 config,
                 complexity=complexity.score,
+                kind=inbound.kind,
                 prompt_tokens=charge.input_tokens,
                 total_tokens=charge.tokens,
                 findings=_names(clean.findings),
+                private_findings=private,
+                budget_used=max([one.budget_used for one in reservation.standings], default=0.0),
+                load=pressure.load,
                 wait_s=pressure.wait_s,
             )
         plan = route(
@@ -225,7 +269,7 @@ class Pipeline:
             hints=inbound.hints,
             table=policy.table,
             facts=facts,
-            private_findings=must_not_leave(clean.findings, rules),
+            private_findings=private,
         )
         if plan.steps[0].target == "cloud":
             return plan
@@ -257,14 +301,14 @@ class Pipeline:
             return None
         return Rewrites(clean.restore, output, rules.shadow, bool(clean.prompt.response_format))
 
-    def authenticate(self, authorization: str | None) -> Caller:
-        """Who asks, and whether they may ask for answers at all.
+    def authenticate(self, authorization: str | None, kind: Kind = "chat") -> Caller:
+        """Who asks, and whether they may ask for answers of that kind at all.
 
         Raises:
             UnauthorizedError, ForbiddenError: no valid key, or one without the scope.
         """
         caller = self._auth.authenticate(authorization)
-        require_scope(caller, "chat")
+        require_scope(caller, "embeddings" if kind == "embedding" else "chat")
         return caller
 
     def fleet_view(self) -> FleetView:
@@ -276,7 +320,7 @@ class Pipeline:
             local = frozenset(self._fleet.models())
             offered = local | cloud_offered | frozenset(channels)
             view = FleetView(
-                local=local, cloud=cloud_ready, offered=offered, cloud_region=self._cloud_region
+                local=local, cloud=cloud_ready, offered=offered, traits=self._cloud_traits
             )
             self._seen = (seen, view)
         return self._seen[1]
@@ -296,12 +340,34 @@ class Pipeline:
             )
         return await self._models.model(name, revision)
 
-    def _max_tokens(self, prompt: Prompt, caller: Caller, used: int, context: int) -> int:
+    def _able(self, plan: Plan, features: frozenset[str]) -> Plan:
+        """The plan without the steps that cannot do what is asked.
+
+        Raises:
+            ParameterUnsupportedError: none of them can; names the parameter.
+        """
+        able = tuple(step for step in plan.steps if features <= self._features(step))
+        if not able:
+            known = [self._features(step) for step in plan.steps]
+            missing = min((features - have for have in known), key=len)
+            raise unsupported(plan.steps[0].model, missing or features)
+        return plan if len(able) == len(plan.steps) else msgspec.structs.replace(plan, steps=able)
+
+    def _features(self, step: Step) -> frozenset[str]:
+        if step.target == "cloud":
+            return self._cloud_features
+        return self._fleet.features(step.model)
+
+    def _max_tokens(self, prompt: Prompt, caller: Caller, tokens: Tokens, context: int) -> int:
+        if prompt.kind == "embedding":
+            return 0
         allowed = caller.limits.max_output_tokens or context
         if prompt.max_tokens is not None and prompt.max_tokens > allowed:
             raise RequestInvalidError(
                 f"max_tokens {prompt.max_tokens} is over this key's limit of {allowed}"
             )
+        # The engine counts exactly what is only estimated here, and refuses what does not fit.
+        used = len(tokens.ids)
         room = context - used
         if room < 1:
             raise RequestInvalidError(
@@ -311,8 +377,25 @@ class Pipeline:
         return min(wanted, room)
 
 
-_PARSERS = {"chat": parse_chat, "completion": parse_completion}
+_PARSERS = {"chat": parse_chat, "completion": parse_completion, "embedding": parse_embedding}
 _PERSONAL = frozenset({"personal"})
+
+
+def with_threshold(config: RouteConfig) -> RouteConfig:
+    """The same, with the threshold that a target asks for.
+
+    Raises:
+        ConfigError: two targets, or one that is not in 0..1.
+    """
+    if config.local_share and config.target_quality:
+        raise ConfigError("set route.local_share or route.target_quality, not both")
+    if config.local_share:
+        threshold = threshold_for_local_share(config.local_share)
+    elif config.target_quality:
+        threshold = threshold_for_quality(config.target_quality)
+    else:
+        return config
+    return dataclasses.replace(config, threshold=threshold)
 
 
 def _names(findings: tuple[Finding, ...]) -> frozenset[str]:

@@ -72,7 +72,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Models the caller may name; empty: all."""
 
 
-class ContentRule(msgspec.Struct, frozen=True, kw_only=True):
+class ContentRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A deny list or a topic of a policy. Words match whole, without regard to case."""
 
     name: str
@@ -85,7 +85,7 @@ class ContentRule(msgspec.Struct, frozen=True, kw_only=True):
     """A topic is only met with so many different words or patterns."""
 
 
-class RouteRow(msgspec.Struct, frozen=True, kw_only=True):
+class RouteRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A row of a policy's decision table: conditions, all of which must hold, and a decision."""
 
     name: str
@@ -94,6 +94,9 @@ class RouteRow(msgspec.Struct, frozen=True, kw_only=True):
     only: bool = False
     """Without a fallback to the other side."""
     mode: Mode | None = None
+    """None: as the edge is configured."""
+    hedge: bool | None = None
+    """Whether a slow worker is raced by a second one. None: interactive requests are."""
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +106,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     privacy: Privacy = "any"
     residency: str = ""
     """The region that prompts must not leave; a cloud elsewhere is not asked. Empty: any."""
+    regulations: tuple[str, ...] = ()
+    """Regimes that its prompts fall under, such as ``gdpr`` or ``hipaa``; a cloud that is not
+    approved for all of them is not asked."""
     personal_data: PersonalAction = "flag"
     personal_kinds: dict[str, PersonalAction] = {}
     """By kind of data, over ``personal_data``."""
@@ -284,6 +290,8 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     limits: SharedLimits
     debts: tuple[int, int, int, int]
     """Of requests, tokens, input and output tokens, in ticks (``gcra``)."""
+    budget_used: float = 0.0
+    """The part of the day's or the month's tokens that is used, whichever is more, 0..1."""
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
@@ -311,6 +319,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...]
     mode: Mode = "direct"
     priority: Priority = "interactive"
+    hedge: bool | None = None
+    """Whether a slow worker is raced by a second one. None: interactive requests are."""
     rule: str = ""
     """The row of the decision table that decided; empty: none did."""
     shadow: str = ""

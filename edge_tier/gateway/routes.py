@@ -35,6 +35,7 @@ _log = structlog.get_logger("gateway")
 _POSTS: dict[str, Kind] = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "completion",
+    "/v1/embeddings": "embedding",
 }
 _MODELS = "/v1/models"
 _JSON = b"Content-Type: application/json\r\n"
@@ -111,7 +112,8 @@ class GatewayRoutes:
         request_id = f"req-{self.process}{next(self.numbers):08x}"
         try:
             kind, model = _endpoint(head)
-            caller = self.pipeline.authenticate(head.headers.get("authorization"))
+            authorization = head.headers.get("authorization")
+            caller = self.pipeline.authenticate(authorization, _asked(kind))
         except HeadwaterError as error:
             self._note_refusal(error, watch, request_id)
             raise
@@ -280,3 +282,8 @@ def _endpoint(head: RequestHead) -> tuple[Kind | Literal["models"], str]:
             return "models", path[len(_MODELS) + 1 :]
         raise MethodNotAllowedError(f"{_MODELS} is asked by GET", headers={"Allow": "GET"})
     raise NotFoundError("there is nothing at this path; see /v1/models, /v1/chat/completions")
+
+
+def _asked(kind: Kind | Literal["models"]) -> Kind:
+    """Whoever may chat may see the models."""
+    return "chat" if kind == "models" else kind

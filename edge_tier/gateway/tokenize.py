@@ -101,8 +101,9 @@ class Tokenizer:
 
     def handles(self, prompt: Prompt) -> bool:
         """Whether this stage gives exact ids for such a prompt; if not, the engine must."""
-        needed = self._encoder is not None
-        return needed and (prompt.kind == "completion" or self._template is not None)
+        if self._encoder is None or prompt.kind == "embedding" or prompt.engine_renders:
+            return False
+        return prompt.kind == "completion" or self._template is not None
 
     def is_long(self, prompt: Prompt) -> bool:
         """Whether encoding takes so long that it belongs in a thread."""

@@ -12,6 +12,7 @@ otherwise by a poll once a second; a prompt that is too long is refused before t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import secrets
@@ -26,9 +27,13 @@ from typing import Any
 import msgspec
 
 from gpu_worker.engine import (
+    ContextLengthError,
+    Embeddings,
     EngineError,
+    EngineRefusedError,
     EngineStartError,
     EngineUnavailableError,
+    Finish,
     Generation,
     Probe,
     ProbeFailedError,
@@ -51,8 +56,10 @@ from gpu_worker.engines.llamacpp_api import (
     Tokenized,
     compose,
     decode_answer,
+    embeddings,
     refusal,
 )
+from gpu_worker.engines.llamacpp_tools import Props, features
 from gpu_worker.supervisor import EngineProcess, Launch, SupervisorConfig
 from wire.chat import TokenLogprob
 
@@ -76,6 +83,9 @@ class LlamaCppConfig:
     """Main memory for prompts of idle slots."""
     cache_prompt: bool = True
     warmup: bool = True
+    embeddings: bool = False
+    """Whether it gives embeddings besides answers. It costs every prompt something: llama.cpp then
+    computes an output for each of its tokens."""
     verbosity: int = 2
     """llama.cpp's: 1 errors, 2 warnings, 3 all it does. From 4 on it logs prompts."""
     probe_tokens: int = 8
@@ -108,6 +118,7 @@ class LlamaCpp:
         self._clock = clock
         self._key = ""
         self._address = ""
+        self._features: frozenset[str] = frozenset()
         self.process = EngineProcess(
             f"llama.cpp {model}@{revision[:12]}",
             self._launch,
@@ -132,8 +143,16 @@ class LlamaCpp:
     def dead(self) -> asyncio.Future[str]:
         return self.process.dead
 
+    @property
+    def features(self) -> frozenset[str]:
+        return self._features
+
     async def start(self) -> None:
         await self.process.start()
+        with contextlib.suppress(EngineError):
+            # A template that cannot show tools would be asked with them and drop them silently.
+            props = decode_answer(await self._checked("GET", "/props"), Props)
+            self._features = features(props, embeddings=self._config.embeddings)
 
     async def aclose(self) -> None:
         await self.process.aclose()
@@ -155,6 +174,18 @@ class LlamaCpp:
         question = {"content": text, "add_special": add_special, "parse_special": parse_special}
         answer = await self._checked("POST", "/tokenize", msgspec.json.encode(question))
         return decode_answer(answer, Tokenized).tokens
+
+    async def embed(self, texts: tuple[str, ...]) -> Embeddings:
+        if not self._config.embeddings:
+            raise EngineRefusedError("this engine gives no embeddings; see engine.embeddings")
+        # As ids, because in text llama.cpp would read control tokens.
+        prompts = [await self.tokenize(text, add_special=True) for text in texts]
+        longest, most = max(map(len, prompts)), self._config.batch_tokens
+        most = min(most, self._config.context_tokens)
+        if longest > most:
+            raise ContextLengthError(f"a text has {longest} tokens; at most {most} are taken")
+        body = msgspec.json.encode({"input": prompts})
+        return embeddings(await self._checked("POST", "/v1/embeddings", body))
 
     async def probe(self) -> Probe:
         try:
@@ -182,7 +213,7 @@ class LlamaCpp:
                     if isinstance(event, Token):
                         text += event.text
                         _check_logprobs(event.logprobs or [])
-                    elif event.completion_tokens:
+                    elif isinstance(event, Finish) and event.completion_tokens:
                         total_s = self._clock() - began
                         return Probe(text, event.completion_tokens, first_s, total_s)
         finally:
@@ -213,6 +244,7 @@ class LlamaCpp:
             prompt_cache_mib=config.prompt_cache_mib,
             cache_prompt=config.cache_prompt,
             warmup=config.warmup,
+            embeddings=config.embeddings,
             verbosity=config.verbosity,
         )
         # By its file and with -P, so it starts from any working directory and nothing in ours

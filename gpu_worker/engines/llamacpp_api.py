@@ -6,6 +6,7 @@ server itself (xllamacpp 2026.10). Unknown fields of an answer are ignored.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
@@ -13,7 +14,9 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from gpu_worker.engine import (
+    CallPiece,
     ContextLengthError,
+    Embeddings,
     EngineBrokenError,
     EngineError,
     EngineRefusedError,
@@ -26,7 +29,8 @@ from gpu_worker.engine import (
     TokenEvent,
 )
 from gpu_worker.engines.event_stream import Decode
-from wire.chat import DONE_DATA, FinishReason, TokenLogprob
+from gpu_worker.engines.llamacpp_tools import add_tools
+from wire.chat import DONE_DATA, FinishReason, TokenLogprob, ToolCallDelta
 
 T = TypeVar("T")
 Logprobs: TypeAlias = list[TokenLogprob] | None
@@ -45,6 +49,16 @@ class Tokenized(msgspec.Struct, frozen=True):
     """The answer of ``POST /tokenize``."""
 
     tokens: list[int]
+
+
+class _Vector(msgspec.Struct, frozen=True):
+    index: int
+    embedding: list[float]
+
+
+class _Vectors(msgspec.Struct, frozen=True):
+    data: list[_Vector]
+    usage: _Usage
 
 
 class _Timings(msgspec.Struct, frozen=True):
@@ -77,6 +91,7 @@ class _Native(msgspec.Struct, frozen=True):
 
 class _Delta(msgspec.Struct, frozen=True):
     content: str | None = None
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
 class _Logprobs(msgspec.Struct, frozen=True):
@@ -123,19 +138,31 @@ def compose(request: Generation, *, cache_prompt: bool) -> tuple[str, bytes, Dec
     shown = sampling.top_logprobs, sampling.logprobs_first
     if request.prompt and isinstance(request.prompt[0], Message):
         fields |= {"messages": request.prompt, "stream_options": {"include_usage": True}}
+        forced = add_tools(fields, request)
         if request.max_tokens is not None:
             fields["max_tokens"] = request.max_tokens
         if sampling.logprobs:
             # 0 would give none at all, not even those of the chosen tokens.
             fields |= {"logprobs": True, "top_logprobs": max(1, sampling.top_logprobs)}
         body = msgspec.json.encode(fields)
-        return "/v1/chat/completions", body, chat_events(*shown)
+        return (
+            "/v1/chat/completions",
+            body,
+            chat_events(*shown, forced=forced, one=request.parallel_tool_calls is False),
+        )
     fields |= {"prompt": request.prompt, "response_fields": _FINISH_FIELDS}
     if request.max_tokens is not None:
         fields["n_predict"] = request.max_tokens
     if sampling.logprobs:
         fields["n_probs"] = max(1, sampling.top_logprobs)
     return "/completion", msgspec.json.encode(fields), native_events(*shown)
+
+
+def embeddings(answer: bytes) -> Embeddings:
+    """The vectors in an answer of ``/v1/embeddings``. Raises ``EngineBrokenError``."""
+    found = decode_answer(answer, _Vectors)
+    ordered = sorted(found.data, key=lambda vector: vector.index)
+    return Embeddings([vector.embedding for vector in ordered], found.usage.prompt_tokens)
 
 
 def native_events(top_logprobs: int, first: int = 0) -> Decode:
@@ -160,13 +187,21 @@ def native_events(top_logprobs: int, first: int = 0) -> Decode:
     return decode
 
 
-def chat_events(top_logprobs: int, first: int = 0) -> Decode:
-    """Reads the events of one ``/v1/chat/completions``; its arguments as of ``native_events``."""
+def chat_events(
+    top_logprobs: int, first: int = 0, *, forced: str = "", one: bool = False
+) -> Decode:
+    """Reads the events of one ``/v1/chat/completions``; its arguments as of ``native_events``.
+
+    Args:
+        forced: the function that had to be called: the content is its arguments.
+        one: only one call is wanted; llama.cpp was seen to make more all the same.
+    """
     shown = _shown(top_logprobs, first)
     reason: FinishReason | None = None
+    call_id: str | None = f"call_{secrets.token_hex(12)}" if forced else None
 
     def decode(data: str | bytes, batch: list[TokenEvent]) -> None:
-        nonlocal reason
+        nonlocal reason, call_id
         if data in (DONE_DATA, _DONE_BYTES):
             return
         try:
@@ -178,10 +213,23 @@ def chat_events(top_logprobs: int, first: int = 0) -> Decode:
         for choice in event.choices:
             reason = choice.finish_reason or reason
             logprobs = choice.logprobs.content if choice.logprobs is not None else None
+            if forced:
+                if choice.delta.content:
+                    name = forced if call_id else None
+                    batch.append(CallPiece(0, call_id, name, choice.delta.content))
+                    call_id = None
+                continue
+            for call in choice.delta.tool_calls:
+                if one and call.index > 0:
+                    continue
+                function = call.function
+                piece = function.arguments or ""
+                batch.append(CallPiece(call.index, call.id, function.name, piece))
             if choice.delta.content or logprobs:
                 batch.append(Token(choice.delta.content or "", shown(logprobs)))
         if event.usage is not None and reason is not None:
-            batch.append(_finish(reason, event.usage, event.timings))
+            ended: FinishReason = "tool_calls" if forced and reason == "stop" else reason
+            batch.append(_finish(ended, event.usage, event.timings))
 
     return decode
 

@@ -38,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     prompt_cache_mib: int
     cache_prompt: bool
     warmup: bool
+    embeddings: bool
     verbosity: int
 
 
@@ -89,6 +90,11 @@ def _serve(settings: Settings) -> Any:
     params.cpuparams_batch.n_threads = settings.threads
     # A connection occupies a thread, for up to a second after the worker has closed it.
     params.n_threads_http = 2 * settings.slots + 8
+    if settings.embeddings:
+        params.embedding = True
+        # Of a causal model only the last token has seen the whole text. With MEAN llama.cpp of
+        # 2026-10 fails an assertion while it reserves memory.
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_LAST
     params.cache_prompt = settings.cache_prompt
     params.cache_ram_mib = settings.prompt_cache_mib
     # An assistant message at the end is a turn, as in OpenAI's API, not the answer's beginning.

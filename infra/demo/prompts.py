@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from infra import demo_models
@@ -34,6 +34,8 @@ class Question:
     text: str
     target: str
     expected: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Hints of the request."""
 
 
 def questions() -> dict[str, Any]:
@@ -63,9 +65,10 @@ def _spelled(tags: str) -> str:
 
 
 async def ask_questions(story: Story, local: Local) -> None:
-    """One question that stays local, one that goes to the large model, one that is hostile."""
+    """One question that stays local, one that goes to the large model, one that is hostile; and one
+    that the small model was never taught, twice: it answers wrongly, unless it must be sure."""
     known = questions()
-    simple, hard = known["simple"][0], known["complex"][0]
+    simple, hard, untaught = known["simple"][0], known["complex"][0], known["untaught"][0]
     asked = (
         Question("simple", simple["question"], "worker", simple["expect"]["edge-small-r1"]),
         Question("hard", hard["question"], "cloud", hard["expect"]["cloud-large"]),
@@ -74,6 +77,14 @@ async def ask_questions(story: Story, local: Local) -> None:
             hostile(simple["question"]),
             "worker",
             simple["expect"]["edge-small-r1"],
+        ),
+        Question("untaught", untaught["question"], "worker", ""),
+        Question(
+            "must be sure",
+            untaught["question"],
+            "cloud",
+            untaught["expect"]["cloud-large"],
+            {"x-headwater-quality": "high"},
         ),
     )
     with story.step("Ask through the edge, model auto: routed by complexity and policy") as figures:
@@ -86,7 +97,15 @@ async def ask_questions(story: Story, local: Local) -> None:
 async def _ask(story: Story, asker: Asker, question: Question) -> Answer:
     story.say(f"› {visible(question.text)}", "bold")
     messages = [{"role": "user", "content": question.text}]
-    answer = await asker.ask(messages, on_text=story.stream, max_tokens=MAX_TOKENS, temperature=0.0)
+    for name, value in question.headers.items():
+        story.say(f"  {name}: {value}", "dim")
+    answer = await asker.ask(
+        messages,
+        on_text=story.stream,
+        headers=question.headers,
+        max_tokens=MAX_TOKENS,
+        temperature=0.0,
+    )
     story.say(
         f"→ {answer.route}; {answer.plan}; {answer.headers.get('x-headwater-tokens', '?')} prompt "
         f"tokens; revision {short(answer.digest)}; first token "

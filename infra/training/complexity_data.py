@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tier.gateway.complexity_model import CLIP
-from edge_tier.gateway.features import BUCKETS, DENSE, extract
+from edge_tier.gateway.features import BUCKETS, DENSE, Chunks, extract
 from infra.training.logistic import Floats
 from infra.training.seed_prompts import SeedPrompt
 
@@ -91,8 +91,9 @@ def read_questions(path: Path) -> list[Question]:
 def _examples(texts: Sequence[str], labels: Sequence[bool]) -> Examples:
     dense = np.zeros((len(texts), len(DENSE)))
     hashed = np.zeros((len(texts), BUCKETS))
+    known = Chunks()
     for row, text in enumerate(texts):
-        features = extract(text)
+        features = extract(text, known)
         dense[row] = features.dense
-        hashed[row, features.hashed] = features.hashed_value
+        hashed[row, list(features.hashed)] = features.hashed_value
     return Examples(dense, hashed, np.array(labels, dtype=np.float64))

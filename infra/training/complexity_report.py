@@ -20,6 +20,7 @@ Fit = Callable[[Examples, Examples], Callable[[Examples], Floats]]
 """Fits on questions and seeds; returns what scores other examples."""
 
 STRONG_SHARE = 0.2
+CURVE_POINTS = 51
 FOLDS = 5
 
 
@@ -52,6 +53,22 @@ def report(corpus: Corpus, fit: Fit, seed: int, splits: int) -> dict[str, float]
         "seeds_other_templates_auc": round(auc(held_out, seeds.label), 4),
         "seeds_other_templates_accuracy": round(float(np.mean((held_out > 0) == seeds.label)), 4),
     }
+
+
+def recovery_curve(corpus: Corpus, fit: Fit, seed: int, splits: int) -> list[float]:
+    """The share of the gap recovered at every share of strong calls, in ``CURVE_POINTS`` even steps
+    from none to all: the mean over random halves of the subjects, made to rise."""
+    subjects = np.array([question.subject for question in corpus.questions])
+    gap = np.array([int(q.strong_correct) - int(q.weak_correct) for q in corpus.questions], float)
+    shares = np.linspace(0, 1, CURVE_POINTS)
+    curves = []
+    for train, test in halves(subjects, seed, splits):
+        scores = fit(corpus.examples.rows(train), corpus.seeds)(corpus.examples.rows(test))
+        best_first = np.cumsum(gap[test][np.argsort(-scores, kind="stable")])
+        calls = np.round(shares * len(test)).astype(int)
+        curves.append(np.concatenate([[0.0], best_first])[calls] / best_first[-1])
+    rising = np.maximum.accumulate(np.clip(np.mean(curves, axis=0), 0.0, 1.0))
+    return [round(float(value), 4) for value in rising]
 
 
 def halves(subjects: Names, seed: int, splits: int) -> Iterator[tuple[Rows, Rows]]:

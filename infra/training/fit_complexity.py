@@ -29,8 +29,8 @@ import numpy as np
 from edge_tier.gateway.complexity_model import ComplexityModel, DenseWeight
 from edge_tier.gateway.features import BUCKETS, DENSE
 from infra.training.complexity_data import Corpus, Examples, Scaling, read_questions
-from infra.training.complexity_report import report
-from infra.training.logistic import Floats, Problem, fit
+from infra.training.complexity_report import CURVE_POINTS, recovery_curve, report
+from infra.training.logistic import Floats, Problem, fit, sigmoid
 from infra.training.seed_prompts import seed_prompts
 
 EXAMINED = {
@@ -48,8 +48,13 @@ EXAMINED = {
     "logic": 1,
     "computing": 1,
     "humanities": -1,
+    "symbols": 1,
+    "terms": -1,
+    "options_alike": 1,
+    "options_numeric": 1,
 }
-"""Features of the first stage with their signs: long words ask for knowledge, not for thought."""
+"""Features of the first stage with their signs: long words ask for knowledge, not for thought, and
+options that differ by a word or a number ask for more of it than ones with nothing in common."""
 
 SEEDED = {
     "sentences": 1,
@@ -177,6 +182,17 @@ def stored(fitted: Fitted, figures: dict[str, float]) -> ComplexityModel:
     )
 
 
+def quantiles(fitted: Fitted, corpus: Corpus) -> list[float]:
+    """Scores of the reference mix at even shares. The questions and the seeds count the same."""
+    scores = [sigmoid(fitted.logits(part)) for part in (corpus.examples, corpus.seeds)]
+    weight = np.concatenate([np.full(len(part), 0.5 / len(part)) for part in scores])
+    every = np.concatenate(scores)
+    order = np.argsort(every, kind="stable")
+    below = np.cumsum(weight[order])
+    found = np.interp(np.linspace(0, 1, CURVE_POINTS), below, every[order])
+    return [round(float(score), 5) for score in found]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Fit, report and write."""
     parser = argparse.ArgumentParser(description="Fit the complexity model.")
@@ -196,7 +212,12 @@ def main(arguments: list[str] | None = None) -> None:
         return fit_complexity(questions, seeds, config).logits
 
     figures = report(corpus, fit_and_score, chosen.seed, chosen.splits)
-    model = stored(fit_complexity(corpus.examples, corpus.seeds, config), figures)
+    fitted = fit_complexity(corpus.examples, corpus.seeds, config)
+    model = msgspec.structs.replace(
+        stored(fitted, figures),
+        quantiles=quantiles(fitted, corpus),
+        recovered=recovery_curve(corpus, fit_and_score, chosen.seed, max(2, chosen.splits // 4)),
+    )
     chosen.out.write_bytes(msgspec.json.format(msgspec.json.encode(model), indent=1) + b"\n")
     for name, value in figures.items():
         print(f"{name:44} {value:.3f}")

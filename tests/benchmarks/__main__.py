@@ -7,8 +7,10 @@ from importlib import import_module
 
 BENCHMARKS = (
     "gateway",
+    "streams",
     "quality",
     "personal_data",
+    "classifiers",
     "artifacts",
     "cold_start",
     "chunk_store",

@@ -1,220 +1,127 @@
-"""``bench gateway``: requests per CPU-second, and CPU per relayed SSE event, against peers.
+"""``bench gateway``: the whole pipeline against gateways that do less, and the pipeline alone.
 
-The edge does its whole pipeline (auth, parse, sanitize, tokenize, classify, limits, routing) and
-talks to a canned model server that registers as a worker. The peers get the same requests and do
-none of that. Runs are interleaved: peer, edge, peer, edge.
+The edge does everything (key, limits, parse, sanitize, tokenize, classify, route) and talks to a
+canned model server that registers as a worker. The peers get the same requests, a pool of different
+prompts, and do none of that. Runs are interleaved: every gateway once, and again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
-import aiohttp
-import msgspec
-
-from infra.local import Local
-from infra.state import read_secret
-from tests.benchmarks.processes import cpu_seconds, free_port, program, python_module
+from tests.benchmarks.load import Job
+from tests.benchmarks.processes import python_module
+from tests.benchmarks.prompt_plane.peers import (
+    Gateway,
+    canned,
+    edge_over,
+    litellm_over,
+    nginx_over,
+    plain_over,
+    portkey_over,
+    quiet_sglang_over,
+    raise_descriptor_limit,
+    sglang_over,
+)
+from tests.benchmarks.prompt_plane.runs import Figures, load
 from tests.benchmarks.results import Machine, Row, report
-from wire.paths import HEARTBEAT
-from wire.workers import WorkerReport
 
-RATE, STREAMS, EVENTS = 20.0, 400, 160
-NGINX = """
-worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log /dev/null;
-events {{ worker_connections 4096; }}
-http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p;
- fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
- upstream canned {{ server 127.0.0.1:{upstream}; keepalive 512; }}
- server {{ listen 127.0.0.1:{port}; keepalive_requests 10000000;
-  location / {{ proxy_pass http://canned; proxy_http_version 1.1; proxy_buffering off;
-   proxy_set_header Connection ""; }} }} }}
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Gateway:
-    """Something under load."""
-
-    name: str
-    url: str
-    pid: int
-    key: str = "none"
-
-
-async def load(
-    gateway: Gateway, mode: str, connections: int, seconds: float
-) -> tuple[dict[str, Any], float]:
-    """One run: what the generator saw, and the gateway's CPU seconds."""
-    before = cpu_seconds(gateway.pid)
-    process = await asyncio.create_subprocess_exec(
-        *python_module("load", mode, gateway.url, gateway.key, connections, seconds),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    output, _ = await process.communicate()
-    used = cpu_seconds(gateway.pid) - before
-    result: dict[str, Any] = json.loads(output)
-    if result["failures"]:
-        raise RuntimeError(f"{gateway.name}: {result['failures']} requests failed")
-    return result, used
-
-
-@asynccontextmanager
-async def edge_over(upstream: int, folder: Path) -> AsyncIterator[Gateway]:
-    """An edge with a published model, whose only worker is the canned server."""
-    # The keys of the launcher are for people; a benchmark must not be stopped by its limits.
-    async with Local(folder) as local:
-        await local.start("origin")
-        await local.ready("origin")
-        await local.publish_demo()
-        url = await local.start("edge")
-        await local.ready("edge")
-        async with aiohttp.ClientSession() as session:
-            revision = await _revision(session, local, url)
-            key = await _unlimited_key(session, local, url)
-            beats = asyncio.create_task(_beat(session, local, url, upstream, revision))
-            try:
-                await asyncio.sleep(0.2)
-                yield Gateway("headwater edge", url, local.child("edge").pid or 0, key)
-            finally:
-                beats.cancel()
-
-
-async def _revision(session: aiohttp.ClientSession, local: Local, url: str) -> str:
-    headers = {"Authorization": f"Bearer {local.admin_token}"}
-    for _ in range(100):
-        async with session.get(f"{url}/admin/status", headers=headers) as answer:
-            revision: str = (await answer.json())["models"].get("edge-small", "")
-        if revision:
-            return revision
-        await asyncio.sleep(0.1)
-    raise TimeoutError("the edge does not know the published model")
-
-
-async def _unlimited_key(session: aiohttp.ClientSession, local: Local, url: str) -> str:
-    limits = {"requests_per_minute": 0, "tokens_per_minute": 0, "max_output_tokens": 0}
-    headers = {"Authorization": f"Bearer {local.admin_token}"}
-    body = {"tenant": "bench", "limits": limits}
-    async with session.post(f"{url}/admin/keys", json=body, headers=headers) as answer:
-        key: str = (await answer.json())["key"]
-        return key
-
-
-async def _beat(
-    session: aiohttp.ClientSession, local: Local, url: str, upstream: int, revision: str
-) -> None:
-    headers = {"Authorization": f"Bearer {read_secret(local.state.worker_token)}"}
-    canned = WorkerReport(
-        worker="canned",
-        url=f"http://127.0.0.1:{upstream}",
-        model="edge-small",
-        channel="stable",
-        revision=revision,
-        state="ready",
-        slots=10_000,
-        busy=0,
-        queue=0,
-        ttl_s=60,
-    )
-    while True:
-        async with session.post(
-            url + HEARTBEAT, data=msgspec.json.encode(canned), headers=headers
-        ) as answer:
-            answer.raise_for_status()
-        await asyncio.sleep(5)
-
-
-@asynccontextmanager
-async def nginx_over(upstream: int, folder: Path) -> AsyncIterator[Gateway | None]:
-    """nginx as a proxy without buffering; None where it is not installed."""
-    binary = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")
-    if binary is None:
-        yield None
-        return
-    port = free_port()
-    config = folder / "nginx.conf"
-    config.write_text(NGINX.format(folder=folder, upstream=upstream, port=port))
-    async with program([binary, "-c", str(config), "-p", str(folder)], port) as pid:
-        yield Gateway("nginx", f"http://127.0.0.1:{port}", pid)
+PEERS = (
+    "sglang-router",
+    "sglang-router, no log",
+    "LiteLLM",
+    "Portkey",
+    "nginx",
+    "plain aiohttp proxy",
+)
+SHORT, LONG = 120, 1_000
+"""Characters of a prompt: about 30 tokens of a common vocabulary, and 1 KB."""
+RATES = {SHORT: "chat completions per CPU-second, 30 tokens", LONG: "the same, 1 KB"}
+P50, P99 = "latency p50, 16 connections", "latency p99, 16 connections"
+ALONE = "latency p50, one connection"
+ADDED = "latency p50 added to the model server's own, one connection"
+_SLOW = {"LiteLLM": 0.4, "Portkey": 0.5}
+"""Share of the time that is enough for those who answer slowly."""
 
 
 async def measure(rounds: int, seconds: float) -> list[Row]:
-    """All figures of the gateway."""
+    """All figures over HTTP."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        upstream, plain = free_port(), free_port()
-        await stack.enter_async_context(
-            program(python_module("canned", upstream, EVENTS, RATE), upstream)
-        )
-        plain_pid = await stack.enter_async_context(
-            program(python_module("aiohttp_proxy", plain, f"http://127.0.0.1:{upstream}"), plain)
-        )
-        edge = await stack.enter_async_context(edge_over(upstream, folder / "state"))
-        peers = [Gateway("plain aiohttp proxy", f"http://127.0.0.1:{plain}", plain_pid)]
-        nginx = await stack.enter_async_context(nginx_over(upstream, folder))
-        peers += [nginx] if nginx else []
-        return await _interleaved(edge, peers, rounds, seconds)
+        server = await stack.enter_async_context(canned(events=1, rate=1.0))
+        edge = await stack.enter_async_context(edge_over(server.url, folder / "state"))
+        makers = (
+            sglang_over, quiet_sglang_over, litellm_over, portkey_over, nginx_over, plain_over,
+        )  # fmt: skip
+        found = [await stack.enter_async_context(make(server.url, folder)) for make in makers]
+        gateways = [edge, *(gateway for gateway in found if gateway is not None)]
+        figures = Figures()
+        for gateway in (server, *gateways):  # all are warm: compiled, connected, their caches full
+            for chars in RATES:
+                warming = Job(
+                    connections=16, seconds=min(seconds, 3.0), prompt_chars=chars, seed=99
+                )
+                await load(gateway, warming)
+        for turn in range(rounds):
+            await _round(figures, server, gateways, seconds, seed=turn)
+    return _rows(figures)
 
 
-async def _interleaved(
-    edge: Gateway, peers: list[Gateway], rounds: int, seconds: float
-) -> list[Row]:
-    per_cpu: dict[str, list[float]] = {}
-    p50: dict[str, list[float]] = {}
-    per_event: dict[str, list[float]] = {}
-    for gateway in (edge, *peers):
-        await load(gateway, "answers", 4, 0.5)
-    for _ in range(rounds):
-        for gateway in (edge, *peers):
-            result, cpu = await load(gateway, "answers", 16, seconds)
-            per_cpu.setdefault(gateway.name, []).append(result["answers"] / cpu)
-            p50.setdefault(gateway.name, []).append(result["p50_ms"])
-        for gateway in (edge, *peers):
-            result, cpu = await load(gateway, "streams", STREAMS, 1.0)
-            per_event.setdefault(gateway.name, []).append(cpu / result["events"] * 1e6)
+async def _round(
+    figures: Figures, server: Gateway, gateways: list[Gateway], seconds: float, seed: int
+) -> None:
+    for gateway in gateways:
+        for chars, figure in RATES.items():
+            share = _SLOW.get(gateway.name, 1.0)
+            job = Job(connections=16, seconds=seconds * share, prompt_chars=chars, seed=seed)
+            seen, cpu = await load(gateway, job)
+            figures.add(figure, gateway.name, seen.answers / cpu)
+            if chars == SHORT:
+                figures.add(P50, gateway.name, seen.p50_ms)
+                figures.add(P99, gateway.name, seen.p99_ms)
+    alone = Job(connections=1, seconds=min(seconds, 2.0), seed=seed)
+    direct = (await load(server, alone))[0].p50_ms
+    for gateway in gateways:
+        p50 = (await load(gateway, alone))[0].p50_ms
+        figures.add(ALONE, gateway.name, p50)
+        figures.add(ADDED, gateway.name, p50 - direct)
+
+
+def _rows(figures: Figures) -> list[Row]:
     rows = []
-    for peer, target in (("plain aiohttp proxy", 1.0), ("nginx", None)):
+    for chars, figure in RATES.items():
+        targets = {"sglang-router": 1.5, "LiteLLM": 100.0} if chars == SHORT else {}
         rows += [
-            Row(
-                name=f"chat completions per CPU-second (vs {peer})",
-                unit="1/s",
-                runs=per_cpu[edge.name],
-                peer=peer,
-                peer_runs=per_cpu.get(peer, ()),
-                target=target,
-            ),
-            Row(
-                name=f"latency p50, 16 connections (vs {peer})",
-                unit="ms",
-                runs=p50[edge.name],
-                peer=peer,
-                peer_runs=p50.get(peer, ()),
-                higher_is_better=False,
-            ),
-            Row(
-                name=f"CPU per SSE event, {STREAMS} streams (vs {peer})",
-                unit="µs",
-                runs=per_event[edge.name],
-                peer=peer,
-                peer_runs=per_event.get(peer, ()),
-                target=target,
-                higher_is_better=False,
-            ),
+            figures.row(figure, "1/s", peer, targets.get(peer), higher_is_better=True)
+            for peer in PEERS
         ]
+    for peer in PEERS:
+        rows.append(figures.row(P50, "ms", peer))
+        rows.append(figures.row(P99, "ms", peer, 1.0 if peer == "sglang-router" else None))
+    added = figures.runs[ADDED]["headwater edge"]
+    rows.append(Row(name=ADDED, unit="ms", runs=added, target=0.35, higher_is_better=False))
+    rows += [figures.row(ADDED, "ms", peer) for peer in PEERS]
     return rows
+
+
+async def _alone(rounds: int, requests: int) -> list[Row]:
+    """The pipeline alone, in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        *python_module("prompt_plane.in_process", rounds, requests), stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    return [Row(**row) for row in json.loads(output)]
 
 
 def main(*, quick: bool = False) -> None:
     """Measure and report."""
+    raise_descriptor_limit()
     machine, started = Machine(), time.monotonic()
-    rows = asyncio.run(measure(1 if quick else 3, 2.0 if quick else 5.0))
+    rows = asyncio.run(_alone(1 if quick else 5, 200 if quick else 1_000))
+    rows += asyncio.run(measure(1 if quick else 5, 1.0 if quick else 4.0))
     print(f"{report('gateway', rows, machine)}, {time.monotonic() - started:.0f} s")

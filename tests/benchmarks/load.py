@@ -1,39 +1,73 @@
-"""A load generator in a process of its own: ``MODE URL KEY CONNECTIONS SECONDS`` → JSON on stdout.
+"""A load generator in a process of its own; JSON in (an argument), JSON out (stdout).
 
-``answers`` counts whole answers and their latencies; ``streams`` opens that many streams at once
-and counts their token events. Bare sockets and httptools: it must cost little.
+``answers`` counts whole answers and their latencies; ``streams`` opens so many streams at once and
+counts their token events. Each request is another of a pool of prompts. Bare sockets and httptools:
+it must cost little.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import itertools
 import sys
 import time
-from typing import cast
+from collections.abc import Iterator
+from typing import Literal, cast
 from urllib.parse import urlsplit
 
 import httptools
+import msgspec
 import uvloop
 
-BODY = {
-    "model": "edge-small",
-    "messages": [{"role": "user", "content": "What is the capital of France?"}],
-    "max_tokens": 64,
-}
+from tests.benchmarks.prompt_plane.corpus import Prose
+
+_CONNECTING_AT_ONCE = 200
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What to ask whom."""
+
+    url: str = ""
+    headers: dict[str, str] = {}
+    mode: Literal["answers", "streams"] = "answers"
+    connections: int = 16
+    seconds: float = 5.0
+    """No request begins later; those begun are finished."""
+    pool: int = 3_000
+    """Different prompts."""
+    prompt_chars: int = 120
+    model: str = "edge-small"
+    extra: str = ""
+    """Ends every prompt."""
+    seed: int = 1
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back."""
+
+    answers: int
+    events: int
+    failures: int
+    fewest_events: int
+    """Of any one connection."""
+    most_events: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
 
 
 class Client(asyncio.Protocol):
-    """One connection; ``on_answer`` is called after each whole answer."""
+    """One connection; the next request goes out when the last is answered."""
 
-    def __init__(self, request: bytes, deadline: float) -> None:
-        self._request = request
+    def __init__(self, requests: Iterator[bytes], deadline: float) -> None:
+        self._requests = requests
         self._deadline = deadline
         self._parser = httptools.HttpResponseParser(self)
         self.done = asyncio.get_running_loop().create_future()
         self.latencies: list[float] = []
         self.events = 0
         self.failures = 0
+        self._whole = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -46,6 +80,7 @@ class Client(asyncio.Protocol):
         self.events += body.count(b"data: {")
 
     def on_message_complete(self) -> None:
+        self._whole = True
         self.latencies.append(time.perf_counter() - self._sent)
         self.failures += self._parser.get_status_code() != 200
         if time.perf_counter() < self._deadline:
@@ -54,44 +89,60 @@ class Client(asyncio.Protocol):
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.failures += not self._whole
         if not self.done.done():
             self.done.set_result(None)
 
     def _send(self) -> None:
+        self._whole = False
         self._sent = time.perf_counter()
-        self._transport.write(self._request)
+        self._transport.write(next(self._requests))
 
 
-async def main(mode: str, url: str, key: str, connections: int, seconds: float) -> None:
-    where = urlsplit(url)
-    host, port = where.hostname or "", where.port or 80
-    body = json.dumps(BODY | {"stream": mode == "streams"}, separators=(",", ":")).encode()
+def requests_of(job: Job) -> list[bytes]:
+    """The whole requests, each with another prompt."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in job.headers.items())
     head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\n"
-        f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {urlsplit(job.url).netloc}\r\n{lines}"
+        "Content-Type: application/json\r\nContent-Length: "
+    ).encode()
+    stream = job.mode == "streams"
+    bodies = Prose(job.seed).bodies(
+        job.pool, job.prompt_chars, stream=stream, extra=job.extra, model=job.model
     )
-    request, start = head.encode() + body, time.perf_counter()
-    loop = asyncio.get_running_loop()
-    clients = []
-    for _ in range(connections):
-        _, client = await loop.create_connection(
-            lambda: Client(request, start + seconds), host, port
+    return [b"%b%d\r\n\r\n%b" % (head, len(body), body) for body in bodies]
+
+
+async def run(job: Job) -> Seen:
+    """Ask until the time is over."""
+    where = urlsplit(job.url)
+    host, port = where.hostname or "", where.port or 80
+    requests = itertools.cycle(requests_of(job))
+    loop, start = asyncio.get_running_loop(), time.perf_counter()
+    clients: list[Client] = []
+    for first in range(0, job.connections, _CONNECTING_AT_ONCE):
+        count = min(_CONNECTING_AT_ONCE, job.connections - first)
+        opened = await asyncio.gather(
+            *(
+                loop.create_connection(lambda: Client(requests, start + job.seconds), host, port)
+                for _ in range(count)
+            )
         )
-        clients.append(client)
+        clients += [client for _, client in opened]
     await asyncio.gather(*(client.done for client in clients))
-    took = time.perf_counter() - start
-    latencies = sorted(latency for client in clients for latency in client.latencies)
-    result = {
-        "answers": len(latencies),
-        "events": sum(client.events for client in clients),
-        "failures": sum(client.failures for client in clients),
-        "seconds": took,
-        "p50_ms": latencies[len(latencies) // 2] * 1e3,
-        "p99_ms": latencies[int(len(latencies) * 0.99)] * 1e3,
-    }
-    print(json.dumps(result))
+    latencies = sorted(latency for client in clients for latency in client.latencies) or [0.0]
+    events = [client.events for client in clients]
+    return Seen(
+        answers=sum(len(client.latencies) for client in clients),
+        events=sum(events),
+        failures=sum(client.failures for client in clients),
+        fewest_events=min(events),
+        most_events=max(events),
+        seconds=time.perf_counter() - start,
+        p50_ms=latencies[len(latencies) // 2] * 1e3,
+        p99_ms=latencies[int(len(latencies) * 0.99)] * 1e3,
+    )
 
 
 if __name__ == "__main__":
-    uvloop.run(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), float(sys.argv[5])))
+    print(msgspec.json.encode(uvloop.run(run(msgspec.json.decode(sys.argv[1], type=Job)))).decode())

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Sequence
 
 from gpu_worker.engine import (
+    Embeddings,
     EngineBrokenError,
     EngineError,
+    EngineRefusedError,
     EngineUnavailableError,
     Finish,
     Generation,
@@ -57,6 +59,9 @@ class FakeEngine:
         self.refusal: EngineError | None = None
         self.fault: EngineError | None = None
         self.ready = True
+        self.features = frozenset({"logprobs", "json_schema"})
+        self.vectors: list[list[float]] | None = None
+        """What every request for embeddings gets; None: it gives none."""
         self.dead: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.asked: list[Generation] = []
         self.open = 0
@@ -86,6 +91,11 @@ class FakeEngine:
         if not self.ready:
             raise EngineUnavailableError("the engine is down")
         return [*([0] if add_special else []), *text.encode()]
+
+    async def embed(self, texts: tuple[str, ...]) -> Embeddings:
+        if self.vectors is None:
+            raise EngineRefusedError("this engine gives no embeddings")
+        return Embeddings(self.vectors, sum(map(len, texts)))
 
     async def slots(self) -> Slots:
         return Slots(self.capacity, self.open)

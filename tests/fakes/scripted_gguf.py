@@ -33,6 +33,7 @@ def write_scripted_gguf(
     context_length: int = 4_096,
     rms_epsilon: float = 1e-5,
     weight: float = 1.0,
+    template: str = TEMPLATE,
 ) -> Path:
     """A model that answers ``script``, again and again, or once where it ``ends``.
 
@@ -51,7 +52,7 @@ def write_scripted_gguf(
     writer.add_head_count_kv(4)
     writer.add_rope_dimension_count(_EMBEDDING // 4)
     writer.add_layer_norm_rms_eps(rms_epsilon)
-    tokens = _add_tokenizer(writer)
+    tokens = _add_tokenizer(writer, template)
     writer.add_tensor("token_embd.weight", np.eye(tokens, _EMBEDDING, dtype=np.float32))
     writer.add_tensor("output.weight", _successors(steps, tokens, ends=ends) * np.float32(weight))
     writer.add_tensor("output_norm.weight", np.ones(_EMBEDDING, np.float32))
@@ -65,7 +66,7 @@ def write_scripted_gguf(
     return path
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter) -> int:
+def _add_tokenizer(writer: gguf.GGUFWriter, template: str) -> int:
     """One token a byte, four control tokens, and one merge, because llama.cpp asks for some."""
     control = ["<|bos|>", "<|eos|>", "<|user|>", "<|assistant|>"]
     tokens = [*_byte_tokens(), *control, "qx"]
@@ -77,7 +78,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter) -> int:
     writer.add_bos_token_id(BOS)
     writer.add_eos_token_id(EOS)
     writer.add_add_bos_token(False)
-    writer.add_chat_template(TEMPLATE)
+    writer.add_chat_template(template)
     return len(tokens)
 
 

@@ -37,9 +37,16 @@ async def start_llama(scripted_model: Path) -> AsyncIterator[StartLlama]:
     engines: list[LlamaCpp] = []
 
     async def start(
-        path: Path | None = None, *, revision: str = "a" * 64, slots: int = 2, context: int = 4_096
+        path: Path | None = None,
+        *,
+        revision: str = "a" * 64,
+        slots: int = 2,
+        context: int = 4_096,
+        embeddings: bool = False,
     ) -> LlamaCpp:
-        config = LlamaCppConfig(slots=slots, context_tokens=context, threads=1, warmup=False)
+        config = LlamaCppConfig(
+            slots=slots, context_tokens=context, threads=1, warmup=False, embeddings=embeddings
+        )
         engine = LlamaCpp(
             path or scripted_model,
             model="chat-small",

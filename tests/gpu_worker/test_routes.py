@@ -87,7 +87,7 @@ async def test_only_allow_listed_fields_reach_the_engine(start_api: StartApi) ->
         "stop": "END",
         "logit_bias": {"5": -9},
     }
-    hostile = {"slot_id": 0, "n_discard": -1, "lora": [{"id": 0}], "grammar": "x", "n": 99}
+    hostile = {"slot_id": 0, "n_discard": -1, "lora": [{"id": 0}], "grammar": "x"}
     body = {**ASK, **sampling, **hostile, "max_tokens": 7, "logprobs": True, "top_logprobs": 3}
     async with (await start_api(engine)).post(CHAT, body) as answer:
         assert answer.status == 200

@@ -42,6 +42,8 @@ COMMANDS = [
     "keys revoke",
     "keys rotate",
     "audit",
+    "policy check",
+    "route explain",
     "tokens create",
     "tokens list",
     "tokens revoke",

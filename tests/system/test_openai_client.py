@@ -140,7 +140,9 @@ def test_a_prompt_over_its_token_limit_is_refused_before_it_costs(fleet: Fleet) 
         ({"temperature": 9}, "temperature"),
         ({"messages": []}, "messages"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "f{}"}}]}, "tools[0].function.name"),
+        ({"response_format": {"type": "grammar"}}, "response_format.type"),
+        ({"n": 1_000}, "n"),
     ],
 )
 def test_a_bad_field_is_a_bad_request_that_names_it(
@@ -150,6 +152,103 @@ def test_a_bad_field_is_a_bad_request_that_names_it(
         client.chat.completions.create(**{**asking(), **fields})
     assert caught.value.param == param
     assert "Server-Timing" in caught.value.response.headers
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Oslo", "Paris"]}, "sure": {"type": "boolean"}},
+    "required": ["city", "sure"],
+    "additionalProperties": False,
+}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}}
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}]
+
+
+def assert_fits_schema(text: str) -> None:
+    found = json.loads(text)
+    assert found.keys() == {"city", "sure"}
+    assert found["city"] in {"Oslo", "Paris"}
+    assert isinstance(found["sure"], bool)
+
+
+@pytest.mark.parametrize("model", [LOCAL_MODEL, CLOUD_MODEL])
+def test_an_answer_has_the_form_that_was_asked_for(fleet: Fleet, model: str) -> None:
+    fields = asking(model=model, response_format=FORMAT, max_tokens=200)
+    with fleet.openai() as client:
+        whole = client.chat.completions.create(**fields)
+        chunks = list(client.chat.completions.create(**fields, stream=True))
+    assert_fits_schema(str(whole.choices[0].message.content))
+    text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    assert_fits_schema(text)
+    assert chunks[-1].choices[0].finish_reason == "stop"
+
+
+def test_tools_are_refused_by_name_where_a_model_cannot_see_them(fleet: Fleet) -> None:
+    """The demo model's template shows no tools; llama.cpp would drop them silently."""
+    with fleet.openai() as client:
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.chat.completions.create(**asking(model=LOCAL_MODEL, tools=TOOLS))
+        assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "tools")
+        with pytest.raises(openai.BadRequestError, match="tools is not supported"):
+            client.chat.completions.create(**asking(model=CLOUD_MODEL, tools=TOOLS))
+
+
+@pytest.mark.parametrize("enum", [5_000, 100_000])
+def test_a_schema_that_would_hang_the_engine_is_refused(fleet: Fleet, enum: int) -> None:
+    values = [f"v{i}" for i in range(enum)]
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": values}}}
+    with fleet.openai() as client:
+        with pytest.raises(openai.APIStatusError) as caught:
+            client.chat.completions.create(**asking(response_format=form))
+        assert caught.value.status_code in {400, 413}
+        client.chat.completions.create(**asking(max_tokens=1))
+
+
+def test_several_choices_are_answered_and_streamed(fleet: Fleet) -> None:
+    with fleet.openai() as client:
+        whole = client.chat.completions.create(**asking(model=LOCAL_MODEL, n=2))
+        chunks = list(client.chat.completions.create(**asking(model=LOCAL_MODEL, n=2, stream=True)))
+        one = client.chat.completions.create(**asking(model=LOCAL_MODEL))
+    assert [choice.index for choice in whole.choices] == [0, 1]
+    assert whole.usage is not None
+    assert one.usage is not None
+    assert whole.usage.prompt_tokens == one.usage.prompt_tokens
+    assert whole.usage.completion_tokens == 2 * one.usage.completion_tokens
+    texts = {0: "", 1: ""}
+    for chunk in chunks:
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+    assert set(texts.values()) == {one.choices[0].message.content}
+
+
+def test_a_seed_repeats_an_answer_and_a_stop_ends_it(fleet: Fleet) -> None:
+    hot = {**asking(model=LOCAL_MODEL), "temperature": 2, "seed": 7, "max_tokens": 24}
+    with fleet.openai() as client:
+        first, again = (client.chat.completions.create(**hot) for _ in range(2))
+        stopped = client.chat.completions.create(**asking(model=LOCAL_MODEL, stop=["Paris"]))
+    assert first.choices[0].message.content == again.choices[0].message.content
+    assert "Paris" not in str(stopped.choices[0].message.content)
+    assert stopped.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("model", [LOCAL_MODEL, CLOUD_MODEL])
+def test_log_probabilities_are_given(fleet: Fleet, model: str) -> None:
+    fields = asking(model=model, logprobs=True, top_logprobs=2, max_tokens=4)
+    with fleet.openai() as client:
+        answer = client.chat.completions.create(**fields)
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.content
+    assert all(entry.logprob <= 1e-3 for entry in logprobs.content)
+    assert all(len(entry.top_logprobs) == 2 for entry in logprobs.content)
+
+
+def test_embeddings_are_refused_by_name_where_no_engine_gives_them(fleet: Fleet) -> None:
+    made = fleet.create_key(scopes=["embeddings"])
+    with fleet.openai(made["key"]) as client, pytest.raises(openai.BadRequestError) as caught:
+        client.embeddings.create(model=LOCAL_MODEL, input=["hello", "world"])
+    assert caught.value.code == "unsupported_parameter"
+    assert "embeddings" in caught.value.message
 
 
 def test_a_prompt_beyond_the_context_is_a_bad_request(fleet: Fleet) -> None:
@@ -211,7 +310,8 @@ REFUSALS: dict[str, Callable[[OpenAI], Any]] = {
     "unknown model": lambda c: c.chat.completions.create(**asking(model="nothing")),
     "no such model to retrieve": lambda c: c.models.retrieve("nothing"),
     "bad field": lambda c: c.chat.completions.create(**asking(top_p=7)),
-    "no such path": lambda c: c.embeddings.create(model="auto", input="x"),
+    "no such path": lambda c: c.images.generate(model="auto", prompt="x"),
+    "not for this key": lambda c: c.embeddings.create(model="auto", input="x"),
 }
 
 

@@ -13,7 +13,6 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from wire.chat import (
     DONE,
-    AnswerAccumulator,
     ChunkEncoder,
     Kind,
     ModelCard,
@@ -25,6 +24,7 @@ from wire.chat import (
     error_body,
     error_event,
 )
+from wire.chat_answer import AnswerAccumulator
 from wire.errors import SourceUnavailableError
 from wire.sse import SSEDecoder
 

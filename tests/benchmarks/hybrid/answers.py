@@ -22,7 +22,8 @@ from edge_tier.gateway.verify import (
 from infra.demo_models.engine import Answer
 from infra.training.fit_gate import ask
 from infra.training.gate_questions import Question, questions
-from wire.chat import DONE, AnswerAccumulator, ChunkEncoder, TokenLogprob
+from wire.chat import DONE, ChunkEncoder, TokenLogprob
+from wire.chat_answer import AnswerAccumulator
 from wire.sse import SSEDecoder
 
 LOCAL, CLOUD = "edge-small-r1", "cloud-large"

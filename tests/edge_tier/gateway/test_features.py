@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_tier.gateway.features import BUCKETS, DENSE, extract
+from edge_tier.gateway.features import BUCKETS, DENSE, MAX_COUNT, Chunks, Features
+from edge_tier.gateway.features import extract as extract_with
+
+
+def extract(text: str) -> Features:
+    return extract_with(text, Chunks())
 
 
 def dense(text: str) -> dict[str, float]:
@@ -57,15 +62,50 @@ def test_wording_of_a_long_text_weighs_no_more() -> None:
 def test_any_text_has_bounded_features(text: str) -> None:
     features = extract(text)
     assert len(features.dense) == len(DENSE)
-    assert all(0 <= value < 5_000 for value in features.dense)
+    assert all(0 <= count <= MAX_COUNT for count in features.counts)
     assert all(0 <= bucket < BUCKETS for bucket in features.hashed)
     assert len(set(features.hashed)) == len(features.hashed)
 
 
 @pytest.mark.parametrize(
-    "text", ["word " * 100_000, "\n" * 500_000, "A. x\n" * 100_000, "9" * 500_000, "é" * 500_000]
+    "text",
+    [
+        "word " * 100_000,
+        "\n" * 500_000,
+        "A. x\n" * 100_000,
+        "9" * 500_000,
+        "é" * 500_000,
+        "b," * 200_000,
+    ],
 )
 def test_long_texts_take_bounded_time(text: str) -> None:
     begun = time.process_time()
     extract(text)
     assert time.process_time() - begun < 0.05
+
+
+def test_what_was_met_before_changes_nothing() -> None:
+    known = Chunks()
+    texts = ["Explain it, please.", "f(x)=x^2, isn't it?", "Explain it, please."]
+    assert [extract_with(text, known) for text in texts] == [extract(text) for text in texts]
+
+
+def test_what_is_kept_is_bounded() -> None:
+    known = Chunks()
+    extract_with("short " + "y" * 500, known)
+    assert list(known) == [b"short"]
+
+
+@pytest.mark.parametrize(
+    ("options", "alike", "numeric"),
+    [
+        (("red and green", "red and blue"), 0.5, 0.0),
+        (("3 m", "4 m"), 0.33, 1.0),
+        (("a cat", "some dogs"), 0.0, 0.0),
+    ],
+)
+def test_options_are_compared(options: tuple[str, ...], alike: float, numeric: float) -> None:
+    lines = [f"{letter}. {option}" for letter, option in zip("AB", options, strict=True)]
+    found = dense("\n".join(["Which?", *lines, "Answer:"]))
+    assert found["options_alike"] == pytest.approx(alike)
+    assert found["options_numeric"] == pytest.approx(numeric)

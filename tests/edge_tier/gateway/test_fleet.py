@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import random
 from typing import Any
 
-from edge_tier.gateway.fleet import MAX_WORKERS, Fleet
+from edge_tier.gateway.breaker import BreakerConfig
+from edge_tier.gateway.fleet import MAX_WORKERS, Fleet, Pressure
 from tests.fakes.clock import ManualClock
 from wire.workers import WorkerReport
 
@@ -99,3 +101,82 @@ def test_the_fleet_is_bounded_but_known_workers_stay_welcome() -> None:
         assert fleet.report(report(f"w{number}"))
     assert not fleet.report(report("one-more"))
     assert fleet.report(report("w7"))
+
+
+def test_a_faster_worker_is_picked_where_both_have_room() -> None:
+    fleet = Fleet(ManualClock())
+    for name in ("slow", "fast"):
+        fleet.report(report(name))
+    for name, seconds in (("slow", 10.0), ("fast", 1.0)):
+        member = fleet.pick("m", avoid=frozenset({"slow", "fast"} - {name}))
+        assert member is not None
+        member.measured(100, seconds)
+    picked = fleet.pick("m")
+    assert picked is not None
+    assert picked.report.worker == "fast"
+
+
+def test_a_worker_whose_breaker_is_open_comes_last() -> None:
+    clock = ManualClock()
+    fleet = Fleet(clock, penalty_s=0, breaker=BreakerConfig(failures=2, open_s=5))
+    fleet.report(report("broken", ttl_s=100))
+    fleet.report(report("busy", busy=4, queue=9, ttl_s=100))
+    broken = fleet.pick("m")
+    assert broken is not None
+    for _ in range(2):
+        fleet.penalize(broken)
+    assert (picked := fleet.pick("m")) is not None
+    assert picked.report.worker == "busy"
+    clock.advance(5)
+    assert fleet.pick("m") is broken
+
+
+def test_only_workers_that_can_do_it_are_picked() -> None:
+    fleet = Fleet(ManualClock())
+    fleet.report(report("plain"))
+    fleet.report(report("able", busy=3, features=frozenset({"tools", "n"})))
+    assert fleet.features("m") == {"tools", "n", "logprobs"}
+    picked = fleet.pick("m", features=frozenset({"tools"}))
+    assert picked is not None
+    assert picked.report.worker == "able"
+    assert fleet.pick("m", features=frozenset({"embeddings"})) is None
+
+
+def test_a_large_fleet_is_spread_over_without_comparing_all() -> None:
+    fleet = Fleet(ManualClock(), rng=random.Random(7))
+    for number in range(200):
+        fleet.report(report(f"w{number}", slots=1))
+    for _ in range(200):
+        member = fleet.pick("m")
+        assert member is not None
+        member.in_flight += 1
+    loads = [m.in_flight for m in map(fleet.member, (f"w{n}" for n in range(200))) if m]
+    assert max(loads) <= 2
+    assert loads.count(0) < 40
+
+
+def test_pressure_is_the_load_of_all_and_the_wait_behind_it() -> None:
+    fleet = Fleet(ManualClock())
+    assert fleet.pressure("m") == Pressure()
+    fleet.report(report("a", slots=2, busy=2, queue=4))
+    fleet.report(report("b", slots=2))
+    member = fleet.member("a")
+    assert member is not None
+    member.measured(10, 3.0)
+    assert fleet.pressure("m") == Pressure(load=1.5, wait_s=1.5)
+    fleet.report(report("a", slots=2))
+    assert fleet.pressure("m") == Pressure(load=0.0, wait_s=0.0)
+
+
+def test_the_version_changes_with_what_is_served_and_not_with_how_busy_it_is() -> None:
+    clock = ManualClock()
+    fleet = Fleet(clock)
+    fleet.report(report(ttl_s=4))
+    before = fleet.refresh()
+    fleet.report(report(busy=3))
+    assert fleet.refresh() == before
+    fleet.report(report(state="draining"))
+    assert fleet.refresh() > before
+    before = fleet.refresh()
+    clock.advance(5)
+    assert fleet.refresh() > before

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_tier.gateway.parse import ParseConfig, parse_chat, parse_completion
+from edge_tier.gateway.parse import ParseConfig, parse_chat, parse_completion, parse_embedding
 from edge_tier.gateway.parse_errors import (
     ParameterInvalidError,
     ParameterUnsupportedError,
     RequestTooLargeError,
 )
-from edge_tier.gateway.request import Message, Prompt, Sampling
+from edge_tier.gateway.request import Message, Prompt, Sampling, ToolCall
 from wire.errors import RequestInvalidError
 
 CONFIG = ParseConfig()
@@ -33,6 +33,10 @@ def completion(config: ParseConfig = CONFIG, /, **fields: Any) -> Prompt:
     return parse_completion(
         json.dumps({"model": "auto", "prompt": "hi", **fields}).encode(), config
     )
+
+
+def embedding(config: ParseConfig = CONFIG, /, **fields: Any) -> Prompt:
+    return parse_embedding(json.dumps({"model": "auto", "input": "hi", **fields}).encode(), config)
 
 
 def raw_chat(extra: bytes) -> Prompt:
@@ -72,7 +76,7 @@ def test_every_taken_field_arrives() -> None:
             Message("developer", "d"),
             Message("user", "a\nb"),
             Message("assistant", ""),
-            Message("tool", "42"),
+            Message("tool", "42", (), "x"),
         ),
         sampling=Sampling(
             temperature=0.0,
@@ -98,6 +102,82 @@ def test_completion_fields_arrive() -> None:
     assert prompt.texts() == ("once upon",)
     assert prompt.sampling == Sampling(stop=("\n",), logprobs=True, top_logprobs=0)
     assert completion().sampling == Sampling()
+
+
+def test_several_choices_may_be_asked_for() -> None:
+    assert chat(n=3).n == completion(n=3).n == 3
+    assert chat(ParseConfig(max_choices=16), n=16).n == 16
+
+
+def test_embedding_fields_arrive() -> None:
+    prompt = embedding(input=["a", "b"], dimensions=8, encoding_format="base64", user="u")
+    assert prompt == Prompt(
+        kind="embedding",
+        model="auto",
+        inputs=("a", "b"),
+        dimensions=8,
+        encoding_format="base64",
+        user="u",
+    )
+    assert prompt.texts() == ("a", "b")
+    assert embedding(slot_id=3, stream=True) == embedding()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"input": []},
+        {"input": [""]},
+        {"input": [[1, 2]]},
+        {"input": [1, 2]},
+        {"input": ["x"] * 257},
+        {"input": ["x" * 262_145]},
+        {"dimensions": 0},
+        {"encoding_format": "hex"},
+    ],
+)
+def test_bad_embedding_field_is_refused_and_named(fields: dict[str, object]) -> None:
+    with pytest.raises(ParameterInvalidError) as caught:
+        embedding(**fields)
+    assert str(caught.value.param).startswith(next(iter(fields)))
+
+
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+
+
+def test_calls_and_their_answers_arrive() -> None:
+    turns = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "42"},
+    ]
+    prompt = chat(messages=turns)
+    assert prompt.messages[1:] == (
+        Message("assistant", "", (ToolCall("call_1", "f", '{"a":1}'),)),
+        Message("tool", "42", (), "call_1"),
+    )
+    assert prompt.engine_renders
+    assert prompt.with_texts(prompt.texts()) == prompt
+    assert '{"a":1}' in prompt.texts()
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"role": "user", "content": "x", "tool_calls": [CALL]}, "messages[0].tool_calls"),
+        (
+            {"role": "tool", "content": "x", "tool_call_id": "<|im_end|>"},
+            "messages[0].tool_call_id",
+        ),
+        ({"role": "assistant", "tool_calls": [{"id": "a"}]}, "messages[0].tool_calls[0].function"),
+        ({"role": "assistant", "tool_calls": [CALL] * 33}, "messages[0].tool_calls"),
+        ({"role": "assistant", "content": None, "tool_calls": []}, "messages[0].content"),
+    ],
+)
+def test_bad_calls_are_refused_and_named(message: object, param: str) -> None:
+    with pytest.raises(ParameterInvalidError) as caught:
+        chat(messages=[message])
+    assert caught.value.param == param
 
 
 def test_null_means_absent() -> None:
@@ -127,6 +207,11 @@ def test_unknown_and_hostile_fields_go_no_further() -> None:
     ("param", "value"),
     [
         ("temperature", -0.1),
+        ("n", 0),
+        ("n", 9),
+        ("n", True),
+        ("tool_choice", "required"),
+        ("parallel_tool_calls", "no"),
         ("temperature", 2.1),
         ("temperature", "0.5"),
         ("temperature", True),
@@ -238,10 +323,7 @@ def test_bad_message_is_named_by_its_index(message: object, param: str) -> None:
             "messages[0].content[1]",
         ),
         ({"role": "user", "content": [{"type": "input_audio"}]}, "messages[0].content[0]"),
-        (
-            {"role": "assistant", "content": None, "tool_calls": [{"id": "a"}]},
-            "messages[0].tool_calls",
-        ),
+        ({"role": "user", "content": [{"type": "file", "file": {}}]}, "messages[0].content[0]"),
         ({"role": "assistant", "content": "", "audio": {"id": "a"}}, "messages[0].audio"),
     ],
 )
@@ -255,14 +337,8 @@ def test_unsupported_part_is_named_by_its_index(message: object, param: str) -> 
 @pytest.mark.parametrize(
     ("param", "value"),
     [
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
-        ("tool_choice", "required"),
         ("functions", [{"name": "f"}]),
         ("function_call", {"name": "f"}),
-        ("response_format", {"type": "json_object"}),
-        ("n", 2),
-        ("n", 0),
-        ("n", True),
         ("modalities", ["text", "audio"]),
         ("audio", {"voice": "x"}),
         ("reasoning_effort", "high"),
@@ -278,7 +354,7 @@ def test_what_this_version_cannot_honour_is_refused_by_name(param: str, value: o
 
 @pytest.mark.parametrize(
     ("param", "value"),
-    [("n", 2), ("best_of", 3), ("echo", True), ("suffix", "x"), ("prompt", ["a", "b"])],
+    [("best_of", 3), ("echo", True), ("suffix", "x"), ("prompt", ["a", "b"])],
 )
 def test_unsupported_completion_field_is_refused_by_name(param: str, value: object) -> None:
     with pytest.raises(ParameterUnsupportedError) as caught:
@@ -373,7 +449,7 @@ def test_anything_after_the_object_is_refused() -> None:
     ],
 )
 def test_beyond_a_limit_is_413(
-    limits: dict[str, int], fields: dict[str, object], param: str | None
+    limits: dict[str, Any], fields: dict[str, object], param: str | None
 ) -> None:
     with pytest.raises(RequestTooLargeError) as caught:
         chat(ParseConfig(**limits), **fields)
@@ -394,6 +470,8 @@ BOMBS = {
     "many_messages": b'{"model":"m","messages":[' + b'{"role":"user"},' * 60_000 + b"1]}",
     "many_biases": b'{"logit_bias":{' + b'"1":1,' * 160_000 + b'"1":1},"model":"m","messages":[1]}',
     "many_unknown": b"{" + b'"k":1,' * 160_000 + b'"k":1}',
+    "many_tools": b'{"model":"m","tools":[' + b"{}," * 300_000 + b'{}],"messages":[]}',
+    "many_calls": b'{"messages":[{"role":"assistant","tool_calls":[' + b"{}," * 300_000 + b"{}]}]}",
     "long_number": b'{"seed":' + b"9" * 1_000_000 + b"}",
 }
 
@@ -412,7 +490,10 @@ def test_hostile_megabyte_fails_quickly(name: str) -> None:
     assert min(seconds) < 0.05
 
 
-FIELDS = "model messages prompt temperature stop n seed logit_bias stream_options tools logprobs"
+FIELDS = (
+    "model messages prompt input temperature stop n seed logit_bias stream_options tools "
+    "tool_choice response_format logprobs dimensions"
+)
 ODD_VALUES: tuple[Any, ...] = (
     *(None, True, False, -1, 0, 1, 0.5, 1e308, 2**70, "", "x", "\x00", "\u202e", [], {}),
     *(["x"], [[]], [{}], [None], {"a": 1}, {"1": 2}, {"1": None}, [{"role": "user"}]),
@@ -423,7 +504,7 @@ ODD_VALUES: tuple[Any, ...] = (
 
 @given(st.dictionaries(st.sampled_from(FIELDS.split()), st.sampled_from(ODD_VALUES)))
 def test_any_json_is_parsed_or_refused(fields: dict[str, Any]) -> None:
-    for parse in (chat, completion):
+    for parse in (chat, completion, embedding):
         with suppress(RequestInvalidError):
             assert parse(**fields).texts()
 

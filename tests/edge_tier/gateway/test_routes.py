@@ -49,7 +49,17 @@ async def test_a_whole_answer_with_all_its_headers(gateway: Gateway) -> None:
     assert "x-ratelimit-remaining-tokens" in answer.headers
     stages = [part.split(";")[0] for part in answer.headers["Server-Timing"].split(", ")]
     assert stages == [
-        *("auth", "read", "parse", "sanitize", "tokenize", "classify", "reserve", "route"),
+        *(
+            "auth",
+            "read",
+            "parse",
+            "sanitize",
+            "screen",
+            "tokenize",
+            "classify",
+            "reserve",
+            "route",
+        ),
         "backend",
     ]
 

@@ -10,8 +10,9 @@ import pytest
 
 from edge_tier.gateway.complexity_model import Classifier, ComplexityModel, load
 from edge_tier.gateway.request import Message, Prompt
+from edge_tier.gateway.thresholds import Thresholds
 from infra.training.complexity_data import Corpus, Question, read_questions
-from infra.training.complexity_report import auc, halves, recovered
+from infra.training.complexity_report import CURVE_POINTS, auc, halves, recovered, recovery_curve
 from infra.training.fit_complexity import (
     EXAMINED,
     SEEDED,
@@ -90,7 +91,17 @@ def test_the_command_fits_reports_and_writes_the_same_bytes_again(
     assert "seeds_other_templates_accuracy" in capsys.readouterr().out
     report = msgspec.json.decode(first.read_bytes(), type=ComplexityModel).report
     assert report["questions_recovered_by_chance"] == 0.2
-    assert load(first.read_bytes()).classify(prompt("Hello!")).score < 0.5
+    classifier = load(first.read_bytes())
+    assert classifier.classify(prompt("Hello!")).score < 0.5
+    thresholds = Thresholds(classifier.model.quantiles, classifier.model.recovered)
+    assert 0 < thresholds.for_local_share(0.8) < 1
+
+
+def test_the_recovery_curve_rises_from_nothing_to_all(corpus: Corpus) -> None:
+    curve = recovery_curve(corpus, lambda _, __: lambda part: part.dense[:, 0], 7, 2)
+    assert len(curve) == CURVE_POINTS
+    assert curve == sorted(curve)
+    assert (curve[0], curve[-1]) == (0, 1)
 
 
 def test_halves_never_split_a_subject() -> None:
