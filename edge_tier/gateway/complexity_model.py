@@ -13,6 +13,7 @@ from operator import getitem
 import msgspec
 
 from edge_tier.gateway.features import BUCKETS, COUNTS, DENSE, MAX_COUNT, Chunks, extract, value_of
+from edge_tier.gateway.options import OPTIONS
 from edge_tier.gateway.request import Complexity, Prompt
 from wire.errors import ConfigError
 
@@ -77,6 +78,9 @@ class Classifier:
             for name in COUNTS
         ]
         """What each count of a feature adds, looked up rather than computed."""
+        for name in OPTIONS:
+            # A text without options is neither like nor unlike one with them.
+            self._tables[COUNTS.index(name)][0] = 0.0
         self._word_length = dense[DENSE[-1]]
         self._names = (*DENSE, WORDING, BIAS)
         self._order = range(len(self._names))

@@ -15,6 +15,8 @@ from math import log1p
 from typing import NamedTuple
 from zlib import crc32
 
+from edge_tier.gateway.options import OPTIONS, compared, parted
+
 BUCKETS = 4_096
 """A power of two."""
 MAX_HEAD_CHARS = 1_300
@@ -24,10 +26,6 @@ MAX_COUNT = 2_048
 
 _MASK = BUCKETS - 1
 _TOKEN = re.compile(rb"[a-z]+(?:'[a-z]+)?|[0-9]+(?:[.,][0-9]+)*|[\x80-\xff]+|[^\w\s]")
-_OPTION = re.compile(r"^\(?[A-H][.)] (.*)$", re.MULTILINE)
-_ANSWER_CUE = re.compile(r"\s*Answer:\s*\Z")
-_DIGIT = re.compile(r"[0-9]")
-_MAX_OPTIONS = 8
 _PAIRED = 0x9E3779B9
 _HASHED_SUM = 8
 _USUAL_LENGTH = 4.7
@@ -94,8 +92,7 @@ for _index, _words in enumerate(_LEXICON.values(), _FIRST_SIGN):
 
 _LOGARITHMIC = ("words", "numbers", *_LEXICON, "several_cases")
 _FLAGS = ("quoted_passage", "options")
-_PERCENT = ("options_alike", "options_numeric")
-COUNTS = (*_LOGARITHMIC, *_FLAGS, *_PERCENT)
+COUNTS = (*_LOGARITHMIC, *_FLAGS, *OPTIONS)
 """Names of what is counted, in order."""
 DENSE = (*COUNTS, "word_length")
 """Names of the dense features, in order."""
@@ -145,9 +142,11 @@ class Chunks(dict[bytes, _Chunk]):
 
 
 def value_of(name: str, count: int) -> float:
-    """The value of a counted feature: a logarithm, so that the tenth word says less than the first;
-    or the share of a hundred."""
-    if name in _PERCENT:
+    """The value of a counted feature: a logarithm, so that the tenth word says less than the first.
+
+    What options tell is counted in hundredths and one more, as 0 means that there are none.
+    """
+    if name in OPTIONS:
         return count / 100
     return float(count) if name in _FLAGS else log1p(count)
 
@@ -156,11 +155,7 @@ def extract(text: str, known: Chunks) -> Features:
     """The features of a text. Takes bounded time, whatever its length."""
     if len(text) > MAX_HEAD_CHARS + MAX_TAIL_CHARS:
         text = f"{text[:MAX_HEAD_CHARS]}\n{text[-MAX_TAIL_CHARS:]}"
-    options: list[str] = []
-    if "\nA" in text or "\n(A" in text:
-        text = _ANSWER_CUE.sub("", text)
-        options = _OPTION.findall(text)[:_MAX_OPTIONS]
-        text = _OPTION.sub("", text)
+    text, options = parted(text)
     lower = text.lower()
     chunks = list(map(known.__getitem__, lower.encode("utf-8", "replace").split()))
     counts = [0] * len(COUNTS)
@@ -170,12 +165,16 @@ def extract(text: str, known: Chunks) -> Features:
     for sign in chain.from_iterable(signs):
         counts[sign] += 1
     counts[0] = total = sum(words)
-    counts[-5] = lower.count("statement ") + lower.count("scenario ") + lower.count("case ")
-    counts[-4] = "following information" in lower or "according to the" in lower
-    if len(options) > 1:
-        counts[-3:] = 1, _alike(options), _numeric(options)
-    hashed = set().union(*buckets)
-    hashed.update([pair & _MASK for pair in map(crc32, firsts[1:], lefts)])
+    counts[-8] = lower.count("statement ") + lower.count("scenario ") + lower.count("case ")
+    counts[-7] = "following information" in lower or "according to the" in lower
+    if options:
+        counts[-6] = 1
+        counts[-5:] = [hundredths + 1 for hundredths in compared(options, len(lower))]
+    hashed: set[int] = set()
+    if not options:
+        # The wording says what kind of request it is; a multiple choice is always of one kind.
+        hashed.update(*buckets)
+        hashed.update([pair & _MASK for pair in map(crc32, firsts[1:], lefts)])
     return Features(
         counts,
         # Drawn towards the usual length, so that one long word says little.
@@ -200,15 +199,3 @@ def _chunk(tokens: list[bytes]) -> _Chunk:
         tokens[0] if tokens else b"",
         lefts[-1] if tokens else _PAIRED,
     )
-
-
-def _alike(options: list[str]) -> int:
-    """How many words two options share of all their words, on the average of all pairs; percent."""
-    sets = [set(option.lower().split()) for option in options]
-    pairs = [(a, b) for i, a in enumerate(sets) for b in sets[:i]]
-    return round(100 * sum(len(a & b) / (len(a | b) or 1) for a, b in pairs) / len(pairs))
-
-
-def _numeric(options: list[str]) -> int:
-    """How many options have a digit; percent."""
-    return round(100 * sum(map(bool, map(_DIGIT.search, options))) / len(options))

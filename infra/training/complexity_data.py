@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_tier.gateway.complexity_model import CLIP
 from edge_tier.gateway.features import BUCKETS, DENSE, Chunks, extract
+from edge_tier.gateway.options import OPTIONS
 from infra.training.logistic import Floats
 from infra.training.seed_prompts import SeedPrompt
 
@@ -35,9 +36,20 @@ class Examples:
     dense: Floats
     hashed: Floats
     label: Floats
+    """1 where the strong model is worth its price."""
+    missed: Floats
+    """1 where the weak model is wrong, whatever the strong one says."""
+    subject: Rows
+    """Numbers of the subjects."""
 
     def rows(self, chosen: Rows) -> Examples:
-        return Examples(self.dense[chosen], self.hashed[chosen], self.label[chosen])
+        return Examples(
+            self.dense[chosen],
+            self.hashed[chosen],
+            self.label[chosen],
+            self.missed[chosen],
+            self.subject[chosen],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +66,12 @@ class Scaling:
         return cls(examples.dense.mean(axis=0), np.where(scale < _LEAST_SCALE, 1.0, scale))
 
     def columns(self, examples: Examples, names: Sequence[str]) -> Floats:
-        """The named dense features, scaled and clipped as when serving."""
+        """The named dense features, scaled and clipped as when serving; 0 what is not there."""
         chosen = [DENSE.index(name) for name in names]
-        scaled = (examples.dense[:, chosen] - self.mean[chosen]) / self.scale[chosen]
-        return np.clip(scaled, *CLIP)
+        values = examples.dense[:, chosen]
+        absent = (values == 0) & np.isin(names, OPTIONS)
+        scaled = np.clip((values - self.mean[chosen]) / self.scale[chosen], *CLIP)
+        return np.where(absent, 0.0, scaled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +91,12 @@ class Corpus:
         weak one wrong; a seed prompt where it is complex.
         """
         worth = [q.strong_correct and not q.weak_correct for q in questions]
-        examples = _examples([q.prompt for q in questions], worth)
-        seeds = _examples([p.text for p in prompts], [p.is_complex for p in prompts])
+        missed = [not q.weak_correct for q in questions]
+        subjects = np.unique([q.subject for q in questions], return_inverse=True)[1]
+        examples = _examples([q.prompt for q in questions], worth, missed, subjects)
+        hard = [p.is_complex for p in prompts]
+        none = np.zeros(len(prompts), dtype=np.intp)
+        seeds = _examples([p.text for p in prompts], hard, hard, none)
         return cls(questions, prompts, examples, seeds)
 
 
@@ -88,7 +106,9 @@ def read_questions(path: Path) -> list[Question]:
     return [decode(line) for line in path.read_bytes().splitlines() if line]
 
 
-def _examples(texts: Sequence[str], labels: Sequence[bool]) -> Examples:
+def _examples(
+    texts: Sequence[str], labels: Sequence[bool], missed: Sequence[bool], subject: Rows
+) -> Examples:
     dense = np.zeros((len(texts), len(DENSE)))
     hashed = np.zeros((len(texts), BUCKETS))
     known = Chunks()
@@ -96,4 +116,5 @@ def _examples(texts: Sequence[str], labels: Sequence[bool]) -> Examples:
         features = extract(text, known)
         dense[row] = features.dense
         hashed[row, list(features.hashed)] = features.hashed_value
-    return Examples(dense, hashed, np.array(labels, dtype=np.float64))
+    label, wrong = np.array(labels, dtype=np.float64), np.array(missed, dtype=np.float64)
+    return Examples(dense, hashed, label, wrong, subject)

@@ -48,7 +48,7 @@ def complexity_rows(folder: Path, *, quick: bool) -> list[Row]:
     def fit(questions: Examples, seeds: Examples) -> Callable[[Examples], Floats]:
         return fit_complexity(questions, seeds, config).logits
 
-    figures = complexity_figures(corpus, fit, SEED, 2 if quick else 20)
+    figures = complexity_figures(corpus, fit, SEED, 2 if quick else 60)
     other = "questions_other_subjects_"
     share = "share of the quality gap recovered at 20 % strong calls"
     return [

@@ -14,8 +14,9 @@ from edge_tier.gateway.thresholds import Thresholds
 from infra.training.complexity_data import Corpus, Question, read_questions
 from infra.training.complexity_report import CURVE_POINTS, auc, halves, recovered, recovery_curve
 from infra.training.fit_complexity import (
-    EXAMINED,
+    FORM,
     SEEDED,
+    TOPICS,
     FitConfig,
     Fitted,
     fit_complexity,
@@ -45,7 +46,7 @@ def corpus() -> Corpus:
 
 @pytest.fixture(scope="module")
 def fitted(corpus: Corpus) -> Fitted:
-    config = FitConfig(examined_penalty=20.0, seeded_penalty=20.0)
+    config = FitConfig(form_penalty=2.0, seeded_penalty=10.0)
     return fit_complexity(corpus.examples, corpus.seeds, config)
 
 
@@ -59,8 +60,21 @@ def test_both_parts_are_learnt(corpus: Corpus, fitted: Fitted) -> None:
 
 
 def test_weights_keep_their_signs(fitted: Fitted) -> None:
-    for name, sign in {**EXAMINED, **SEEDED}.items():
+    for name, sign in {**FORM, **TOPICS, **SEEDED}.items():
         assert fitted.dense[name] * sign >= 0, name
+
+
+def test_what_only_tells_subjects_apart_is_not_learnt() -> None:
+    long = " and so it goes on"
+    questions = [
+        # In both subjects the long ones are missed; in one all of them are about a term.
+        *(Question("a", f"It is{long * (n % 2)}" + CHOICES, n % 2 == 0, True) for n in range(40)),
+        *(Question("b", f"A term{long * (n % 2)}" + CHOICES, n % 2 == 0, True) for n in range(40)),
+    ]
+    corpus = Corpus.of(questions, seed_prompts(7, per_template=1))
+    fitted = fit_complexity(corpus.examples, corpus.seeds, FitConfig(form_penalty=2.0))
+    assert fitted.dense["words"] > 0.1
+    assert fitted.dense["terms"] == pytest.approx(0)
 
 
 def test_the_hardest_fifth_of_multiple_choice_scores_above_a_half(
