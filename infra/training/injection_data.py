@@ -13,7 +13,7 @@ from zlib import crc32
 import msgspec
 
 from edge_tier.gateway.injection_model import words_of
-from infra.training.injection_texts import attacks, look_alikes
+from infra.training.injection_texts import attacks, look_alikes, roles
 from infra.training.seed_prompts import seed_prompts
 
 SHINGLE_WORDS = 5
@@ -51,6 +51,7 @@ def read(folder: Path, seed: int) -> list[Text]:
         *_texts(_read(folder / "pii_dev.jsonl"), False, "personal_data"),
         *_texts((prompt.text for prompt in seed_prompts(seed)), False, "seeds"),
         *_texts(look_alikes(), False, "look_alikes"),
+        *_texts(roles(), False, "roles"),
     ]
 
 

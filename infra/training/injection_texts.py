@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
+from infra.training import injection_roles
+
 _SLOTS: dict[str, tuple[str, ...]] = {
     "previous": ("previous", "prior", "above", "earlier", "preceding", "system"),
     "drop": ("Ignore", "Disregard", "Forget", "Override", "Do not follow"),
@@ -110,6 +112,10 @@ _LOOK_ALIKES = (
     "What are prompt injection attacks, and how does one defend an application against them?",
     "Explain to a product manager what a jailbreak of a language model is.",
     "Summarise the paper on jailbreaks of language models and the defences it measures.",
+    "Why do some jailbreak prompts succeed, and what have developers of {tool} to learn from it?",
+    "How do jailbreaks of {tool} or of a phone work, and how can developers defend against them?",
+    "How can developers test their assistant against prompts of attackers, with {subject} as "
+    "topic?",
     "How do I write a good system prompt for a support assistant that speaks {language}?",
     "What is the difference between a system prompt and a user message in a chat API?",
     "How do I enable developer mode on an Android phone?",
@@ -179,19 +185,25 @@ _MOST = 12
 def attacks() -> Iterator[str]:
     """Short attacks, as people write them into a chat or hide them in a document."""
     for template in _ATTACKS:
-        yield from _filled(template)
+        yield from _filled(template, _SLOTS)
 
 
 def look_alikes() -> Iterator[str]:
-    """Harmless texts with the words of an attack, and harmless roles to play."""
+    """Harmless texts with the words of an attack."""
     for template in _LOOK_ALIKES:
-        yield from _filled(template)
+        yield from _filled(template, _SLOTS)
 
 
-def _filled(template: str) -> list[str]:
+def roles() -> Iterator[str]:
+    """Harmless roles to play."""
+    for template in injection_roles.ROLES:
+        yield from _filled(template, injection_roles.SLOTS)
+
+
+def _filled(template: str, slots: dict[str, tuple[str, ...]]) -> list[str]:
     """Fillings of the slots, evenly picked out of all."""
-    names = [name for name in _SLOTS if f"{{{name}}}" in template]
-    every = list(product(*(_SLOTS[name] for name in names)))
+    names = [name for name in slots if f"{{{name}}}" in template]
+    every = list(product(*(slots[name] for name in names)))
     # A step that shares no factor with the slots' sizes goes through all words.
     picked = [every[i * 7 % len(every)] for i in range(min(_MOST, len(every)))]
     return [
