@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from edge_tier.config import EdgeConfig, GatewayConfig
 from edge_tier.gateway.access_log import AccessLog
 from edge_tier.gateway.admin import GatewayAdmin
-from edge_tier.gateway.backends import Backends, Cloud
+from edge_tier.gateway.backends import Backends, Cloud, CloudConfig
 from edge_tier.gateway.exchange import ExchangeParts
 from edge_tier.gateway.fleet import Fleet
 from edge_tier.gateway.front import Front
@@ -27,6 +27,7 @@ from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.models import ModelDirectory
 from edge_tier.gateway.pipeline import Pipeline
 from edge_tier.gateway.policy_book import PolicyBook
+from edge_tier.gateway.route import CloudTraits
 from edge_tier.gateway.routes import GatewayRoutes
 from wire.http_server import ENTRANCE, background, read_token
 from wire.source import Source
@@ -63,6 +64,7 @@ class PromptPlane:
             upstream=gateway.upstream,
             hedge=gateway.hedge,
         )
+        self._policies = PolicyBook(gateway.policy_file)
         pipeline = Pipeline(
             gateway.pipeline,
             auth=identity,
@@ -70,8 +72,8 @@ class PromptPlane:
             models=self.models,
             fleet=self.fleet,
             cloud_models=lambda: (self._cloud.offered, self._cloud.ready),
-            policies=PolicyBook(gateway.policy_file),
-            cloud_region=gateway.cloud.region,
+            policies=self._policies,
+            cloud_traits=traits_of(gateway.cloud),
             cloud_features=self._cloud.features,
         )
         self._log = AccessLog(sys.stderr.buffer)
@@ -131,6 +133,7 @@ class PromptPlane:
         self._routes.add_to(app)
         self._admin.add_to(app)
         app.cleanup_ctx.append(background("identity", self._identity.run))
+        app.cleanup_ctx.append(background("policies", self._policies.run))
         app.on_cleanup.append(self._close)
 
     def entrance(self, application: Callable[[], asyncio.Protocol]) -> Front:
@@ -142,6 +145,16 @@ class PromptPlane:
         await self._backends.aclose()
         await self.models.aclose()
         await self._limiter.aclose()
+
+
+def traits_of(cloud: CloudConfig) -> CloudTraits:
+    """What routing has to know of the configured cloud."""
+    return CloudTraits(
+        region=cloud.region.lower(),
+        approved_for=frozenset(name.lower() for name in cloud.approved_for),
+        input_price=cloud.price_per_million_input,
+        output_price=cloud.price_per_million_output,
+    )
 
 
 def _limiter(config: GatewayConfig) -> Limiter:

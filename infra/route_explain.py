@@ -30,7 +30,7 @@ from edge_tier.gateway.request import (
     Sanitized,
     Step,
 )
-from edge_tier.gateway.route import FleetView, RouteConfig, facts_of, route
+from edge_tier.gateway.route import CloudTraits, FleetView, RouteConfig, facts_of, route
 from edge_tier.gateway.sanitize import must_not_leave, sanitize
 from edge_tier.gateway.screening import Screening
 from infra.render import bar, pairs, plain, table
@@ -55,6 +55,10 @@ class Asked:
     max_tokens: int = 1_024
     wait_s: float = 0.0
     """How long a worker's slot is waited for."""
+    load: float = 0.0
+    """Requests per slot of the workers."""
+    budget_used: float = 0.0
+    """The part of the day's or month's tokens that is used, 0..1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,7 @@ class Assumed:
     cloud_models: tuple[str, ...] = ()
     """Besides ``config.cloud_model``."""
     cloud_ready: bool = True
-    cloud_region: str = ""
+    cloud: CloudTraits = field(default_factory=CloudTraits)
 
     def fleet(self, model: str) -> FleetView:
         """A model that nothing else is known of is taken for one that workers serve."""
@@ -124,7 +128,7 @@ class Assumed:
             local=local if self.local_ready else frozenset(),
             cloud=cloud if self.cloud_ready else frozenset(),
             offered=local | cloud,
-            cloud_region=self.cloud_region,
+            traits=self.cloud,
         )
 
 
@@ -136,7 +140,7 @@ def explain(asked: Asked, policies: PolicyFile, assumed: Assumed) -> Explained:
     """
     policy, config = _policy(asked, policies), assumed.config
     prompt = Prompt(kind="chat", model=asked.model, messages=(Message("user", asked.text),))
-    clean, refused = _sanitized(prompt, policy.rules)
+    clean, refused = _sanitized(prompt, policy)
     complexity = classify(clean.prompt)
     fleet = assumed.fleet(asked.model)
     facts = _facts(asked, policy.rules, clean, complexity, fleet, config)
@@ -180,15 +184,16 @@ def _policy(asked: Asked, policies: PolicyFile) -> Policy:
     return policy
 
 
-def _sanitized(prompt: Prompt, rules: Rules) -> tuple[Sanitized, str]:
+def _sanitized(prompt: Prompt, policy: Policy) -> tuple[Sanitized, str]:
     """The clean prompt; or the prompt with what was found in it, and why it is refused."""
+    rules, screens = policy.rules, policy.screens
     try:
-        return _screened(sanitize(prompt, rules), rules), ""
+        return _screened(sanitize(prompt, rules, screens=screens), rules), ""
     except HeadwaterError as error:
         refused = f"{error.code}: {error.message}"
     watched = msgspec.structs.replace(rules, shadow=True)
     try:
-        return _screened(sanitize(prompt, watched), watched), refused
+        return _screened(sanitize(prompt, watched, screens=screens), watched), refused
     except HeadwaterError:
         return Sanitized(prompt), refused
 
@@ -219,6 +224,9 @@ def _facts(
         prompt_tokens=tokens,
         total_tokens=tokens + asked.max_tokens,
         findings=names if names.isdisjoint(KINDS) else names | {"personal"},
+        private_findings=must_not_leave(clean.findings, rules),
+        budget_used=asked.budget_used,
+        load=asked.load,
         wait_s=asked.wait_s,
     )
 

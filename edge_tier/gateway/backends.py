@@ -53,6 +53,11 @@ class CloudConfig:
     """Models it serves, by the names it knows."""
     region: str = ""
     """Where it is, for rules of residency; empty: not known."""
+    approved_for: tuple[str, ...] = ()
+    """Regulations of policies under which prompts may go there, such as ``gdpr``."""
+    price_per_million_input: float = 0.0
+    """Of prompts' tokens, in any currency; decision tables compare it."""
+    price_per_million_output: float = 0.0
     features: tuple[str, ...] = (TOOLS, FORMAT, BOTH, CHOICES, LOGPROBS)
     """What it can do beyond plain chat; ``embeddings`` and ``dimensions`` may be added."""
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
@@ -196,7 +201,9 @@ class Backends:
         if hedges is None:
             hedges = self._hedges[step.model] = Hedges(self._hedge)
         began = time.monotonic()
-        delay_s = hedges.delay_s() if wanted.plan.priority == "interactive" else None
+        plan = wanted.plan
+        may_hedge = plan.priority == "interactive" if plan.hedge is None else plan.hedge
+        delay_s = hedges.delay_s() if may_hedge else None
         other = None
         if delay_s is not None:
             taken = avoid | {member.report.worker}

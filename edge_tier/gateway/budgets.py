@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from edge_tier.gateway.request import Limits
+
 DAY_S = 86_400
 
 
@@ -71,6 +73,13 @@ def added(spent: Spent, tokens: int) -> Spent:
     return spent._replace(
         in_day=max(0, spent.in_day + tokens), in_month=max(0, spent.in_month + tokens)
     )
+
+
+def part_used(spent: Spent, limits: Limits) -> float:
+    """The part of the day's or the month's tokens that is used, whichever is more; 0 without."""
+    in_day = spent.in_day / limits.tokens_per_day if limits.tokens_per_day else 0.0
+    in_month = spent.in_month / limits.tokens_per_month if limits.tokens_per_month else 0.0
+    return max(in_day, in_month)
 
 
 def settled(spent: Spent, at: Spent, difference: int) -> Spent:

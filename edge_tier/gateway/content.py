@@ -66,6 +66,19 @@ class Hit(NamedTuple):
     end: int
 
 
+class Screens(NamedTuple):
+    """The content rules of one policy, compiled for both sides."""
+
+    input: ContentScreen
+    output: ContentScreen
+
+    @classmethod
+    def of(cls, rules: Iterable[ContentRule]) -> Screens:
+        """Raises ``ConfigError``, as :class:`ContentScreen` does."""
+        rules = tuple(rules)
+        return cls(ContentScreen(rules, "input"), ContentScreen(rules, "output"))
+
+
 class ContentScreen:
     """The content rules of one policy for one side, compiled once. Safe to share.
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from edge_tier.gateway.request import Priority, Privacy, RouteRow
+from edge_tier.gateway.request import Kind, Priority, Privacy, RouteRow
 from wire.errors import ConfigError
 
 Check = Callable[["Facts"], bool]
@@ -23,6 +23,7 @@ Check = Callable[["Facts"], bool]
 class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a table may look at. A struct, as one is made for every request."""
 
+    kind: Kind = "chat"
     model: str = "auto"
     """As the request names it."""
     tenant: str = ""
@@ -32,15 +33,25 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     privacy: Privacy = "any"
     residency: str = ""
     """The region that the prompt must not leave; empty: any."""
+    regulations: frozenset[str] = frozenset()
+    """Regimes that the prompt falls under."""
     cloud_region: str = ""
     cloud_ready: bool = True
+    cloud_allowed: bool = True
+    """No hard rule keeps the prompt here."""
     local_ready: bool = True
     complexity: float = 0.0
     prompt_tokens: int = 0
     total_tokens: int = 0
     """Of the prompt and at most of the answer."""
+    cloud_cost: float = 0.0
+    """What the cloud would charge at most, in the currency of its prices; 0 without prices."""
+    budget_used: float = 0.0
+    """The part of the caller's day's or month's tokens that is used, 0..1."""
     findings: frozenset[str] = frozenset()
     """Names of what was found; and ``personal`` for any personal data, ``injection``."""
+    load: float = 0.0
+    """Running and waiting requests per slot of the workers."""
     wait_s: float = 0.0
     """How long a request would wait for a local slot, about."""
 
@@ -80,10 +91,26 @@ CONDITIONS: dict[str, Condition] = {
     "residency": Condition(
         "the region the prompt must not leave", "one of", "residency", operator.contains
     ),
+    "regulation": Condition(
+        "a regime the prompt falls under",
+        "any of",
+        "regulations",
+        lambda wanted, found: not found.isdisjoint(wanted),
+    ),
     "cloud_region": Condition("where the cloud is", "one of", "cloud_region", operator.contains),
+    "kind": Condition(
+        "what is asked for",
+        "one of",
+        "kind",
+        operator.contains,
+        ("chat", "completion", "embedding"),
+    ),
     "model": Condition("the model or alias named", "one of", "model", operator.contains),
     "tenant": Condition("whose key it is", "one of", "tenant", operator.contains),
     "cloud": Condition("whether the cloud can be reached", "yes or no", "cloud_ready", operator.eq),
+    "cloud_allowed": Condition(
+        "whether no hard rule keeps the prompt here", "yes or no", "cloud_allowed", operator.eq
+    ),
     "local": Condition("whether a worker is ready", "yes or no", "local_ready", operator.eq),
     "findings": Condition(
         "what sanitizing found (a kind, personal, injection)",
@@ -105,8 +132,27 @@ CONDITIONS: dict[str, Condition] = {
     "volume_max": Condition(
         "tokens of prompt and answer, below", "number", "total_tokens", operator.gt
     ),
+    "cloud_cost_min": Condition(
+        "what the cloud would charge at most, at least", "number", "cloud_cost", operator.le
+    ),
+    "cloud_cost_max": Condition(
+        "what the cloud would charge at most, below", "number", "cloud_cost", operator.gt
+    ),
+    "budget_used_min": Condition(
+        "part of the token budget that is used, at least", "number", "budget_used", operator.le
+    ),
+    "budget_used_max": Condition(
+        "part of the token budget that is used, below", "number", "budget_used", operator.gt
+    ),
+    "load_min": Condition(
+        "requests per slot of the workers, at least", "number", "load", operator.le
+    ),
+    "load_max": Condition("requests per slot of the workers, below", "number", "load", operator.gt),
     "wait_min_s": Condition(
         "seconds in the queue of the workers, at least", "number", "wait_s", operator.le
+    ),
+    "wait_max_s": Condition(
+        "seconds in the queue of the workers, below", "number", "wait_s", operator.gt
     ),
 }
 

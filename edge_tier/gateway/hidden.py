@@ -69,6 +69,8 @@ _KINDS: dict[str, Ranges] = {
     "noncharacter": NONCHARACTER,
     "surrogate": SURROGATE,
 }
+NAMES = frozenset(_KINDS)
+"""What findings of hidden characters are called."""
 _KIND = {
     chr(code): kind
     for kind, ranges in _KINDS.items()

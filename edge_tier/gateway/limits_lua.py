@@ -124,12 +124,14 @@ for s = 1, n do
   for i = 1, 4 do
     placed[#placed + 1], answer[#answer + 1] = states[s].owed[i], states[s].owed[i]
   end
+  answer[#answer + 1], answer[#answer + 2] = states[s].in_day, states[s].in_month
 end
 redis.call('SET', KEYS[2 * n + 1], cmsgpack.pack(placed), 'PX', hold_ms)
 return answer
 """
 )
-"""Answers ``{0, 'admitted', debts…}`` after the charge; or ``{s, why, …}``, the subject that
+"""Answers ``{0, 'admitted', …}`` and for each subject its four debts and what it has spent in the
+day and the month, after the charge; or ``{s, why, …}``, the subject that
 refuses and its debts before the charge (``rate``), or what it has spent and Redis's Unix time."""
 
 SETTLE = (

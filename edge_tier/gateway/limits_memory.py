@@ -181,7 +181,12 @@ class MemoryLimiter:
         self._open[id] = _Open([(one[0], one[2], one[3]) for one in checked], now_us)
         if len(self._open) > self._config.max_open:
             del self._open[next(iter(self._open))]
-        standings = tuple([Standing(one[0].limits, one[2]) for one in checked])
+        standings = tuple(
+            [
+                Standing(subject.limits, debts, budgets.part_used(spent, subject.limits))
+                for subject, _, debts, spent in checked
+            ]
+        )
         return Reservation(id=id, caller=caller, charge=charge, standings=standings)
 
 

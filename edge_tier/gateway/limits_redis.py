@@ -27,6 +27,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from edge_tier.gateway import budgets
+from edge_tier.gateway.budgets import Spent
 from edge_tier.gateway.gcra import Debts, costs
 from edge_tier.gateway.limits import (
     LimitsConfig,
@@ -134,7 +135,7 @@ class RedisLimiter:
         if refusing:
             raise _refusal(charged[refusing - 1], charge, why.decode(), rest)
         standings = tuple(
-            Standing(subject.limits, tuple(rest[at * 4 : at * 4 + 4]))
+            _standing(subject.limits, *rest[at * 6 : at * 6 + 6])
             for at, subject in enumerate(charged)
         )
         return Reservation(id=id, caller=caller, charge=charge, standings=standings)
@@ -254,6 +255,12 @@ def _smallest(limits: Limits) -> int:
         ),
         default=0,
     )
+
+
+def _standing(limits: Limits, *answer: int) -> Standing:
+    """How a subject stands, as Redis says it: four debts, and what it has spent."""
+    spent = Spent(in_day=answer[4], in_month=answer[5])
+    return Standing(limits, answer[:4], budgets.part_used(spent, limits))  # type: ignore[arg-type]
 
 
 def _refusal(subject: Subject, charge: Charge, why: str, rest: list[int]) -> RateLimitedError:

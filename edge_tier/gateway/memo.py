@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from typing import Generic, TypeVar
 
-from edge_tier.gateway.content import ContentScreen
+from edge_tier.gateway.content import Screens
 from edge_tier.gateway.request import Rules
 
 T = TypeVar("T")
@@ -58,12 +58,13 @@ class Known(Generic[T]):
 
     __slots__ = ("content", "literals", "number", "output", "rules")
 
-    def __init__(self, rules: Rules, literals: T, number: int) -> None:
+    def __init__(
+        self, rules: Rules, literals: T, number: int, screens: Screens | None = None
+    ) -> None:
         self.rules = rules
         self.literals = literals
         self.number = number
-        self.content = ContentScreen(rules.content, "input")
-        self.output = ContentScreen(rules.content, "output")
+        self.content, self.output = screens or Screens.of(rules.content)
 
 
 class Memo(Generic[T]):
@@ -85,8 +86,11 @@ class Memo(Generic[T]):
         self._known: dict[tuple[int, int], Known[T]] = {}
         self._count = 0
 
-    def known(self, rules: Rules, literals: T) -> Known[T]:
+    def known(self, rules: Rules, literals: T, screens: Screens | None = None) -> Known[T]:
         """What is compiled of these rules, now or earlier.
+
+        Args:
+            screens: the rules' own, where they are compiled already: many words take a while.
 
         Raises:
             ConfigError: a content rule that cannot be compiled.
@@ -96,7 +100,7 @@ class Memo(Generic[T]):
         # An entry keeps its objects alive, so an id cannot have passed on to others.
         if known is None:
             self._count += 1
-            known = Known(rules, literals, self._count)
+            known = Known(rules, literals, self._count, screens)
             while len(self._known) >= self._max_rules:
                 self._known.pop(next(iter(self._known)), None)
             self._known[key] = known

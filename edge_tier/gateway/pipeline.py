@@ -11,6 +11,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -47,7 +48,7 @@ from edge_tier.gateway.request import (
     Step,
     Tokens,
 )
-from edge_tier.gateway.route import FleetView, RouteConfig, facts_of, route
+from edge_tier.gateway.route import CloudTraits, FleetView, RouteConfig, facts_of, route
 from edge_tier.gateway.sanitize import must_not_leave, sanitize
 from edge_tier.gateway.screen import ControlLiterals
 from edge_tier.gateway.screening import Screening
@@ -132,12 +133,12 @@ class Pipeline:
         fleet: Fleet,
         cloud_models: Callable[[], tuple[frozenset[str], frozenset[str]]],
         policies: PolicyBook | None = None,
-        cloud_region: str = "",
+        cloud_traits: CloudTraits | None = None,
         cloud_features: frozenset[str] = frozenset(),
     ) -> None:
         self._config = dataclasses.replace(config, route=with_threshold(config.route))
         self._policies = policies or PolicyBook()
-        self._cloud_region = cloud_region
+        self._cloud_traits = cloud_traits or CloudTraits()
         self._memo = Memo[ControlLiterals | None](max_bytes=config.remembered_bytes)
         self._screening = Screening(config.remembered_bytes)
         self._shedders: dict[str, Shedder] = {}
@@ -163,7 +164,7 @@ class Pipeline:
         require_model(caller, parsed.model)
         model = await self._model(parsed.model)
         long = model.tokenizer.is_long(parsed)
-        clean = await self._sanitized(parsed, policy.rules, model, long=long)
+        clean = await self._sanitized(parsed, policy, model, long=long)
         watch.lap("sanitize")
         clean = await self._screened(clean, policy.rules, long=long)
         watch.lap("screen")
@@ -182,7 +183,7 @@ class Pipeline:
         reservation = await self._limiter.reserve(caller, charge)
         watch.lap("reserve")
         try:
-            plan = self._routed(inbound, policy, clean, complexity, charge)
+            plan = self._routed(inbound, policy, clean, complexity, reservation)
             if features:
                 plan = self._able(plan, features)
         except BaseException:
@@ -204,12 +205,17 @@ class Pipeline:
         )
 
     async def _sanitized(
-        self, parsed: Prompt, rules: Rules, model: LoadedModel, *, long: bool
+        self, parsed: Prompt, policy: InForce, model: LoadedModel, *, long: bool
     ) -> Sanitized:
-        literals, memo = model.literals, self._memo
-        if long:
-            return await asyncio.to_thread(sanitize, parsed, rules, literals=literals, memo=memo)
-        return sanitize(parsed, rules, literals=literals, memo=memo)
+        clean = partial(
+            sanitize,
+            parsed,
+            policy.rules,
+            literals=model.literals,
+            memo=self._memo,
+            screens=policy.screens,
+        )
+        return await asyncio.to_thread(clean) if long else clean()
 
     async def _screened(self, clean: Sanitized, rules: Rules, *, long: bool) -> Sanitized:
         """The same, and what looks like an attack on the model's instructions."""
@@ -227,14 +233,16 @@ class Pipeline:
         policy: InForce,
         clean: Sanitized,
         complexity: Complexity,
-        charge: Charge,
+        reservation: Reservation,
     ) -> Plan:
         """The plan, and whether the workers can take one more request like this."""
         rules, config, view = policy.rules, self._config.route, self.fleet_view()
-        model = clean.prompt.model
-        pressure = self._fleet.pressure(config.local_model if model in config.aliases else model)
+        model, charge = clean.prompt.model, reservation.charge
+        is_alias = model in config.aliases
+        pressure = self._fleet.pressure(config.local_model if is_alias else model)
+        private = must_not_leave(clean.findings, rules)
         facts = None
-        if policy.table:
+        if is_alias and policy.table:
             facts = facts_of(
                 model,
                 inbound.caller.tenant,
@@ -243,9 +251,13 @@ class Pipeline:
                 view,
                 config,
                 complexity=complexity.score,
+                kind=inbound.kind,
                 prompt_tokens=charge.input_tokens,
                 total_tokens=charge.tokens,
                 findings=_names(clean.findings),
+                private_findings=private,
+                budget_used=max([one.budget_used for one in reservation.standings], default=0.0),
+                load=pressure.load,
                 wait_s=pressure.wait_s,
             )
         plan = route(
@@ -257,7 +269,7 @@ class Pipeline:
             hints=inbound.hints,
             table=policy.table,
             facts=facts,
-            private_findings=must_not_leave(clean.findings, rules),
+            private_findings=private,
         )
         if plan.steps[0].target == "cloud":
             return plan
@@ -308,7 +320,7 @@ class Pipeline:
             local = frozenset(self._fleet.models())
             offered = local | cloud_offered | frozenset(channels)
             view = FleetView(
-                local=local, cloud=cloud_ready, offered=offered, cloud_region=self._cloud_region
+                local=local, cloud=cloud_ready, offered=offered, traits=self._cloud_traits
             )
             self._seen = (seen, view)
         return self._seen[1]

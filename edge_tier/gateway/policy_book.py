@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import asyncio
 from pathlib import Path
 
 import msgspec
@@ -19,80 +18,75 @@ _STRICT: tuple[PersonalAction, ...] = ("off", "flag", "restore", "mask", "block"
 _Signature = tuple[int, int, int]
 
 
+class _InForce:
+    """A file with what was made of it. Replaced as one, since it is read in another thread."""
+
+    __slots__ = ("file", "known", "laid_over")
+
+    def __init__(self, file: PolicyFile) -> None:
+        self.file = file
+        self.known: dict[int, tuple[Caller, Policy]] = {}
+        self.laid_over: dict[tuple[str, Privacy, PersonalAction | None], Policy] = {}
+
+
 class PolicyBook:
     """Policies by caller.
 
-    A change of the file is in force within two looks: it is read when it looks the same twice, so
-    that half of a file which is just being written is not taken for all of it. One that cannot be
-    used is reported once, and what was read last stays in force. A key whose policy is not there
-    (any more) has the ``default``, and stays local.
+    While :meth:`run` runs, a change of the file is in force within two looks: it is read when it
+    looks the same twice, so that half of a file which is just being written is not taken for all of
+    it. One that cannot be used is reported once, and what was read last stays in force. A key whose
+    policy is not there (any more) has the ``default``, and stays local.
 
     Args:
         path: the policy file; None: every caller has the built-in default.
-        clock: monotonic seconds.
 
     Raises:
         ConfigError: the file cannot be used.
     """
 
-    def __init__(
-        self,
-        path: Path | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        look_every_s: float = 0.25,
-        on_change: Callable[[PolicyFile], None] | None = None,
-    ) -> None:
+    def __init__(self, path: Path | None = None, *, look_every_s: float = 0.25) -> None:
         self._path = path
-        self._clock = clock
         self._look_every_s = look_every_s
-        self._on_change = on_change
-        self._next_look_s = clock() + look_every_s
-        self._file = PolicyFile()
         self._seen: _Signature | None = None
         """Of the file that was read last, usable or not."""
         self._changed: _Signature | None = None
         """At the last look, where that was not ``_seen``."""
         self._reported = ""
-        self._known: dict[int, tuple[Caller, Policy]] = {}
-        self._laid_over: dict[tuple[str, str, str | None], Policy] = {}
-        if path is not None:
+        if path is None:
+            self._state = _InForce(PolicyFile())
+        else:
             self._seen = _signature(path)
-            self._use(read_policies(_read(path)))
+            self._state = _InForce(load_policies(path))
 
     def of(self, caller: Caller) -> Policy:
         """The policy in force: always the same object as long as nothing changes."""
-        if self._path is not None and self._clock() >= self._next_look_s:
-            self._look(self._path)
-        known = self._known.get(id(caller))
-        if known is not None and known[0] is caller:
+        state = self._state
+        known = state.known.get(id(caller))
+        # An entry keeps its caller alive, so an id cannot have passed on to another.
+        if known is not None:
             return known[1]
-        policy = self._found(caller)
-        if len(self._known) >= _MAX_KNOWN:
-            self._known.clear()
-        self._known[id(caller)] = (caller, policy)
+        policy = _found(state, caller)
+        if len(state.known) >= _MAX_KNOWN:
+            state.known.clear()
+        state.known[id(caller)] = (caller, policy)
         return policy
 
-    def _found(self, caller: Caller) -> Policy:
-        own = caller.policy
-        name = own.name or self._file.tenants.get(caller.tenant, DEFAULT)
-        policy = self._file.policies.get(name)
-        privacy = own.privacy
-        if policy is None:
-            _log.error(
-                "a key's policy is not there; it stays local", key=caller.key_id, policy=name
-            )
-            name, privacy = DEFAULT, "local"
-            policy = self._file.policies[DEFAULT]
-        key = (name, privacy, own.personal_data)
-        found = self._laid_over.get(key)
-        if found is None:
-            rules = _laid_over(policy.rules, privacy, own.personal_data)
-            found = self._laid_over[key] = Policy(rules, policy.table)
-        return found
+    async def run(self) -> None:
+        """Follow the file until cancelled; without one there is nothing to do.
 
-    def _look(self, path: Path) -> None:
-        self._next_look_s = self._clock() + self._look_every_s
+        In a thread, since a long file takes a while to read and to compile.
+        """
+        if self._path is None:
+            await asyncio.Event().wait()
+        while True:
+            await asyncio.sleep(self._look_every_s)
+            await asyncio.to_thread(self.look)
+
+    def look(self) -> bool:
+        """Look at the file, and read it if it has changed; whether other policies are in force."""
+        path = self._path
+        if path is None:
+            return False
         try:
             signature = _signature(path)
             if signature == self._seen:
@@ -101,6 +95,7 @@ class PolicyBook:
                 self._changed = signature
             else:
                 self._read_again(path, signature)
+                return True
         except ConfigError as error:
             # What cannot be opened is tried at every look, but reported once.
             if error.message != self._reported:
@@ -108,20 +103,40 @@ class PolicyBook:
                 _log.error(
                     "policy file unusable, the last one stays in force", reason=error.message
                 )
+        return False
 
     def _read_again(self, path: Path, signature: _Signature) -> None:
         data = _read(path)
         # Noted before it is understood: an unusable file is not parsed at every look.
         self._seen = signature
-        self._use(read_policies(data))
-        _log.info("policies read again", policies=sorted(self._file.policies))
+        self._state = _InForce(read_policies(data))
+        _log.info("policies read again", policies=sorted(self._state.file.policies))
 
-    def _use(self, file: PolicyFile) -> None:
-        self._file = file
-        self._known.clear()
-        self._laid_over.clear()
-        if self._on_change is not None:
-            self._on_change(file)
+
+def load_policies(path: Path) -> PolicyFile:
+    """Read a policy file from disk.
+
+    Raises:
+        ConfigError: it cannot be read, or not be used; says why and where.
+    """
+    return read_policies(_read(path))
+
+
+def _found(state: _InForce, caller: Caller) -> Policy:
+    own = caller.policy
+    name = own.name or state.file.tenants.get(caller.tenant, DEFAULT)
+    policy = state.file.policies.get(name)
+    privacy = own.privacy
+    if policy is None:
+        _log.error("a key's policy is not there; it stays local", key=caller.key_id, policy=name)
+        name, privacy = DEFAULT, "local"
+        policy = state.file.policies[DEFAULT]
+    key = (name, privacy, own.personal_data)
+    found = state.laid_over.get(key)
+    if found is None:
+        rules = _laid_over(policy.rules, privacy, own.personal_data)
+        found = state.laid_over[key] = Policy(rules, policy.table, policy.screens)
+    return found
 
 
 def _laid_over(rules: Rules, privacy: Privacy, personal: PersonalAction | None) -> Rules:

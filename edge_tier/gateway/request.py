@@ -85,6 +85,9 @@ class RouteRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     only: bool = False
     """Without a fallback to the other side."""
     mode: Mode | None = None
+    """None: as the edge is configured."""
+    hedge: bool | None = None
+    """Whether a slow worker is raced by a second one. None: interactive requests are."""
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +97,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     privacy: Privacy = "any"
     residency: str = ""
     """The region that prompts must not leave; a cloud elsewhere is not asked. Empty: any."""
+    regulations: tuple[str, ...] = ()
+    """Regimes that its prompts fall under, such as ``gdpr`` or ``hipaa``; a cloud that is not
+    approved for all of them is not asked."""
     personal_data: PersonalAction = "flag"
     personal_kinds: dict[str, PersonalAction] = {}
     """By kind of data, over ``personal_data``."""
@@ -275,6 +281,8 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     limits: Limits
     debts: tuple[int, int, int, int]
     """Of requests, tokens, input and output tokens, in ticks (``gcra``)."""
+    budget_used: float = 0.0
+    """The part of the day's or the month's tokens that is used, whichever is more, 0..1."""
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
@@ -302,6 +310,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...]
     mode: Mode = "direct"
     priority: Priority = "interactive"
+    hedge: bool | None = None
+    """Whether a slow worker is raced by a second one. None: interactive requests are."""
     rule: str = ""
     """The row of the decision table that decided; empty: none did."""
     shadow: str = ""

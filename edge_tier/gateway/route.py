@@ -1,10 +1,10 @@
 """The route stage: which backend answers a request, and why. Pure.
 
 A request that names a model gets that model. One that names an alias (``auto``) is routed. Hard
-rules come first, and nothing overrides them: privacy, residency, what was found in the prompt, what
-is there. Then the policy's decision table; where no row decides, or one leaves it to complexity,
-the hint of the request, and without one complexity against a threshold. The rest of the candidates
-become fallbacks, both ways, except where a rule forbids them.
+rules come first, and nothing overrides them: privacy, residency, regulations, what was found in the
+prompt, what is there. Then the policy's decision table; where no row decides, or one leaves it to
+complexity, the hint of the request, and without one complexity against a threshold. The rest of the
+candidates become fallbacks, both ways, except where a rule forbids them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from edge_tier.gateway.decision_table import Facts, Table
 from edge_tier.gateway.hints import NONE, Hints
-from edge_tier.gateway.request import Complexity, Mode, Plan, RouteRow, Rules, Step, Target
+from edge_tier.gateway.request import Complexity, Kind, Mode, Plan, RouteRow, Rules, Step, Target
 from wire.errors import HeadwaterError
 
 
@@ -62,6 +62,31 @@ class RouteConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CloudTraits:
+    """What decides whether a prompt may and should go to the cloud backend."""
+
+    region: str = ""
+    """Where it is; empty: not known, which is nowhere that a residency rule allows."""
+    approved_for: frozenset[str] = frozenset()
+    """Regulations under which prompts may go there."""
+    input_price: float = 0.0
+    """Per million tokens of prompts, in any currency; decision tables compare it."""
+    output_price: float = 0.0
+    """Per million tokens of answers."""
+
+    def lies_in(self, region: str) -> bool:
+        """Whether it is there: ``eu-west-1`` lies in ``eu``."""
+        return self.region == region or self.region.startswith(f"{region}-")
+
+    def cost(self, input_tokens: int, output_tokens: int) -> float:
+        """What it charges for a request, in the currency of its prices."""
+        return (input_tokens * self.input_price + output_tokens * self.output_price) / 1e6
+
+
+_UNKNOWN_CLOUD = CloudTraits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FleetView:
     """What can serve now."""
 
@@ -71,8 +96,7 @@ class FleetView:
     """Models of the configured cloud backend, where it is not known to be down."""
     offered: frozenset[str]
     """Every model this edge may ever serve, ready or not."""
-    cloud_region: str = ""
-    """Where the cloud is; empty: not known, which is nowhere that a residency rule allows."""
+    traits: CloudTraits = _UNKNOWN_CLOUD
 
 
 class Wish(NamedTuple):
@@ -82,6 +106,7 @@ class Wish(NamedTuple):
     reason: str
     mode: Mode = "direct"
     only: bool = False
+    hedge: bool | None = None
     rule: str = ""
 
 
@@ -112,7 +137,7 @@ def route(
         StaysLocalError: only the cloud serves it, and a rule keeps the request here.
         NoRouteError: the model is known but nothing allowed can serve it now.
     """
-    why_local = _must_stay(rules, hints, fleet, private_findings=private_findings)
+    why_local = why_it_stays(rules, hints, fleet.traits, private_findings=private_findings)
     if model in config.aliases:
         wish, shadow = _wish(complexity, hints, config, table, facts)
         wanted = _order(wish, config)
@@ -142,6 +167,7 @@ def route(
         reasons=reasons,
         mode=_mode(wish, ready),
         priority=hints.latency,
+        hedge=wish.hedge if wish is not None else None,
         rule=wish.rule if wish is not None else "",
         shadow=shadow,
     )
@@ -156,14 +182,21 @@ def facts_of(
     config: RouteConfig,
     *,
     complexity: float,
+    kind: Kind = "chat",
     prompt_tokens: int = 0,
     total_tokens: int = 0,
     findings: frozenset[str] = frozenset(),
+    private_findings: bool = False,
+    budget_used: float = 0.0,
+    load: float = 0.0,
     wait_s: float = 0.0,
 ) -> Facts:
     """What a decision table may look at."""
+    traits = fleet.traits
     strict = rules.privacy == "local" or hints.privacy == "local"
+    why_local = why_it_stays(rules, hints, traits, private_findings=private_findings)
     return Facts(
+        kind=kind,
         model=model,
         tenant=tenant,
         latency=hints.latency,
@@ -171,26 +204,36 @@ def facts_of(
         cost=hints.cost,
         privacy="local" if strict else "any",
         residency=rules.residency or hints.residency,
-        cloud_region=fleet.cloud_region,
+        regulations=frozenset(rules.regulations),
+        cloud_region=traits.region,
         cloud_ready=config.cloud_model in fleet.cloud,
+        cloud_allowed=not why_local,
         local_ready=config.local_model in fleet.local,
         complexity=complexity,
         prompt_tokens=prompt_tokens,
         total_tokens=total_tokens,
+        cloud_cost=traits.cost(prompt_tokens, total_tokens - prompt_tokens),
+        budget_used=budget_used,
         findings=findings,
+        load=load,
         wait_s=wait_s,
     )
 
 
-def _must_stay(rules: Rules, hints: Hints, fleet: FleetView, *, private_findings: bool) -> str:
+def why_it_stays(
+    rules: Rules, hints: Hints, cloud: CloudTraits, *, private_findings: bool = False
+) -> str:
     """Why the prompt must not leave; empty where it may."""
     if rules.privacy == "local":
         return "policy: prompts of this key stay local"
     if hints.privacy == "local":
         return "request asks to stay local"
     for region in (rules.residency, hints.residency):
-        if region and region != fleet.cloud_region:
+        if region and not cloud.lies_in(region):
             return f"the prompt must not leave {region}"
+    missing = [name for name in rules.regulations if name not in cloud.approved_for]
+    if missing:
+        return f"the cloud is not approved for {', '.join(missing)}"
     if private_findings:
         return "personal data or a secret was found; it stays local"
     return ""
@@ -225,11 +268,12 @@ def _by_complexity(complexity: Complexity, config: RouteConfig) -> Wish:
 
 
 def _by_row(row: RouteRow, usual: Wish) -> Wish:
-    mode = row.mode or usual.mode
+    reason, target = f"row {row.name}", usual.target
     if row.target == "by_complexity":
-        return Wish(usual.target, f"row {row.name}: {usual.reason}", mode, row.only, row.name)
-    target: Target = "worker" if row.target == "local" else "cloud"
-    return Wish(target, f"row {row.name}", mode, row.only, row.name)
+        reason = f"{reason}: {usual.reason}"
+    else:
+        target = "worker" if row.target == "local" else "cloud"
+    return Wish(target, reason, row.mode or usual.mode, row.only, row.hedge, row.name)
 
 
 def _order(wish: Wish, config: RouteConfig) -> list[Step]:

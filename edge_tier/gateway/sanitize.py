@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from edge_tier.gateway import hidden, homoglyphs, personal_data
-from edge_tier.gateway.content import ContentBlockedError, ContentScreen
+from edge_tier.gateway.content import ContentBlockedError, ContentScreen, Screens
 from edge_tier.gateway.examine import Budget, Examined, action_of, examine
 from edge_tier.gateway.homoglyphs import HOMOGLYPH
 from edge_tier.gateway.json_text import without_escapes
@@ -95,6 +95,7 @@ def sanitize(
     *,
     literals: ControlLiterals | None = None,
     memo: Memory | None = None,
+    screens: Screens | None = None,
     config: SanitizeConfig = _DEFAULTS,
 ) -> Sanitized:
     """Clean the texts of a prompt. A clean prompt is returned as the same object.
@@ -104,13 +105,17 @@ def sanitize(
 
     Args:
         memo: what to remember; without one, content rules are compiled every time.
+        screens: the content rules, where they are compiled already.
 
     Raises:
         PersonalDataBlockedError, HomoglyphsBlockedError, ContentBlockedError: the rules say so.
         HiddenTextError, TooMuchPersonalDataError: beyond ``config``.
         ConfigError: a content rule that cannot be compiled.
     """
-    known = memo.known(rules, literals) if memo is not None else Known(rules, literals, 0)
+    if memo is not None:
+        known = memo.known(rules, literals, screens)
+    else:
+        known = Known(rules, literals, 0, screens)
     parts = _parts(prompt)
     unknown = parts.texts
     if memo is not None and max(map(len, unknown), default=0) >= memo.min_chars:

@@ -9,7 +9,6 @@ import typer
 
 from infra.commands.options import JsonOption
 from infra.commands.output import command
-from wire.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,14 +41,9 @@ def check_policy(
 
 def read(file: Path) -> PolicyFile:
     """A policy file as an edge would read it. Raises ``ConfigError``."""
-    from edge_tier.gateway.policy_file import MAX_FILE_BYTES, read_policies
+    from edge_tier.gateway.policy_book import load_policies
 
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"cannot read policy file {file}: {error.strerror}") from error
-    return read_policies(data)
+    return load_policies(file)
 
 
 def summary(found: PolicyFile) -> dict[str, Any]:

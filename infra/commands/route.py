@@ -80,6 +80,16 @@ def explain_route(
         float,
         typer.Option(min=0.0, help="Wait for a worker, in seconds.", rich_help_panel=_IMAGINED),
     ] = 0.0,
+    load: Annotated[
+        float,
+        typer.Option(min=0.0, help="Requests per slot of the workers.", rich_help_panel=_IMAGINED),
+    ] = 0.0,
+    budget_used: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Part of the token budget, 0 to 1.", rich_help_panel=_IMAGINED
+        ),
+    ] = 0.0,
     without: Annotated[
         SideName | None,
         typer.Option(help="A side that is not ready.", rich_help_panel=_IMAGINED),
@@ -125,6 +135,8 @@ def explain_route(
                 hints=_hints(headers),
                 tokens=tokens,
                 wait_s=wait_s,
+                load=load,
+                budget_used=budget_used,
             ),
             policy,
             config,
@@ -159,7 +171,9 @@ def _explained(
 ) -> Explained:
     from dataclasses import replace
 
+    from edge_tier.gateway.pipeline import with_threshold
     from edge_tier.gateway.policy_file import PolicyFile
+    from edge_tier.prompts import traits_of
     from infra.commands.policy import read
     from infra.config_view import load_config
     from infra.route_explain import Assumed, explain
@@ -170,11 +184,11 @@ def _explained(
         replace(asked, max_tokens=gateway.pipeline.default_max_tokens),
         read(file) if file is not None else PolicyFile(),
         Assumed(
-            config=gateway.pipeline.route,
+            config=with_threshold(gateway.pipeline.route),
             local_ready=without is not SideName.LOCAL,
             cloud_ready=without is not SideName.CLOUD,
             cloud_models=gateway.cloud.models,
-            cloud_region=gateway.cloud.region,
+            cloud=traits_of(gateway.cloud),
         ),
     )
 

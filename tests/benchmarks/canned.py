@@ -1,7 +1,8 @@
 """A canned model server: answers at once, or streams at a steady pace. ``PORT`` is its argument.
 
 Bare protocol and prebuilt bytes, so that it is never what a benchmark measures. A request whose
-body asks to stream gets ``EVENTS`` token events, ``RATE`` a second, from one timer for all streams.
+body asks to stream gets ``EVENTS`` token events, ``RATE`` a second, from one timer for all streams;
+the first ``FIRST`` with log-probabilities if the body asks for any, as a worker sends them.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ EVENT = (
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"edge-small",'
     b'"choices":[{"index":0,"delta":{"content":" token"},"finish_reason":null}]}\n\n'
 )
+SURE = EVENT.replace(
+    b'"finish_reason"',
+    b'"logprobs":{"content":[{"token":" token","logprob":-0.01}]},"finish_reason"',
+)
+FIRST = 8
 DONE = b"data: [DONE]\n\n"
 
 
@@ -38,7 +44,7 @@ def framed(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-FRAME, END = framed(EVENT), framed(DONE) + b"0\r\n\r\n"
+FRAME, SURE_FRAME, END = framed(EVENT), framed(SURE), framed(DONE) + b"0\r\n\r\n"
 
 
 class Canned(asyncio.Protocol):
@@ -49,6 +55,7 @@ class Canned(asyncio.Protocol):
     def __init__(self, events: int) -> None:
         self._events = events
         self._left = 0
+        self._sure = 0
         self._parser = httptools.HttpRequestParser(self)
         self._body = b""
 
@@ -72,16 +79,23 @@ class Canned(asyncio.Protocol):
             self._transport.write(WHOLE)
             return
         self._left = self._events
-        self._transport.write(HEAD + FRAME)
+        self._sure = FIRST if b'"logprobs_first"' in self._body else 0
+        self._transport.write(HEAD + self._frame())
         self.streams.add(self)
 
     def tick(self) -> None:
         self._left -= 1
         if self._left > 0:
-            self._transport.write(FRAME)
+            self._transport.write(self._frame())
         else:
             self.streams.discard(self)
             self._transport.write(END)
+
+    def _frame(self) -> bytes:
+        if not self._sure:
+            return FRAME
+        self._sure -= 1
+        return SURE_FRAME
 
 
 async def main(port: int, events: int, rate: float) -> None:

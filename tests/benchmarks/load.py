@@ -36,6 +36,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     pool: int = 3_000
     """Different prompts."""
     prompt_chars: int = 120
+    model: str = "edge-small"
     extra: str = ""
     """Ends every prompt."""
     seed: int = 1
@@ -106,7 +107,9 @@ def requests_of(job: Job) -> list[bytes]:
         "Content-Type: application/json\r\nContent-Length: "
     ).encode()
     stream = job.mode == "streams"
-    bodies = Prose(job.seed).bodies(job.pool, job.prompt_chars, stream=stream, extra=job.extra)
+    bodies = Prose(job.seed).bodies(
+        job.pool, job.prompt_chars, stream=stream, extra=job.extra, model=job.model
+    )
     return [b"%b%d\r\n\r\n%b" % (head, len(body), body) for body in bodies]
 
 

@@ -1,8 +1,9 @@
 """``bench streams``: what a relayed event costs, many streams at once, and stalls.
 
 Streams of 20 events a second go through the edge in its modes (bytes passed through; placeholders
-restored in the answer) and through peers, interleaved. Then one edge holds thousands of streams,
-and one is sent what a stranger might send while somebody else asks for its health.
+restored in the answer; the first tokens looked at by the confidence gate) and through peers,
+interleaved. Then one edge holds thousands of streams, and one is sent what a stranger might send
+while somebody else asks for its health.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ from tests.benchmarks.results import Machine, Row, report
 RATE, STREAMS, EVENTS = 20.0, 400, 160
 PEERS = ("nginx", "sglang-router")
 MODES = {
-    "pass": ("", 1.0),
-    "restore": (" Write to ann.smith@example.org or call +1 415 555 2671.", 2.0),
+    "pass": ("edge-small", "", 1.0),
+    "restore": ("edge-small", " Write to ann.smith@example.org or call +1 415 555 2671.", 2.0),
+    "gate": ("auto", "", 2.0),
 }
-"""How a prompt ends, so that the caller's policy brings the mode about; and the bound on the ratio
-to nginx's cost.
+"""The model and how a prompt ends, so that the caller's policy brings the mode about; and the bound
+on the ratio to nginx's cost.
 """
 MANY, MANY_EVENTS, MANY_RATE = 5_000, 20, 1.0
 """So many streams that an edge with 20,000 descriptors, two a stream, has some to spare."""
@@ -63,10 +65,10 @@ async def measure(rounds: int, many: int) -> list[Row]:
 
 async def _round(figures: Figures, edge: Gateway, peers: list[Gateway], turn: int) -> None:
     job = Job(mode="streams", connections=STREAMS, seconds=0.5, pool=1_000, seed=turn)
-    for mode, (extra, _) in MODES.items():
+    for mode, (model, extra, _) in MODES.items():
         asked = Job(
-            mode="streams", connections=STREAMS, seconds=0.5, pool=1_000, seed=turn, extra=extra,
-            headers=edge.keys[mode],
+            mode="streams", connections=STREAMS, seconds=0.5, pool=1_000, seed=turn, model=model,
+            extra=extra, headers=edge.keys[mode],
         )  # fmt: skip
         seen, cpu = await load(edge, asked)
         figures.add(_named(mode), edge.name, cpu / seen.events * 1e6)
@@ -83,7 +85,7 @@ def _named(mode: str) -> str:
 def _relay_rows(figures: Figures) -> list[Row]:
     return [
         figures.row(_named(mode), "µs", peer, target if peer == "nginx" else None)
-        for mode, (_, target) in MODES.items()
+        for mode, (_, _, target) in MODES.items()
         for peer in PEERS
     ]
 

@@ -31,6 +31,7 @@ from edge_tier.gateway.pipeline import Pipeline, PipelineConfig
 from edge_tier.gateway.policy_book import PolicyBook
 from edge_tier.gateway.relay import RelayConfig
 from edge_tier.gateway.request import Limits, Policy
+from edge_tier.gateway.route import CloudTraits
 from edge_tier.gateway.routes import GatewayRoutes, openai_error
 from origin.bundle import build_bundle
 from tests.fakes.front import FrontServer
@@ -206,6 +207,7 @@ async def gateway_in(
     relay: RelayConfig | None = None,
     hybrid: HybridConfig | None = None,
     policies: str = "",
+    cloud_traits: CloudTraits | None = None,
     through: Literal["front", "application"] = "front",
 ) -> AsyncIterator[Gateway]:
     """A gateway with one worker and one cloud backend, both ready.
@@ -240,6 +242,7 @@ async def gateway_in(
         pipeline = Pipeline(
             settings,
             policies=PolicyBook(policy_file),
+            cloud_traits=cloud_traits,
             auth=keys,
             limiter=limiter,
             models=models,

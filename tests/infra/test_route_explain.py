@@ -12,7 +12,7 @@ from rich.console import Console
 
 from edge_tier.gateway.hints import Hints
 from edge_tier.gateway.policy_file import PolicyFile, read_policies
-from edge_tier.gateway.route import RouteConfig
+from edge_tier.gateway.route import CloudTraits, RouteConfig
 from infra.route_explain import Asked, Assumed, Explained, explain, show
 from wire.errors import ConfigError
 
@@ -129,7 +129,7 @@ def test_nothing_ready_is_a_refusal() -> None:
 
 
 def test_a_region_is_kept() -> None:
-    here = Assumed(cloud_region="eu")
+    here = Assumed(cloud=CloudTraits(region="eu"))
     assert first(explained(HARD, hints=Hints(residency="eu"), assumed=here)) == "cloud"
     assert first(explained(HARD, hints=Hints(residency="us"), assumed=here)) == "worker"
 

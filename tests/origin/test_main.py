@@ -72,7 +72,9 @@ async def test_an_origin_killed_in_the_middle_of_uploads_keeps_the_old_revision_
     restarted = await start_process()
     second = await publish_to(home, restarted.url, models[1])
     assert await stable(home) == second.revision
-    assert 0 < second.sent_bytes < second.size * 0.6
+    # What had arrived is not sent again. On a busy machine that may be all of it: the publisher
+    # hears of a chunk only after the origin has it.
+    assert second.sent_bytes < second.size * 0.6
 
 
 async def test_an_origin_stops_cleanly_on_sigterm(home: Home, start_process: StartProcess) -> None:

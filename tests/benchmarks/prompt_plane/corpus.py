@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
+SMALL = "edge-small"
 _PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md")
 _CODE = ("wire/*.py", "edge_tier/**/*.py", "origin/**/*.py", "gpu_worker/**/*.py")
 _DOCSTRING = re.compile(r'"""(.*?)"""', re.DOTALL)
@@ -53,17 +54,22 @@ class Prose:
             word = self._source.choice(self._starts if jump or not following else following)
         return " ".join(words)
 
-    def bodies(self, count: int, length: int, *, stream: bool, extra: str = "") -> list[bytes]:
+    def bodies(
+        self, count: int, length: int, *, stream: bool, extra: str = "", model: str = SMALL
+    ) -> list[bytes]:
         """Bodies of chats of one turn."""
         return [
-            chat_body([("user", self.text(length) + extra)], stream=stream) for _ in range(count)
+            chat_body([("user", self.text(length) + extra)], stream=stream, model=model)
+            for _ in range(count)
         ]
 
 
-def chat_body(turns: list[tuple[str, str]], *, stream: bool = False, max_tokens: int = 64) -> bytes:
+def chat_body(
+    turns: list[tuple[str, str]], *, stream: bool = False, max_tokens: int = 64, model: str = SMALL
+) -> bytes:
     """A request for the demo model, as a client writes it."""
     body = {
-        "model": "edge-small",
+        "model": model,
         "messages": [{"role": role, "content": content} for role, content in turns],
         "max_tokens": max_tokens,
         "stream": stream,

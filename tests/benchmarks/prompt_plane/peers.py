@@ -23,6 +23,7 @@ import msgspec
 from infra.local import Local
 from infra.state import read_secret
 from tests.benchmarks.processes import free_port, listening, program, python_module
+from wire.files import write_atomically
 from wire.paths import HEARTBEAT
 from wire.workers import WorkerReport
 
@@ -33,6 +34,19 @@ LIMITS = {
     "max_output_tokens": 1_024,
 }
 """High, but real: every request is counted against them."""
+POLICIES = """
+[policies.bench-gate]
+[[policies.bench-gate.routes]]
+name = "sure or not at all"
+target = "local"
+mode = "gate"
+"""
+KEYS: dict[str, dict[str, Any]] = {
+    "pass": {},
+    "restore": {"personal_data": "restore"},
+    "gate": {"name": "bench-gate"},
+}
+"""What the policies of the callers' keys say."""
 NGINX = """
 worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log /dev/null;
 worker_rlimit_nofile 20000;
@@ -75,10 +89,12 @@ async def canned(events: int, rate: float) -> AsyncIterator[Gateway]:
 
 @asynccontextmanager
 async def edge_over(upstream: str, folder: Path) -> AsyncIterator[Gateway]:
-    """An edge with a published model, whose only worker is the canned server: default policy,
-    default logging, every stage on.
+    """An edge with a published model, whose only worker, and cloud, is the canned server: default
+    policy, default logging, every stage on.
     """
-    async with Local(folder) as local:
+    cloud = {"HEADWATER_EDGE__GATEWAY__CLOUD__URL": upstream}
+    async with Local(folder, environ={**os.environ, **cloud}) as local:
+        write_atomically(local.state.edge_policies, POLICIES.encode())
         await local.start("origin")
         await local.ready("origin")
         await local.publish_demo()
@@ -88,7 +104,7 @@ async def edge_over(upstream: str, folder: Path) -> AsyncIterator[Gateway]:
             revision = await _revision(session, local, url)
             keys = {
                 mode: {"Authorization": f"Bearer {await _key(session, local, url, policy)}"}
-                for mode, policy in {"pass": {}, "restore": {"personal_data": "restore"}}.items()
+                for mode, policy in KEYS.items()
             }
             beats = asyncio.create_task(_beat(session, local, url, upstream, revision))
             try:

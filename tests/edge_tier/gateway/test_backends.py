@@ -169,10 +169,13 @@ async def test_a_request_that_waits_too_long_is_raced_by_another_worker(gateway:
         await backends.aclose()
 
 
-async def test_a_batch_request_is_never_hedged(gateway: Gateway) -> None:
+@pytest.mark.parametrize("change", [{"priority": "batch"}, {"hedge": False}])
+async def test_a_batch_request_is_never_hedged_nor_one_whose_row_says_so(
+    gateway: Gateway, change: dict[str, Any]
+) -> None:
     backends = await hedging(gateway)
     asked = wanted(gateway, "worker")
-    plan = msgspec.structs.replace(asked.plan, priority="batch")
+    plan = msgspec.structs.replace(asked.plan, **change)
     async with second_worker(gateway) as other:
         gateway.worker.answer = gateway.worker.silent
         with pytest.raises(TimeoutError):

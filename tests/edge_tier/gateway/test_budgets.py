@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from edge_tier.gateway import budgets
 from edge_tier.gateway.budgets import DAY_S, NOTHING, Spent, month_of
+from edge_tier.gateway.request import Limits
 
 EPOCH = date(1970, 1, 1)
 
@@ -40,3 +41,10 @@ def test_a_refund_goes_to_the_day_it_was_taken_from() -> None:
     assert budgets.settled(next_day, taken, -4)[1::2] == (3, 9)
     assert budgets.settled(next_day, taken, 4)[1::2] == (7, 17)
     assert budgets.settled(taken, taken, -99)[1::2] == (0, 0)
+
+
+def test_the_part_of_a_budget_that_is_used_is_the_larger_one() -> None:
+    spent = Spent(0, 50, 0, 90)
+    assert budgets.part_used(spent, Limits(tokens_per_day=100)) == 0.5
+    assert budgets.part_used(spent, Limits(tokens_per_day=100, tokens_per_month=100)) == 0.9
+    assert budgets.part_used(spent, Limits()) == 0

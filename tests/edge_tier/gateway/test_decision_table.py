@@ -18,10 +18,13 @@ HOLDS: dict[str, tuple[Value, Facts, Facts]] = {
     "cost": ("low", Facts(cost="low"), Facts()),
     "privacy": ("local", Facts(privacy="local"), Facts()),
     "residency": ("eu", Facts(residency="eu"), Facts(residency="us")),
+    "regulation": ("gdpr", Facts(regulations=frozenset({"gdpr", "x"})), Facts()),
     "cloud_region": ("eu", Facts(cloud_region="eu"), Facts()),
+    "kind": ("embedding", Facts(kind="embedding"), Facts()),
     "model": (("auto", "fast"), Facts(model="fast"), Facts(model="other")),
     "tenant": ("shop", Facts(tenant="shop"), Facts(tenant="shops")),
     "cloud": (False, Facts(cloud_ready=False), Facts()),
+    "cloud_allowed": (False, Facts(cloud_allowed=False), Facts()),
     "local": (True, Facts(), Facts(local_ready=False)),
     "findings": (
         ("email", "personal"),
@@ -34,7 +37,14 @@ HOLDS: dict[str, tuple[Value, Facts, Facts]] = {
     "prompt_tokens_max": (10, Facts(prompt_tokens=9), Facts(prompt_tokens=10)),
     "volume_min": (10, Facts(total_tokens=10), Facts(total_tokens=9)),
     "volume_max": (10, Facts(total_tokens=9), Facts(total_tokens=10)),
+    "cloud_cost_min": (0.01, Facts(cloud_cost=0.01), Facts()),
+    "cloud_cost_max": (0.01, Facts(), Facts(cloud_cost=0.01)),
+    "budget_used_min": (0.9, Facts(budget_used=0.95), Facts()),
+    "budget_used_max": (0.9, Facts(), Facts(budget_used=0.9)),
+    "load_min": (2, Facts(load=2.0), Facts(load=1.9)),
+    "load_max": (2, Facts(load=1.9), Facts(load=2.0)),
     "wait_min_s": (1.5, Facts(wait_s=1.5), Facts(wait_s=1.4)),
+    "wait_max_s": (1.5, Facts(wait_s=1.4), Facts(wait_s=1.5)),
 }
 
 

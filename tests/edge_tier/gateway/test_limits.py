@@ -514,6 +514,16 @@ async def test_a_budget_holds_to_the_token_and_refunds_come_back(stage: Any, per
         await stage.limiter.reserve(acme, charge(101))
 
 
+async def test_a_reservation_tells_the_part_of_the_budgets_that_is_used(stage: Any) -> None:
+    acme = acme_with(tokens_per_day=100, tokens_per_month=200)
+    for expected in (0.3, 0.6):
+        (standing,) = (await stage.limiter.reserve(acme, charge(30))).standings
+        assert standing.budget_used == pytest.approx(expected)
+    without = acme_with(tokens_per_minute=100)
+    (standing,) = (await stage.limiter.reserve(without, charge(30))).standings
+    assert standing.budget_used == 0
+
+
 async def test_a_budget_begins_anew_with_its_day_and_month() -> None:
     unix_s = 1_706_745_540.0  # 2024-01-31 23:59 UTC
     limiter = MemoryLimiter(wall=lambda: unix_s)

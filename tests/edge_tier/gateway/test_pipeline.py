@@ -9,7 +9,7 @@ import pytest
 from edge_tier.gateway.hints import Hints
 from edge_tier.gateway.pipeline import Inbound, PipelineConfig, Stopwatch, with_threshold
 from edge_tier.gateway.request import Limits
-from edge_tier.gateway.route import RouteConfig
+from edge_tier.gateway.route import CloudTraits, RouteConfig
 from tests.fakes.clock import ManualClock
 from tests.fakes.gateway import MODEL, Gateway, gateway_in
 from wire.errors import ConfigError, HeadwaterError
@@ -89,6 +89,52 @@ async def test_an_edge_without_any_model_says_so(gateway: Gateway) -> None:
     with pytest.raises(HeadwaterError) as caught:
         await gateway.pipeline.admit(inbound(gateway), Stopwatch())
     assert caught.value.code in {"models_not_ready", "trust_failed"}
+
+
+POLICIES = """
+[[policies.default.content]]
+name = "topic"
+words = ["bluebird"]
+action = "flag"
+[[policies.default.routes]]
+name = "budget"
+when = { budget_used_min = 0.5, kind = "chat" }
+target = "local"
+[[policies.default.routes]]
+name = "topic"
+when = { findings = "topic" }
+target = "local"
+[[policies.default.routes]]
+name = "personal"
+when = { findings = "personal", cloud_allowed = false }
+target = "local"
+[[policies.default.routes]]
+name = "priced"
+when = { cloud_cost_min = 0.05 }
+target = "cloud"
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "max_tokens", "rule"),
+    [
+        ("hello", 1, ""),
+        ("a bluebird", 1, "topic"),
+        ("mail bob@example.com", 1, "personal"),
+        ("hello", 100, "priced"),
+        ("hello", 700, "budget"),
+    ],
+)
+async def test_a_table_sees_what_the_stages_before_it_found(
+    tmp_path: Path, content: str, max_tokens: int, rule: str
+) -> None:
+    traits = CloudTraits(output_price=1_000.0)
+    async with gateway_in(tmp_path, policies=POLICIES, cloud_traits=traits) as gateway:
+        key = gateway.new_key(limits=Limits(tokens_per_day=1_000))
+        messages = [{"role": "user", "content": content}]
+        asked = inbound(gateway, key, model="auto", messages=messages, max_tokens=max_tokens)
+        admitted = await gateway.pipeline.admit(asked, Stopwatch())
+        assert admitted.plan.rule == rule
 
 
 def test_a_threshold_follows_from_a_target() -> None:

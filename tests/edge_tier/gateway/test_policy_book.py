@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from edge_tier.gateway.policy_book import PolicyBook
-from edge_tier.gateway.policy_file import PolicyFile
 from edge_tier.gateway.request import Caller, PersonalAction, Policy
 from wire.errors import ConfigError
 
@@ -33,17 +33,13 @@ def caller(tenant: str = "shop", **policy: Any) -> Caller:
 
 
 class Watched:
-    """A policy file, a clock and the book that reads both."""
+    """A policy file and the book that reads it."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "policies.toml"
-        self.now_s = 100.0
-        self.changes: list[PolicyFile] = []
         self._stamp = 0
         self.write(FILE)
-        self.book = PolicyBook(
-            self.path, clock=lambda: self.now_s, look_every_s=1.0, on_change=self.changes.append
-        )
+        self.book = PolicyBook(self.path, look_every_s=0.001)
 
     def write(self, text: str) -> None:
         """Every write has a time of its own, however coarse the file system's clock."""
@@ -51,10 +47,9 @@ class Watched:
         self._stamp += 1
         os.utime(self.path, (self._stamp, self._stamp))
 
-    def look(self, times: int = 2) -> None:
-        for _ in range(times):
-            self.now_s += 1.0
-            self.book.of(caller())
+    def look(self, times: int = 2) -> int:
+        """How many of so many looks brought other policies."""
+        return sum([self.book.look() for _ in range(times)])
 
 
 @pytest.fixture
@@ -78,14 +73,13 @@ def test_the_key_says_the_policy_else_the_tenant_else_default(watched: Watched) 
 def test_it_is_the_same_object_until_the_file_changes(watched: Watched) -> None:
     first = caller("hospital")
     policy = watched.book.of(first)
-    watched.look(5)
+    assert watched.look(5) == 0
     assert watched.book.of(first) is policy
     # Another key of the same policy shares it, so that what is compiled of it is shared as well.
     assert watched.book.of(caller("hospital")) is policy
     watched.write(FILE + "\n")
-    watched.look()
+    assert watched.look(3) == 1
     assert watched.book.of(first) is not policy
-    assert len(watched.changes) == 2
 
 
 def test_a_key_may_be_stricter_than_its_policy_but_not_leave_its_privacy(watched: Watched) -> None:
@@ -172,3 +166,23 @@ def test_a_bad_file_is_refused_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("nonsense")
     with pytest.raises(ConfigError, match="not TOML"):
         PolicyBook(tmp_path / "bad.toml")
+
+
+async def test_the_file_is_followed_until_cancelled(watched: Watched) -> None:
+    following = asyncio.create_task(watched.book.run())
+    watched.write(FILE.replace('"block"', '"off"'))
+    async with asyncio.timeout(10):
+        while watched.book.of(caller()).rules.injection != "off":  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.001)
+    following.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await following
+
+
+def test_without_a_file_there_is_nothing_to_look_at() -> None:
+    assert not PolicyBook().look()
+
+
+def test_what_is_compiled_of_content_is_shared_by_keys(watched: Watched) -> None:
+    one, other = caller(), caller(privacy="local")
+    assert watched.book.of(one).screens is watched.book.of(other).screens

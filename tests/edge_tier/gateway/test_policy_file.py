@@ -13,6 +13,7 @@ from edge_tier.gateway.hints import NAMES, PREFIX
 from edge_tier.gateway.personal_data import KINDS
 from edge_tier.gateway.policy_file import MAX_FILE_BYTES, PolicyFile, read_policies
 from edge_tier.gateway.request import Mode, PersonalAction, Rules
+from edge_tier.gateway.screening import INJECTION
 from wire.errors import ConfigError
 
 WHOLE = b"""
@@ -106,6 +107,24 @@ REFUSED = {
     "[[policies.a.content]]\nname = 'c'\nword = ['x']": "word",
     "[[policies.a.content]]\nname = 'c'\npatterns = ['(']": "'c'",
     "[[policies.a.content]]\nname = 'c'\nwords = ['']": "'c'",
+    "[policies.'a b']": "1 to 64 letters",
+    "[policies.a]\nregulations = ['GDPR']": "line 2: regulations",
+    "[policies.a]\n\nprivacy = 'lokal'": "line 3: .*lokal",
+    "[policies.b]\nshadow = 1\n[policies.a]\nextends = 'b'": "line 2: ",
+    "[policies.a]\npersonal_kinds.mail = 'mask'": "no kind 'mail'",
+    "[policies.a.personal_kinds]\nmail = 'mask'": "line 2: personal_kinds",
+    "[[policies.a.routes]]\nname = ''": "a name has",
+    '[[policies.a.routes]]\nname = "a\\tb"': "a name has",
+    "[[policies.a.routes]]\nname = 'r'\n[[policies.a.routes]]\nname = 'r'": "'r' is there twice",
+    "[[policies.a.routes]]\nname = 'r'\nmode = 'gate'\nonly = true": "line 2: .*'r': mode gate",
+    "[[policies.a.routes]]\nname = 'r'\nmode = 'verify'\ntarget = 'cloud'": "'r': mode verify",
+    "[[policies.a.routes]]\nname = 'r'\nwhen = { findings = 'mail' }": "'mail'; known: .*email",
+    "[[policies.a.routes]]\nname = 'r'\nwhen = { load_min = 2, load_max = 2 }": "meets both",
+    "[[policies.a.routes]]\nname = 'r'\nwhen = { wait_max_s = 1, wait_min_s = 2 }": "meets both",
+    "[[policies.a.content]]\nname = 'c'": "'c' is never met",
+    "[[policies.a.content]]\nname = 'c'\nwords = ['x']\nmin_hits = 2": "'c' is never met",
+    "[[policies.a.content]]\nname = 'c'\nwords = ['x']\nsides = []": "'c' is never met",
+    "[[policies.a.content]]\nname = 'email'\nwords = ['x']": "empty or taken",
     "[tenants]\nshop = 'gone'": "shop has no policy 'gone'",
     "[tenants]\nshop = 3": r"\[tenants\]",
     "tenants = 3": r"\[tenants\]",
@@ -116,6 +135,20 @@ REFUSED = {
 def test_what_cannot_be_in_force_is_refused_by_its_place(text: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s){REFUSED[text]}"):
         read_policies(text.encode("latin-1"))
+
+
+def test_a_row_may_name_all_that_is_found() -> None:
+    read_policies(
+        b"""
+        [[policies.a.content]]
+        name = "topic"
+        words = ["x"]
+        [[policies.a.routes]]
+        name = "r"
+        when.findings = ["topic", "personal", "email", "injection", "zero_width", "homoglyph"]
+        """
+    )
+    assert INJECTION == "injection"  # policy_file cannot import a stage to know its name
 
 
 def test_a_long_line_of_heirs_is_refused_as_that() -> None:

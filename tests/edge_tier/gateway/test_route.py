@@ -12,6 +12,7 @@ from edge_tier.gateway.decision_table import Table
 from edge_tier.gateway.hints import NONE, Hints
 from edge_tier.gateway.request import Complexity, Plan, RouteRow, Rules
 from edge_tier.gateway.route import (
+    CloudTraits,
     FleetView,
     NoRouteError,
     RouteConfig,
@@ -133,7 +134,18 @@ def by_table(
     private_findings: bool = False,
 ) -> Plan:
     rules, config = rules or Rules(), config or RouteConfig()
-    facts = facts_of(model, "shop", rules, hints, fleet, config, complexity=score)
+    facts = facts_of(
+        model,
+        "shop",
+        rules,
+        hints,
+        fleet,
+        config,
+        complexity=score,
+        prompt_tokens=1_000,
+        total_tokens=3_000,
+        private_findings=private_findings,
+    )
     return route(
         model,
         Complexity(score, {}),
@@ -144,6 +156,12 @@ def by_table(
         table=Table(rows),
         facts=facts,
         private_findings=private_findings,
+    )
+
+
+def in_cloud(**traits: Any) -> FleetView:
+    return FleetView(
+        local=BOTH.local, cloud=BOTH.cloud, offered=BOTH.offered, traits=CloudTraits(**traits)
     )
 
 
@@ -169,6 +187,12 @@ def test_a_row_may_leave_it_to_the_hint_and_to_complexity() -> None:
     assert targets(by_table(row, hints=Hints(prefer="cloud")))[0] == "cloud"
 
 
+@pytest.mark.parametrize("hedge", [True, False, None])
+def test_a_row_says_whether_a_slow_worker_is_raced(hedge: bool | None) -> None:
+    assert by_table(RouteRow(name="r", target="local", hedge=hedge)).hedge is hedge
+    assert plan("edge-small").hedge is None
+
+
 def test_where_no_row_holds_it_is_as_without_a_table() -> None:
     assert by_table(CLOUD) == plan()
 
@@ -184,26 +208,59 @@ def test_a_row_for_the_cloud_alone_is_served_here_where_the_prompt_must_stay() -
 
 @pytest.mark.parametrize(
     ("residency", "cloud_region", "expected"),
-    [("eu", "eu", "cloud"), ("eu", "us", "worker"), ("eu", "", "worker"), ("", "", "cloud")],
+    [
+        ("eu", "eu", "cloud"),
+        ("eu", "eu-west-1", "cloud"),
+        ("eu-west-1", "eu", "worker"),
+        ("eu", "europe", "worker"),
+        ("eu", "us", "worker"),
+        ("eu", "", "worker"),
+        ("", "", "cloud"),
+    ],
 )
 @pytest.mark.parametrize("asked_by_request", [False, True])
 def test_a_prompt_stays_in_its_region(
     residency: str, cloud_region: str, expected: str, asked_by_request: bool
 ) -> None:
-    fleet = FleetView(
-        local=BOTH.local, cloud=BOTH.cloud, offered=BOTH.offered, cloud_region=cloud_region
-    )
+    fleet = in_cloud(region=cloud_region)
     rules = Rules(residency="" if asked_by_request else residency)
     hints = Hints(residency=residency if asked_by_request else "")
     assert targets(by_table(score=1.0, rules=rules, hints=hints, fleet=fleet))[0] == expected
 
 
 def test_a_request_cannot_move_its_prompt_to_another_region() -> None:
-    fleet = FleetView(local=BOTH.local, cloud=BOTH.cloud, offered=BOTH.offered, cloud_region="us")
+    fleet = in_cloud(region="us")
     made = by_table(
         score=1.0, rules=Rules(residency="eu"), hints=Hints(residency="us"), fleet=fleet
     )
     assert targets(made) == ["worker"]
+
+
+@pytest.mark.parametrize(
+    ("approved", "leaves"),
+    [((), False), (("gdpr",), False), (("hipaa", "gdpr"), True), (("hipaa", "gdpr", "x"), True)],
+)
+def test_a_cloud_must_be_approved_for_every_regulation(
+    approved: tuple[str, ...], leaves: bool
+) -> None:
+    rules, fleet = Rules(regulations=("gdpr", "hipaa")), in_cloud(approved_for=frozenset(approved))
+    made = by_table(score=1.0, rules=rules, fleet=fleet)
+    assert ("cloud" in targets(made)) is leaves
+    if not leaves:
+        assert "not approved for" in made.reasons[-1]
+        with pytest.raises(StaysLocalError, match="hipaa"):
+            by_table(model="cloud-large", rules=rules, fleet=fleet)
+
+
+def test_a_row_knows_what_the_cloud_would_charge_and_whether_it_may_be_asked() -> None:
+    fleet = in_cloud(input_price=2.0, output_price=10.0)  # 0.002 + 0.020 at most
+    dear = RouteRow(name="dear", when={"cloud_cost_min": 0.022}, target="local")
+    dearer = RouteRow(name="dearer", when={"cloud_cost_min": 0.0221}, target="local")
+    assert by_table(dearer, dear, score=1.0, fleet=fleet).rule == "dear"
+    here = RouteRow(name="here", when={"cloud_allowed": False}, target="local")
+    assert by_table(here, private_findings=True).rule == "here"
+    assert by_table(here, hints=Hints(residency="us")).rule == "here"
+    assert by_table(here).rule == ""
 
 
 def test_shadow_says_what_the_table_or_the_other_side_would_have_been() -> None:
@@ -221,11 +278,20 @@ FLEETS = st.builds(
     local=SIDES,
     cloud=SIDES,
     offered=st.just(BOTH.offered),
-    cloud_region=st.sampled_from(["", "eu", "us"]),
+    traits=st.builds(
+        CloudTraits,
+        region=st.sampled_from(["", "eu", "eu-west", "us"]),
+        approved_for=st.frozensets(st.sampled_from(["gdpr", "hipaa"])),
+    ),
 )
 REGIONS = st.sampled_from(["", "eu", "us"])
 HINTS = st.builds(Hints, residency=REGIONS)
-RULES = st.builds(Rules, privacy=st.sampled_from(["any", "local"]), residency=REGIONS)
+RULES = st.builds(
+    Rules,
+    privacy=st.sampled_from(["any", "local"]),
+    residency=REGIONS,
+    regulations=st.sampled_from([(), ("gdpr",), ("gdpr", "hipaa")]),
+)
 ROWS = st.lists(
     st.builds(
         RouteRow,
@@ -276,7 +342,8 @@ def test_whatever_the_table_says_the_hard_rules_hold(
     rules, hints, fleet = request["rules"], request["hints"], request["fleet"]
     stays = (
         "local" in (rules.privacy, hints.privacy)
-        or not {rules.residency, hints.residency} <= {"", fleet.cloud_region}
+        or not {rules.residency, hints.residency} <= {"", fleet.traits.region[:2]}
+        or not set(rules.regulations) <= fleet.traits.approved_for
         or request["private_findings"]
     )
     assert not stays or "cloud" not in targets(made)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from edge_tier.gateway.classify import threshold_for_local_share
 from infra.cli import app
 from tests.fakes.tier import Canned, stub_tier
 from wire.sse import encode
@@ -64,6 +65,32 @@ def test_the_configuration_says_threshold_and_policy_file(policies: str, tmp_pat
     assert found["policy"] == "night"
     assert found["complexity"]["threshold"] == 0.01
     assert found["plan"]["steps"][0]["target"] == "cloud"
+
+
+def test_a_share_that_stays_local_sets_the_threshold_as_on_an_edge(tmp_path: Path) -> None:
+    config = tmp_path / "headwater.toml"
+    config.write_text("[edge.gateway.pipeline.route]\nlocal_share = 0.9\n")
+    found = json.loads(run("Hello", f"--config={config}", "--json"))
+    assert found["complexity"]["threshold"] == threshold_for_local_share(0.9)
+
+
+def test_what_an_edge_would_measure_may_be_said(tmp_path: Path) -> None:
+    file = tmp_path / "policies.toml"
+    file.write_text(
+        """
+        [[policies.default.routes]]
+        name = "busy"
+        when = { load_min = 2 }
+        target = "cloud"
+        [[policies.default.routes]]
+        name = "nearly used up"
+        when = { budget_used_min = 0.9 }
+        target = "local"
+        """
+    )
+    for option, row in (("--load=2.5", "busy"), ("--budget-used=0.95", "nearly used up")):
+        found = json.loads(run("Hello", f"--policy={file}", option, "--json"))
+        assert found["plan"]["rule"] == row
 
 
 def test_a_side_may_be_away() -> None:
