@@ -345,6 +345,7 @@ class Backends:
             UpstreamError: anything else that is no answer.
         """
         response = await pool.post(_PATHS[prompt.kind], msgspec.json.encode(body))
+        timer = pool.deadline(response)
         try:
             if response.status == 200:
                 await _begun(response, stream=prompt.stream)
@@ -360,6 +361,8 @@ class Backends:
         except BaseException:
             response.close()
             raise
+        finally:
+            timer.cancel()
 
     def _pool(self, url: str) -> UpstreamPool:
         pool = self._pools.get(url)

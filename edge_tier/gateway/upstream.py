@@ -33,7 +33,8 @@ class UpstreamConfig:
 
     connect_timeout_s: float = 2.0
     head_timeout_s: float = 120.0
-    """From the request to the answer's headers; prompt processing may take this long."""
+    """From the request to the answer's headers, and from these to its first event; prompt
+    processing may take this long."""
     idle_connections: int = 1_024
     max_header_bytes: int = 32 * 1024
     max_buffered_bytes: int = 256 * 1024
@@ -127,13 +128,16 @@ class UpstreamPool:
 
     async def _headed(self, response: UpstreamResponse) -> None:
         """Wait for the answer's headers. One timer: this runs for every request."""
-        timer = asyncio.get_running_loop().call_later(
-            self._config.head_timeout_s, self._silent, response
-        )
+        timer = self.deadline(response)
         try:
             await response.head()
         finally:
             timer.cancel()
+
+    def deadline(self, response: UpstreamResponse) -> asyncio.TimerHandle:
+        """Fails the response unless it is cancelled in time (``head_timeout_s``)."""
+        loop = asyncio.get_running_loop()
+        return loop.call_later(self._config.head_timeout_s, self._silent, response)
 
     def _silent(self, response: UpstreamResponse) -> None:
         limit_s = self._config.head_timeout_s

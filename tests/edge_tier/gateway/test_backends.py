@@ -19,9 +19,9 @@ from edge_tier.gateway.breaker import BreakerConfig
 from edge_tier.gateway.errors import NoBackendError
 from edge_tier.gateway.hedge import HedgeConfig
 from edge_tier.gateway.request import Message, Plan, Prompt, Sampling, Step, Tokens
+from edge_tier.gateway.upstream import UpstreamConfig
 from tests.fakes.clock import ManualClock
 from tests.fakes.gateway import CLOUD_MODEL, MODEL, Backend, Gateway, gateway_in
-from tests.fakes.waiting import until
 
 PROMPT = Prompt(kind="chat", model=MODEL, messages=(Message("user", "hi"),))
 
@@ -273,10 +273,11 @@ async def test_who_leaves_at_any_step_of_a_race_leaves_nothing_open(gateway: Gat
     async with second_worker(gateway) as other:
         gateway.worker.answer = gateway.worker.silent
         members = [gateway.fleet.member(name) for name in ("w1", "second")]
-        for steps in range(12):
+        for steps in range(60):
             before = len(other.bodies)
             opening = asyncio.create_task(backends.open(wanted(gateway, "worker")))
-            await until(lambda had=before: len(other.bodies) > had or opening.done())  # type: ignore[misc]
+            while len(other.bodies) == before and not opening.done():
+                await asyncio.sleep(0.001)
             for _ in range(steps):
                 await asyncio.sleep(0)
             opening.cancel()
@@ -288,3 +289,23 @@ async def test_who_leaves_at_any_step_of_a_race_leaves_nothing_open(gateway: Gat
                 assert member is not None
                 member.breaker.succeeded()
         await backends.aclose()
+
+
+async def test_a_backend_that_only_says_it_will_answer_is_given_up(gateway: Gateway) -> None:
+    backends = Backends(
+        gateway.fleet,
+        Cloud(CloudConfig(url=gateway.cloud.url), "cloud-token"),
+        gateway.models,
+        worker_token="worker-token",  # noqa: S106
+        upstream=UpstreamConfig(head_timeout_s=0.1),
+    )
+
+    async def only_a_head(request: web.Request) -> web.StreamResponse:
+        await gateway.worker.begin(request)
+        return await gateway.worker.silent(request)
+
+    gateway.worker.answer = only_a_head
+    opened = await backends.open(wanted(gateway, "worker", "cloud"))
+    assert opened.step.target == "cloud"
+    opened.close()
+    await backends.aclose()
