@@ -39,6 +39,7 @@ _MAX_REFUSAL_BYTES = 64 * 1024
 _MAX_COMMENT_BYTES = 64 * 1024
 """Keep-alive comments before the first event; what sends more is taken for an answer."""
 _MAX_POOLS = 8_192
+_SERVER_FAULT = 500
 _NOTHING: frozenset[str] = frozenset()
 
 
@@ -226,6 +227,7 @@ class Backends:
     ) -> Opened:
         """Ask the first worker, and the second one too where the first keeps us waiting."""
         running = {asyncio.create_task(self._counted(step, members[0], wanted), name="backend")}
+        opened: Opened | None = None
         try:
             done, _ = await asyncio.wait(running, timeout=delay_s)
             if not done and members[1].load < 1 and hedges.spend():
@@ -243,7 +245,12 @@ class Backends:
                 opened.hedged = task.get_name() == "hedge"
                 return opened
         finally:
-            await _abandon(running)
+            try:
+                await _abandon(running)
+            except asyncio.CancelledError:
+                if opened is not None:
+                    opened.close()  # the client left just now
+                raise
 
     async def _counted(self, step: Step, member: Member, wanted: Wanted) -> Opened:
         if not member.breaker.take():
@@ -266,7 +273,14 @@ class Backends:
         report = member.report
         revision, began = report.revision, time.monotonic()
         for _ in range(2):
-            body = await self._for_worker(step.model, revision, wanted)
+            try:
+                body = await self._for_worker(step.model, revision, wanted)
+            except HeadwaterError as error:
+                if error.status < _SERVER_FAULT:
+                    raise
+                member.breaker.cancelled()  # it is this edge that cannot load the revision
+                why = f"worker {report.worker}: {error.message}"
+                raise _StepFailedError(why, report.worker) from error
             try:
                 response = await self._send(self._pool(report.url), wanted.prompt, body)
             except _OtherRevisionError as error:
@@ -338,6 +352,7 @@ class Backends:
             UpstreamError: anything else that is no answer.
         """
         response = await pool.post(_PATHS[prompt.kind], msgspec.json.encode(body))
+        timer = pool.deadline(response)
         try:
             if response.status == 200:
                 await _begun(response, stream=prompt.stream)
@@ -347,10 +362,14 @@ class Backends:
                 raise _OtherRevisionError(now)
             if response.status in {400, 413, 422}:
                 raise UpstreamRefusedError(said)
+            if response.status in {401, 403}:
+                said = "the backend does not take our token"  # its own words may show a part of it
             raise UpstreamError(f"status {response.status}: {said}")
         except BaseException:
             response.close()
             raise
+        finally:
+            timer.cancel()
 
     def _pool(self, url: str) -> UpstreamPool:
         pool = self._pools.get(url)
@@ -379,6 +398,8 @@ async def _begun(response: UpstreamResponse, *, stream: bool) -> None:
         held = response.held()
     if not held:
         raise UpstreamError("the answer is empty")
+    if stream and response.ended and b"data:" not in held:
+        raise UpstreamError("the answer is no stream of events")
 
 
 async def _abandon(running: set[asyncio.Task[Opened]]) -> None:

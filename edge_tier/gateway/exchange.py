@@ -128,8 +128,8 @@ class Exchange:
             self._stop_pinging()
             if self._begun is not None:
                 self._begun.opened.close(self._used[1] if self._outcome == "whole" else 0)
-            await self._parts.limiter.settle(self._admitted.reservation, *self._used)
             self._record()
+            await self._parts.limiter.settle(self._admitted.reservation, *self._used)
 
     async def _open(self) -> Begun:
         admitted = self._admitted
@@ -211,7 +211,9 @@ class Exchange:
                 reply.write(first)
             else:
                 reply.begin(self._headers(begun), first)
-            if self._passes_through(begun, scan, changes):
+            if changes is not None and changes.blocked:
+                scan.done = True  # the rewriter has ended the answer itself
+            elif self._passes_through(begun, scan, changes):
                 await self._splice(opened, scan)
             else:
                 await self._pump(begun, scan, changes)
@@ -245,7 +247,11 @@ class Exchange:
         """Bytes go through as they are; see ``relay.Passthrough``."""
         response = opened.response
         send = self._reply.splicer(response, self._parts.relay.slow_readers)
-        await response.splice(Passthrough(scan).sink(send, response.on_end, response.fail))
+        try:
+            await response.splice(Passthrough(scan).sink(send, response.on_end, response.fail))
+        except HeadwaterError:
+            if not scan.done:
+                raise
 
     async def _pump(self, begun: Begun, scan: StreamScan, changes: EventRewriter | None) -> None:
         """Events go through whoever changes them."""
@@ -347,7 +353,7 @@ class Exchange:
         opened, plan = begun.opened, self._admitted.plan
         lines = (
             f"{self._common_headers()}"
-            f"x-headwater-route: {opened.step.target}; model={opened.step.model}"
+            f"x-headwater-route: {opened.step.target}; model={_value(opened.step.model)}"
         )
         if plan.mode != "direct":
             lines += f"; mode={plan.mode}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -81,6 +82,8 @@ class Front:
         self.config = config
         self._connections: set[Connection] = set()
         self._stopping = False
+        self._empty = asyncio.Event()
+        """Set once the last connection has left a front that stops."""
 
     def __call__(self) -> Connection:
         return Connection(self)
@@ -90,6 +93,8 @@ class Front:
 
     def left(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        if self._stopping and not self._connections:
+            self._empty.set()
 
     @property
     def connections(self) -> tuple[Connection, ...]:
@@ -111,13 +116,14 @@ class Front:
                 connection.overdue()
 
     async def drain(self, timeout_s: float) -> None:
-        """Let running answers finish, then end all connections."""
+        """Let running answers finish and clients take them, then end all connections."""
         self._stopping = True
+        tasks = [one.task for one in self._connections if one.task is not None]
         for connection in list(self._connections):
             connection.stop()
-        tasks = [one.task for one in self._connections if one.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout_s)
+        if self._connections:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), timeout_s)
         for connection in list(self._connections):
             connection.abort()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -130,11 +136,13 @@ class Connection(asyncio.Protocol):
         "_accepted",
         "_buffer",
         "_front",
+        "_full",
         "_have",
         "_head",
         "_lingering",
         "_reading",
         "_transport",
+        "_unsent",
         "deadline",
         "task",
     )
@@ -149,6 +157,10 @@ class Connection(asyncio.Protocol):
         self._reading: list[bytes] = []
         self._have = 0
         self._lingering = False
+        self._full = False
+        """The client does not take its answers; until it does, no further request is read."""
+        self._unsent = 0
+        """What it had not taken when it was last looked at."""
         self._head: RequestHead | None = None
         self._accepted: Answer | None = None
 
@@ -170,8 +182,16 @@ class Connection(asyncio.Protocol):
         if self.task is not None:
             self.task.cancel()
 
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self.task is None and self._transport is not None and not self._lingering:
+            self._go_on_soon(self._transport)
+
     def data_received(self, data: bytes) -> None:
-        if self.task is not None:
+        if self.task is not None or (self._full and self._head is None):
             self._ahead(data)
         elif self._head is not None:
             self._body(data)
@@ -189,13 +209,21 @@ class Connection(asyncio.Protocol):
         elif self._head is not None and not self._lingering:
             seconds = self._front.config.body_timeout_s
             self._refuse(BodyTimeoutError(f"the body did not arrive within {seconds:g} s"))
+        elif self._taking():
+            self._due(self._front.config.idle_s)
         else:
             self.abort()
 
+    def _taking(self) -> bool:
+        """Whether the client still takes what it was answered, however slowly."""
+        assert self._transport is not None
+        before, self._unsent = self._unsent, self._transport.get_write_buffer_size()
+        return 0 < self._unsent < before
+
     def stop(self) -> None:
-        """Close now, or after the answer that runs."""
-        if self.task is None:
-            self.abort()
+        """Close now, or after the answer that runs; what is answered is still sent."""
+        if self.task is None and self._transport is not None:
+            self._transport.close()
 
     def abort(self) -> None:
         """Close at once."""
@@ -242,8 +270,10 @@ class Connection(asyncio.Protocol):
         if len(self._buffer) >= head.length:
             self._complete(self._buffer)
             return
-        if "expect" in head.headers and self._transport is not None:
-            self._transport.write(_CONTINUE)
+        if self._transport is not None:
+            self._transport.resume_reading()
+            if head.http11 and "expect" in head.headers:
+                self._transport.write(_CONTINUE)
         self._reading, self._have = [self._buffer], len(self._buffer)
         self._due(self._front.config.body_timeout_s)
 
@@ -288,18 +318,26 @@ class Connection(asyncio.Protocol):
         if not reply.ended:
             transport.abort()  # an answer that is not whole must not look so
             return
+        self._unsent = transport.get_write_buffer_size()
+        self._due(self._front.config.idle_s)
         if not reply.keep_alive or self._front.stopping:
             transport.close()
-            return
-        self._due(self._front.config.idle_s)
-        transport.resume_reading()
+        elif not self._full:
+            self._go_on_soon(transport)
+
+    def _go_on_soon(self, transport: asyncio.Transport) -> None:
+        """Not at once: a thousand small requests sent ahead would be a thousand calls deep."""
+        if len(self._buffer) > self._front.config.max_pipelined_bytes:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
         if self._buffer:
-            # Not at once: a thousand small requests sent ahead would be a thousand calls deep.
             asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
         """Read the request that came while the one before it was answered."""
-        if self._transport is not None and self.task is None and self._head is None:
+        waiting = self.task is None and self._head is None and not self._lingering
+        if self._transport is not None and waiting and self._buffer and not self._full:
             self._waiting(b"")
 
     def _ahead(self, data: bytes) -> None:

@@ -107,7 +107,7 @@ class StreamScan:
             return True
         try:
             probe = _probe.decode(data)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return True
         if bytes(probe.error) != b"null":
             self.failed = True
@@ -248,17 +248,25 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 def answer_usage(body: bytes) -> Usage | None:
-    """The usage in a whole (not streamed) answer; None where the backend gave none."""
+    """The usage in a whole (not streamed) answer; None where the backend gave none.
+
+    Raises:
+        SourceUnavailableError: this is no JSON, so it is no answer.
+    """
     try:
         return msgspec.json.decode(body, type=_Answer).usage
-    except msgspec.DecodeError:
+    except msgspec.ValidationError:
         return None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise SourceUnavailableError("the backend's answer is not JSON") from error
 
 
 def used_tokens(prompt_tokens: int, usage: Usage | None, events: int) -> tuple[int, int]:
     """Tokens of prompt and answer: the backend's own count, else ours and every event it sent."""
-    if usage is None or not usage.total_tokens:
+    if usage is None or usage.total_tokens <= 0:
         return prompt_tokens, events
+    if min(usage.prompt_tokens, usage.completion_tokens) < 0:
+        return prompt_tokens, max(0, usage.total_tokens - prompt_tokens)
     if usage.prompt_tokens + usage.completion_tokens == usage.total_tokens:
         return usage.prompt_tokens, usage.completion_tokens
     return prompt_tokens, max(0, usage.total_tokens - prompt_tokens)

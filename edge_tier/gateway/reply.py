@@ -77,7 +77,8 @@ class Reply:
         sock = transport.get_extra_info("socket")
         plain = sock is not None and transport.get_extra_info("sslcontext") is None
         self._fd = sock.fileno() if plain else -1
-        self.direct = self._fd >= 0
+        # Of the answer before this one, something may still be unsent; nothing may overtake it.
+        self.direct = self._fd >= 0 and not transport.get_write_buffer_size()
         """Whether the socket took all that was written."""
 
     @property

@@ -156,7 +156,8 @@ class GatewayRoutes:
             ).run()
         except HeadwaterError as error:
             self._note_refusal(error, watch, accepted.request_id)
-            self.refuse(error, reply)
+            if not reply.started:
+                self.refuse(error, reply)
         except Exception:  # noqa: BLE001 - a fault of ours ends one request, and is logged
             _log.exception("a request failed by our fault", request=accepted.request_id)
             if not reply.started:
@@ -175,8 +176,9 @@ class GatewayRoutes:
         """Register the routes."""
         for path in _POSTS:
             app.router.add_post(path, self._from_application)
-        app.router.add_get(_MODELS, self._from_application)
-        app.router.add_get(f"{_MODELS}/{{model}}", self._from_application)
+        # HEAD is not answered: what is written here has a body.
+        app.router.add_get(_MODELS, self._from_application, allow_head=False)
+        app.router.add_get(f"{_MODELS}/{{model}}", self._from_application, allow_head=False)
 
     async def _from_application(self, request: web.Request) -> web.StreamResponse:
         transport = request.transport

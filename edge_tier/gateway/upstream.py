@@ -22,6 +22,7 @@ import httptools
 from edge_tier.gateway.errors import UpstreamError
 from wire.errors import ConfigError, HeadwaterError
 
+_FIRST_FINAL_STATUS = 200
 Sink = Callable[[bytes], None]
 """Gets each piece of the decoded body, in order."""
 
@@ -32,7 +33,8 @@ class UpstreamConfig:
 
     connect_timeout_s: float = 2.0
     head_timeout_s: float = 120.0
-    """From the request to the answer's headers; prompt processing may take this long."""
+    """From the request to the answer's headers, and from these to its first event; prompt
+    processing may take this long."""
     idle_connections: int = 1_024
     max_header_bytes: int = 32 * 1024
     max_buffered_bytes: int = 256 * 1024
@@ -59,8 +61,10 @@ class UpstreamPool:
     ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ConfigError(f"backend URL must be http[s]://host[:port], not {base_url!r}")
-        self.base_url = base_url
+            shown = base_url.rpartition("@")[2]
+            raise ConfigError(f"backend URL must be http[s]://host[:port], not {shown!r}")
+        self.base_url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        """For messages: without a password that stands in it."""
         self._host = parts.hostname
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._tls else 80)
@@ -124,13 +128,16 @@ class UpstreamPool:
 
     async def _headed(self, response: UpstreamResponse) -> None:
         """Wait for the answer's headers. One timer: this runs for every request."""
-        timer = asyncio.get_running_loop().call_later(
-            self._config.head_timeout_s, self._silent, response
-        )
+        timer = self.deadline(response)
         try:
             await response.head()
         finally:
             timer.cancel()
+
+    def deadline(self, response: UpstreamResponse) -> asyncio.TimerHandle:
+        """Fails the response unless it is cancelled in time (``head_timeout_s``)."""
+        loop = asyncio.get_running_loop()
+        return loop.call_later(self._config.head_timeout_s, self._silent, response)
 
     def _silent(self, response: UpstreamResponse) -> None:
         limit_s = self._config.head_timeout_s
@@ -208,7 +215,8 @@ class UpstreamResponse:
     @property
     def spliceable(self) -> bool:
         """Whether :meth:`splice` may be called now."""
-        return self._connection.at_boundary and not self._ended and self._error is None
+        broken = self._ended or self._error is not None
+        return self._connection.at_boundary and not self._buffer and not broken
 
     def held(self) -> bytes:
         """The part of the body that has arrived and was not taken yet; it stays to be taken."""
@@ -344,7 +352,10 @@ class UpstreamResponse:
 
     def fail(self, error: HeadwaterError) -> None:
         """End with an error; the first one counts."""
-        if self._ended or self._error is not None:
+        if self._ended:
+            self._connection.abort()  # what came after the end makes the connection of no use
+            return
+        if self._error is not None:
             return
         self._error = error
         self._wake()
@@ -375,6 +386,9 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._header_bytes = 0
         self._keep_alive = True
+        self._head_bytes = 0
+        """Of an answer whose head is not whole yet."""
+        self._interim = False
         self._paused = False
         self.heard = False
         """Whether any byte of the current answer arrived."""
@@ -394,6 +408,7 @@ class _Connection(asyncio.Protocol):
             raise UpstreamError("connection to the backend is closed")
         self._response = response
         self.heard = self.at_boundary = False
+        self._head_bytes = 0
         self._transport.write(request)
 
     def finish(self, response: UpstreamResponse) -> None:
@@ -448,12 +463,24 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._fail(f"backend does not speak HTTP: {error}")
             self.abort()
+        response = self._response
+        if response is not None and not response.headed:
+            # The parser keeps a header that has no end, and tells nobody.
+            self._head_bytes += len(data)
+            if self._head_bytes > self._max_header_bytes:
+                self._fail("the head of the backend's answer is too large")
+                self.abort()
         # A size line that has only begun is not told of; then the data do not end in CRLF.
         self.at_boundary = self._whole_chunks and data[-2:] == b"\r\n"
 
     # httptools callbacks
 
     def on_message_begin(self) -> None:
+        response = self._response
+        if response is not None and response.ended:
+            # A second answer to one request: it must never become somebody else's.
+            self._response = None
+            self.abort()
         self._headers = {}
         self._header_bytes = 0
 
@@ -466,8 +493,11 @@ class _Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._keep_alive = self._parser.should_keep_alive()
         self._whole_chunks = self._headers.get("transfer-encoding", "").lower() == "chunked"
-        if self._response is not None:
-            self._response.on_head(self._parser.get_status_code(), self._headers)
+        status = self._parser.get_status_code()
+        # The answer itself is still to come (RFC 9110 section 15.2).
+        self._interim = status < _FIRST_FINAL_STATUS
+        if self._response is not None and not self._interim:
+            self._response.on_head(status, self._headers)
 
     def on_chunk_header(self) -> None:
         self._whole_chunks = False
@@ -480,7 +510,7 @@ class _Connection(asyncio.Protocol):
             self._response.on_data(data)
 
     def on_message_complete(self) -> None:
-        if self._response is not None:
+        if self._response is not None and not self._interim:
             self._response.on_end()
 
     def _fail(self, message: str) -> None:

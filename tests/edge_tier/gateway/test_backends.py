@@ -19,6 +19,7 @@ from edge_tier.gateway.breaker import BreakerConfig
 from edge_tier.gateway.errors import NoBackendError
 from edge_tier.gateway.hedge import HedgeConfig
 from edge_tier.gateway.request import Message, Plan, Prompt, Sampling, Step, Tokens
+from edge_tier.gateway.upstream import UpstreamConfig
 from tests.fakes.clock import ManualClock
 from tests.fakes.gateway import CLOUD_MODEL, MODEL, Backend, Gateway, gateway_in
 
@@ -246,3 +247,68 @@ async def test_logprobs_of_a_completion_are_a_number(
     (await gateway.backends.open(wanted(gateway, "worker", prompt=prompt))).close()
     assert gateway.worker.bodies[0]["logprobs"] == sent
     assert gateway.worker.bodies[0]["prompt"] == [1, 2]
+
+
+async def test_a_revision_this_edge_cannot_load_costs_only_that_worker(gateway: Gateway) -> None:
+    member = gateway.fleet.member("w1")
+    assert member is not None
+    gateway.report(revision="f" * 64)
+    opened = await gateway.backends.open(wanted(gateway, "worker", "cloud"))
+    assert opened.step.target == "cloud"
+    assert member.in_flight == 0
+    assert member.breaker.state() == "closed"
+    opened.close()
+
+
+async def test_what_a_backend_says_of_our_token_is_told_nobody(gateway: Gateway) -> None:
+    async def refusing(_request: web.Request) -> web.StreamResponse:
+        said = {"error": {"message": "Incorrect API key provided: sk-abc"}}
+        return web.json_response(said, status=401)
+
+    gateway.cloud.answer = refusing
+    with pytest.raises(NoBackendError, match="401") as caught:
+        await gateway.backends.open(wanted(gateway, "cloud"))
+    assert "sk-abc" not in caught.value.message
+
+
+async def test_who_leaves_at_any_step_of_a_race_leaves_nothing_open(gateway: Gateway) -> None:
+    backends = await hedging(gateway)
+    async with second_worker(gateway) as other:
+        gateway.worker.answer = gateway.worker.silent
+        members = [gateway.fleet.member(name) for name in ("w1", "second")]
+        for steps in range(60):
+            before = len(other.bodies)
+            opening = asyncio.create_task(backends.open(wanted(gateway, "worker")))
+            while len(other.bodies) == before and not opening.done():
+                await asyncio.sleep(0.001)
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            opening.cancel()
+            result = (await asyncio.gather(opening, return_exceptions=True))[0]
+            if not isinstance(result, BaseException):
+                result.close()
+            assert [member.in_flight for member in members if member] == [0, 0]
+            for member in members:
+                assert member is not None
+                member.breaker.succeeded()
+        await backends.aclose()
+
+
+async def test_a_backend_that_only_says_it_will_answer_is_given_up(gateway: Gateway) -> None:
+    backends = Backends(
+        gateway.fleet,
+        Cloud(CloudConfig(url=gateway.cloud.url), "cloud-token"),
+        gateway.models,
+        worker_token="worker-token",  # noqa: S106
+        upstream=UpstreamConfig(head_timeout_s=0.1),
+    )
+
+    async def only_a_head(request: web.Request) -> web.StreamResponse:
+        await gateway.worker.begin(request)
+        return await gateway.worker.silent(request)
+
+    gateway.worker.answer = only_a_head
+    opened = await backends.open(wanted(gateway, "worker", "cloud"))
+    assert opened.step.target == "cloud"
+    opened.close()
+    await backends.aclose()

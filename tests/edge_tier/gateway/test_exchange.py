@@ -298,3 +298,46 @@ async def test_a_line_says_what_happened_and_no_word_of_the_prompt(gateway: Make
         assert "reserve;dur=" in line["timing"]
         assert "capital" not in made.log.getvalue().decode()
         assert made.key not in made.log.getvalue().decode()
+
+
+async def test_a_backend_that_breaks_after_the_end_has_given_a_whole_answer(gateway: Make) -> None:
+    async with gateway() as made:
+
+        async def cut(request: web.Request) -> web.StreamResponse:
+            response = await made.worker.begin(request)
+            encoder = ChunkEncoder("chatcmpl-1", MODEL, 1)
+            await response.write(encoder.delta("all"))
+            await asyncio.sleep(0.02)
+            await response.write(encoder.finish("stop") + DONE)
+            await asyncio.sleep(0.02)
+            assert request.transport is not None
+            request.transport.close()
+            return response
+
+        made.worker.answer = cut
+        text, reason, events = await streamed(made, ASK)
+        assert (text, reason, events[-1]) == ("all", "stop", "[DONE]")
+        assert lines(made)[-1]["outcome"] == "whole"
+
+
+async def test_what_is_no_json_is_not_given_for_an_answer(gateway: Make) -> None:
+    async with gateway() as made:
+
+        async def page(_request: web.Request) -> web.StreamResponse:
+            return web.Response(text="<html>welcome to the hotel</html>")
+
+        made.worker.answer = page
+        answer = await post(made, ASK)
+        assert answer.status >= 500
+        assert b"hotel" not in await answer.read()
+
+
+async def test_a_whole_answer_is_no_stream(gateway: Make) -> None:
+    async with gateway() as made:
+
+        async def whole(_request: web.Request) -> web.StreamResponse:
+            return web.json_response({"error": {"message": "no streams today"}})
+
+        made.worker.answer = whole
+        text, _, events = await streamed(made, AUTO)
+        assert (text, events[-1]) == ("cloud", "[DONE]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -83,6 +84,15 @@ class Door:
         self.clients.append(writer)
         return reader, writer
 
+    async def connect_unwilling(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A client that takes nothing for now, and whose kernel takes little."""
+        reader, writer = await self.connect()
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        transport = writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        return reader, writer
+
     async def leave(self) -> None:
         for client in self.clients:
             client.transport.abort()
@@ -97,6 +107,7 @@ async def door(config: FrontConfig = PATIENT, *, answering: bool = True) -> Asyn
         handler.go.set()
     front = Front(handler, Fallback, config)
     server = await asyncio.get_running_loop().create_server(front, "127.0.0.1", 0)
+    server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
     sweep = asyncio.create_task(front.sweep())
     opened = Door(handler, front, server.sockets[0].getsockname()[1])
     try:
@@ -343,3 +354,103 @@ async def test_a_stop_lets_answers_finish_and_takes_nothing_more() -> None:
         await draining
         assert await reader.read() == b""
         assert len(opened.handler.heads) == 1
+
+
+LARGE = b"z" * 8_000_000
+
+
+async def test_a_client_that_takes_no_answers_is_read_no_further() -> None:
+    """Each refusal is larger than the request: who only sends must not fill the memory."""
+    async with door() as opened:
+        _, writer = await opened.connect_unwilling()
+        refused = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
+        writer.write(refused * 100_000)
+        seen = -1
+        while seen != len(opened.handler.refused):
+            seen = len(opened.handler.refused)
+            await asyncio.sleep(0.1)
+        assert seen < 50_000
+        (connection,) = opened.front.connections
+        assert connection.ahead < 1_000_000
+
+
+async def test_who_takes_answers_at_last_gets_them_all() -> None:
+    async with door() as opened:
+        reader, writer = await opened.connect_unwilling()
+        bodies = [b"%d" % number * 40_000 for number in range(10, 60)]
+        writer.write(b"".join(map(post, bodies)))
+        await until(lambda: len(opened.handler.heads) > 2)
+        await asyncio.sleep(0.05)
+        assert len(opened.handler.heads) < len(bodies)
+        assert isinstance(writer.transport, asyncio.Transport)
+        writer.transport.resume_reading()
+        assert [await read_answer(reader) for _ in bodies] == [(200, body) for body in bodies]
+
+
+@pytest.mark.parametrize("lines", [(), (b"Connection: close",)])
+async def test_a_slow_reader_may_take_longer_than_idle_connections_live(
+    lines: tuple[bytes, ...],
+) -> None:
+    async with door(QUICK) as opened:
+        opened.handler.max_body_bytes = len(LARGE)
+        opened.front.handler = _With(lambda _head: _large, opened.handler)
+        reader, writer = await opened.connect()
+        writer.write(post(b"x", *lines))
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"200 OK" in head
+        have = 0
+        while have < len(LARGE):
+            piece = await reader.read(500_000)
+            assert piece
+            have += len(piece)
+            await asyncio.sleep(0.01)
+
+
+async def test_a_reader_that_takes_nothing_of_its_last_answer_is_cut_off() -> None:
+    async with door(QUICK) as opened:
+        opened.front.handler = _With(lambda _head: _large, opened.handler)
+        _, writer = await opened.connect_unwilling()
+        writer.write(post(b"x", b"Connection: close"))
+        await until(lambda: len(opened.front.connections) == 1)
+        await until(lambda: not opened.front.connections)
+
+
+async def test_a_stop_lets_clients_take_what_was_answered() -> None:
+    async with door() as opened:
+        opened.front.handler = _With(lambda _head: _large, opened.handler)
+        reader, writer = await opened.connect()
+        writer.write(post(b"x"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"200 OK" in head
+        draining = asyncio.create_task(opened.front.drain(5))
+        assert await reader.readexactly(len(LARGE)) == LARGE
+        await draining
+
+
+async def test_a_refused_connection_does_not_go_to_the_application() -> None:
+    async with door() as opened:
+        reader, writer = await opened.connect()
+        refused = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
+        writer.write(refused + b"GET /v1/models HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n")
+        await read_answer(reader)
+        assert (await read_answer(reader))[1] == b"bad_http"
+        assert await reader.read() == b""
+
+
+async def test_a_request_that_comes_before_its_turn_was_called_is_read_once() -> None:
+    """What is left of the first data is looked at later; by then it may have been read."""
+    async with door() as opened:
+        reader, writer = await opened.connect()
+        await until(lambda: len(opened.front.connections) == 1)
+        (connection,) = opened.front.connections
+        refused = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
+        connection.data_received(refused + refused[:10])
+        connection.data_received(refused[10:])
+        assert [(await read_answer(reader))[0] for _ in range(2)] == [401, 401]
+        await asyncio.sleep(0)
+        assert opened.front.connections == (connection,)
+        writer.close()
+
+
+async def _large(_body: bytes, reply: Reply) -> None:
+    reply.whole(200, b"", LARGE)

@@ -127,7 +127,21 @@ def test_what_was_used() -> None:
     assert used_tokens(10, Usage(0, 0, 16), 4) == (10, 6)
     assert answer_usage(b'{"usage":{"total_tokens":3}}') == Usage(total_tokens=3)
     assert answer_usage(b"{}") is None
-    assert answer_usage(b"<html>") is None
+    assert answer_usage(b'{"usage":"none"}') is None
+    assert used_tokens(10, Usage(20, -4, 16), 4) == (10, 6)
+    assert used_tokens(10, Usage(-20, 24, 4), 4) == (10, 0)
+    assert used_tokens(10, Usage(5, -20, -15), 4) == (10, 4)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"", b'{"a":' + b"[" * 50_000 + b"]" * 50_000 + b"}"])
+def test_what_is_no_json_is_no_answer(body: bytes) -> None:
+    with pytest.raises(SourceUnavailableError):
+        answer_usage(body)
+
+
+def test_an_event_that_is_nested_too_deeply_passes_unread() -> None:
+    event = b'data: {"usage":null,"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}\n\n"
+    assert StreamScan(keep_usage=True).feed(event) == event
 
 
 @given(

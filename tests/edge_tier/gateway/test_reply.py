@@ -175,3 +175,16 @@ async def test_a_client_that_has_gone_ends_the_transport(pair: Pair) -> None:
     for _ in range(3):
         reply.write(b"x" * 10_000)
     assert reply.gone
+
+
+async def test_an_answer_does_not_overtake_the_one_before_it(pair: Pair) -> None:
+    """The socket has room again, and the loop has not yet sent what waits for that."""
+    first, second = b"1" * 200_000, b"2" * 10
+    Reply(pair.transport).whole(200, b"", first)
+    assert pair.transport.get_write_buffer_size()
+    taken = pair.client.recv(65_536)
+    reply = Reply(pair.transport, keep_alive=False)
+    reply.whole(200, b"", second)
+    pair.transport.close()
+    data = taken + await pair.received()
+    assert data.index(b"2" * 10) > data.rindex(b"1" * 200_000)

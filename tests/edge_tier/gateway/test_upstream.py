@@ -7,6 +7,7 @@ import pytest
 import uvloop
 
 from edge_tier.gateway.errors import UpstreamError
+from edge_tier.gateway.relay import Passthrough, StreamScan
 from edge_tier.gateway.upstream import UpstreamConfig, UpstreamPool
 from tests.fakes.waiting import until
 from wire.errors import ConfigError
@@ -270,3 +271,111 @@ def test_it_works_on_the_event_loop_that_the_edge_runs_on() -> None:
         return body
 
     assert uvloop.run(main()) == b"ok"
+
+
+async def test_interim_answers_are_passed_over(start: Start) -> None:
+    """Were one taken for the answer, the answer itself would go to the next request."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            _, body = await read_request(reader)
+            writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n")
+            await asyncio.sleep(0.01)
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" + whole(body))
+
+    pool = UpstreamPool(await start(handler))
+    for body in (b"1", b"22"):
+        response = await pool.post("/", body)
+        assert response.status == 200
+        assert await response.read(100) == body
+        response.close()
+    await pool.aclose()
+
+
+@pytest.mark.parametrize("second", [whole(b"not yours"), b"HTTP/1.1 200 OK\r\nContent-Le", b"H"])
+async def test_a_second_answer_is_nobodys(start: Start, second: bytes) -> None:
+    connections = 0
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            _, body = await read_request(reader)
+            writer.write(whole(body) + second)
+
+    pool = UpstreamPool(await start(handler))
+    for body in (b"1", b"22"):
+        response = await pool.post("/", body)
+        assert await response.read(100) == body
+        assert "content-length" in response.headers
+        response.close()
+    assert connections == 2
+    await pool.aclose()
+
+
+async def test_what_follows_a_spliced_answer_costs_its_connection(start: Start) -> None:
+    connections = 0
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            await read_request(reader)
+            writer.write(chunked)
+            await asyncio.sleep(0.01)
+            writer.write(b"0\r\n\r\n")
+            await asyncio.sleep(0.01)
+            writer.write(whole(b"not yours"))
+
+    pool = UpstreamPool(await start(handler))
+    for _ in range(2):
+        response = await pool.post("/", b"")
+        passing = Passthrough(StreamScan(keep_usage=True))
+        await response.splice(passing.sink(lambda _: None, response.on_end, response.fail))
+        await asyncio.sleep(0.05)
+        response.close()
+    assert connections == 2
+    await pool.aclose()
+
+
+async def test_a_head_without_an_end_is_not_kept(start: Start) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        while True:
+            writer.write(b"x" * 10_000)
+            await writer.drain()
+
+    pool = UpstreamPool(await start(handler))
+    with pytest.raises(UpstreamError, match="too large"):
+        await pool.post("/", b"")
+    await pool.aclose()
+
+
+async def test_a_body_that_is_held_is_not_passed_by(start: Start) -> None:
+    """What waits to be taken comes before what a splice would give."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        await reader.read()
+
+    pool = UpstreamPool(await start(handler))
+    response = await pool.post("/", b"")
+    assert await response.first() == b"a"
+    before = response.spliceable
+    assert response.take() == b"a"
+    assert (before, response.spliceable) == (False, True)
+    response.close()
+    await pool.aclose()
+
+
+async def test_a_password_in_a_url_is_told_nobody() -> None:
+    pool = UpstreamPool("http://user:s3cret@127.0.0.1:1/v9", config=UpstreamConfig())
+    with pytest.raises(UpstreamError, match=r"http://127\.0\.0\.1:1/v9") as caught:
+        await pool.post("/", b"")
+    assert "s3cret" not in caught.value.message
+    with pytest.raises(ConfigError) as refused:
+        UpstreamPool("ftp://user:s3cret@host")
+    assert "s3cret" not in str(refused.value)
