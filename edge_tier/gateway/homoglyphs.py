@@ -113,6 +113,7 @@ _OWN_WORDS = {
 }
 _MIN_WORD = 3
 _MIN_LONG_WORD = 5
+_BESIDE_LATIN = re.compile(f"[A-Za-z][{_ANY}]|[{_ANY}][A-Za-z]")
 _STYLED_WORD = re.compile(f"[{_STYLED_ONLY}]{{{_MIN_LONG_WORD}}}")
 _MAX_ENDING = 3
 
@@ -231,7 +232,7 @@ def _is_styled_trick(word: str, styled: list[str], context: _Context) -> bool:
     if len(styled) == len(word):
         return context.styled_words
     changes = sum(1 for a, b in pairwise(word) if (a in _STYLED) != (b in _STYLED))
-    return len(word) >= _MIN_LONG_WORD and changes > 1
+    return len(word) >= _MIN_LONG_WORD and changes > 1 and bool(_BESIDE_LATIN.search(word))
 
 
 def _has_ending(word: str) -> bool:

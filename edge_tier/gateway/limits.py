@@ -24,8 +24,8 @@ from edge_tier.gateway.request import Caller, Charge, Reservation, SharedLimits,
 from wire.errors import HeadwaterError, TooLargeError
 
 _NO_LIMITS = SharedLimits()
-_SUBJECTS = 3
-"""Of one request: a key, a tenant, a model."""
+_SUBJECTS = 4
+"""Of one request: a key, a tenant, a model, an alias."""
 _MAX_KNOWN = 10_000
 
 
@@ -57,7 +57,8 @@ class LimitsConfig:
     tenant_default: SharedLimits = _NO_LIMITS
     """For tenants that are not named."""
     models: dict[str, SharedLimits] = field(default_factory=dict)
-    """By model (or alias) as requests name it, for all callers together."""
+    """By model, whether a request names it or an alias is routed to it; or by alias, for what names
+    that. For all callers together. Counted where the plan begins: a fallback is not."""
     max_subjects: int = 100_000
     """Keys, tenants and models that are remembered; the one untouched for longest is forgotten."""
     max_open: int = 100_000
@@ -94,22 +95,24 @@ class Subject:
 
 
 class Subjects:
-    """Who is charged for a request: the key, the tenant and the model, where they have limits.
+    """Who is charged for a request: the key, the tenant, the model and the alias that stood for it,
+    where they have limits.
 
-    Worked out once for each caller and model; a caller is the same object as long as its key is
-    the same.
+    Worked out once for each of these; a caller is the same object as long as its key is the same.
     """
 
     def __init__(self, config: LimitsConfig) -> None:
         self._config = config
-        self._known: dict[tuple[int, str], tuple[Caller, list[Subject]]] = {}
+        self._known: dict[tuple[int, str, str], tuple[Caller, list[Subject]]] = {}
 
-    def of(self, caller: Caller, model: str) -> list[Subject]:
+    def of(self, caller: Caller, model: str = "", alias: str = "") -> list[Subject]:
         """Those of a request. The list is the same object every time: it is not to be changed."""
         config = self._config
         if model not in config.models:  # names of a client's invention are not remembered
             model = ""
-        known = self._known.get((id(caller), model))
+        if alias not in config.models or alias == model:
+            alias = ""
+        known = self._known.get((id(caller), model, alias))
         if known is not None and known[0] is caller:
             return known[1]
         tenant = config.tenants.get(caller.tenant, config.tenant_default)
@@ -117,11 +120,12 @@ class Subjects:
             Subject("key", caller.key_id, caller.limits),
             Subject("tenant", caller.tenant, tenant),
             Subject("model", model, config.models.get(model, _NO_LIMITS)),
+            Subject("model", alias, config.models.get(alias, _NO_LIMITS)),
         )
         found = [subject for subject in all_of_them if subject.is_limited]
         if len(self._known) >= _MAX_KNOWN:
             self._known.clear()
-        self._known[id(caller), model] = (caller, found)
+        self._known[id(caller), model, alias] = (caller, found)
         return found
 
 
@@ -214,6 +218,11 @@ class Limiter(Protocol):
 
     async def settle(self, reservation: Reservation, input_tokens: int, output_tokens: int) -> None:
         """Correct the charge to what was used. Only the first call for a reservation counts."""
+        ...
+
+    def budget_used(self, caller: Caller) -> float:
+        """The part of the fullest budget of the key or its tenant that is spent, 0..1 and above, as
+        far as this process knows: what others have spent since it last asked may be missing."""
         ...
 
     async def aclose(self) -> None:

@@ -84,7 +84,9 @@ class MemoryLimiter:
 
     def try_reserve(self, caller: Caller, charge: Charge) -> Reservation:
         """The same without a coroutine; raises the same."""
-        return self.reserve_for(self._subjects.of(caller, charge.model), caller, charge)
+        return self.reserve_for(
+            self._subjects.of(caller, charge.model, charge.alias), caller, charge
+        )
 
     def reserve_for(self, subjects: list[Subject], caller: Caller, charge: Charge) -> Reservation:
         """The same, for these subjects."""
@@ -129,6 +131,15 @@ class MemoryLimiter:
             if subject.has_budget:
                 spent = budgets.now(state.spent, self._wall())
                 state.spent = budgets.settled(spent, at, used.tokens - reserved.tokens)
+
+    def budget_used(self, caller: Caller) -> float:
+        """See ``Limiter``."""
+        used = 0.0
+        for subject in self._subjects.of(caller):
+            if subject.has_budget and (state := self._states.get(subject.id)) is not None:
+                spent = budgets.now(state.spent, self._wall())
+                used = max(used, budgets.part_used(spent, subject.limits))
+        return used
 
     async def aclose(self) -> None:
         """See ``Limiter``."""
@@ -205,14 +216,8 @@ class MemoryLimiter:
         self._open[id] = _Open([(one[0], one[2], one[3]) for one in checked], now_us)
         if len(self._open) > self._config.max_open:
             del self._open[next(iter(self._open))]
-        standings = tuple([_standing(one[0], one[2], one[3]) for one in checked])
+        standings = tuple([Standing(one[0].limits, one[2]) for one in checked])
         return Reservation(id=id, caller=caller, charge=charge, standings=standings)
-
-
-def _standing(subject: Subject, debts: Debts, spent: Spent) -> Standing:
-    if not subject.has_budget:
-        return Standing(subject.limits, debts)
-    return Standing(subject.limits, debts, budgets.part_used(spent, subject.limits))
 
 
 def _check_running(subject: Subject, state: _State, now_us: int) -> None:

@@ -45,6 +45,11 @@ class Recall:
         if len(self._heard) > self._most:
             del self._heard[next(iter(self._heard))]
 
+    def heard(self, subject_id: str) -> Told | None:
+        """The last of it, however long ago."""
+        found = self._heard.get(subject_id)
+        return found[0] if found is not None else None
+
     def arguments(self, subject_id: str) -> tuple[str | int, str]:
         """``born``, and the rest as the scripts read it: microseconds since, debts, budgets."""
         heard = self._heard.get(subject_id)

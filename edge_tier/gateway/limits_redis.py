@@ -94,7 +94,7 @@ class RedisLimiter:
 
     async def reserve(self, caller: Caller, charge: Charge) -> Reservation:
         """See ``Limiter``."""
-        charged = self._subjects.of(caller, charge.model)
+        charged = self._subjects.of(caller, charge.model, charge.alias)
         if not charged:
             return Reservation(caller=caller, charge=charge)
         for subject in charged:
@@ -117,7 +117,9 @@ class RedisLimiter:
             raise _refusal(subject, charge, why.decode(), state, unix_s)
         states = self._heard(charged, told)
         self._started(wanted)
-        standings = tuple([_standing(*one) for one in zip(charged, states, strict=True)])
+        standings = tuple(
+            [Standing(one.limits, told.debts) for one, told in zip(charged, states, strict=True)]
+        )
         return Reservation(id=id, caller=caller, charge=charge, standings=standings)
 
     async def settle(self, reservation: Reservation, input_tokens: int, output_tokens: int) -> None:
@@ -129,11 +131,20 @@ class RedisLimiter:
             self._lease.try_settle(reservation, input_tokens, output_tokens)
             return
         charge, tenant = reservation.charge, reservation.caller.tenant
-        charged = self._subjects.of(reservation.caller, charge.model)
+        charged = self._subjects.of(reservation.caller, charge.model, charge.alias)
         used = used_of(input_tokens, output_tokens)
         self._upkeep.ended(reservation.id)
         settlement = Settlement(reservation.id, tenant, charged, costs(charge), used)
         await asyncio.shield(self._settle(settlement))
+
+    def budget_used(self, caller: Caller) -> float:
+        """See ``Limiter``."""
+        used = 0.0
+        for subject in self._subjects.of(caller):
+            if subject.has_budget and (told := self._recall.heard(subject.id)) is not None:
+                spent = budgets.now(Spent(*told[2:]), time.time())
+                used = max(used, budgets.part_used(spent, subject.limits))
+        return used
 
     async def catch_up(self) -> None:
         """What the limiter does by itself every ``upkeep_s`` while there is anything to do: settle
@@ -235,14 +246,6 @@ def _too_small(subject: Subject, cost: Debts) -> int:
     tokens = [(limit, cost[index]) for index, limit in subject.buckets if index]
     tokens += [(limits.tokens_per_day, cost.tokens), (limits.tokens_per_month, cost.tokens)]
     return min((limit for limit, needed in tokens if 0 < limit < needed), default=0)
-
-
-def _standing(subject: Subject, state: Told) -> Standing:
-    used = 0.0
-    if subject.has_budget:
-        spent = Spent(in_day=state.in_day, in_month=state.in_month)
-        used = budgets.part_used(spent, subject.limits)
-    return Standing(subject.limits, state.debts, used)
 
 
 def _refusal(

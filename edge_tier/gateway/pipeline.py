@@ -151,7 +151,7 @@ class Pipeline:
         self._seen: tuple[tuple[object, ...], FleetView] | None = None
 
     async def admit(self, inbound: Inbound, watch: Stopwatch) -> Admitted:
-        """Parse → sanitize → screen → tokenize → classify → reserve → route; the first stage is
+        """Parse → sanitize → screen → tokenize → classify → route → reserve; the first stage is
         :meth:`authenticate`, which comes before the body is even read.
 
         Raises:
@@ -175,21 +175,15 @@ class Pipeline:
         watch.lap("tokenize")
         complexity = classify(clean.prompt)
         watch.lap("classify")
-        charge = Charge(
-            model=parsed.model,
-            input_tokens=len(tokens),
-            output_tokens=max_tokens * clean.prompt.n,
-        )
-        reservation = await self._limiter.reserve(caller, charge)
-        watch.lap("reserve")
-        try:
-            plan = self._routed(inbound, policy, clean, complexity, reservation)
-            if features:
-                plan = self._able(plan, features)
-        except BaseException:
-            await self._limiter.settle(reservation, 0, 0)
-            raise
+        size = len(tokens), max_tokens * clean.prompt.n
+        plan = self._routed(inbound, policy, clean, complexity, size)
+        if features:
+            plan = self._able(plan, features)
         watch.lap("route")
+        # Last, so that what is turned away costs its caller nothing, and so that the model's own
+        # limits hold also for a request that names an alias.
+        reservation = await self._limiter.reserve(caller, _charge(parsed.model, plan, size))
+        watch.lap("reserve")
         return Admitted(
             caller=caller,
             prompt=clean.prompt,
@@ -233,11 +227,15 @@ class Pipeline:
         policy: InForce,
         clean: Sanitized,
         complexity: Complexity,
-        reservation: Reservation,
+        size: tuple[int, int],
     ) -> Plan:
-        """The plan, and whether the workers can take one more request like this."""
+        """The plan, and whether the workers can take one more request like this.
+
+        Args:
+            size: tokens of the prompt, and at most of the answer.
+        """
         rules, config, view = policy.rules, self._config.route, self.fleet_view()
-        model, charge = clean.prompt.model, reservation.charge
+        model = clean.prompt.model
         is_alias = model in config.aliases
         pressure = self._fleet.pressure(config.local_model if is_alias else model)
         private = must_not_leave(clean.findings, rules)
@@ -252,11 +250,11 @@ class Pipeline:
                 config,
                 complexity=complexity.score,
                 kind=inbound.kind,
-                prompt_tokens=charge.input_tokens,
-                total_tokens=charge.tokens,
+                prompt_tokens=size[0],
+                total_tokens=sum(size),
                 findings=_names(clean.findings),
                 private_findings=private,
-                budget_used=max([one.budget_used for one in reservation.standings], default=0.0),
+                budget_used=self._limiter.budget_used(inbound.caller),
                 load=pressure.load,
                 wait_s=pressure.wait_s,
             )
@@ -396,6 +394,12 @@ def with_threshold(config: RouteConfig) -> RouteConfig:
     else:
         return config
     return dataclasses.replace(config, threshold=threshold)
+
+
+def _charge(named: str, plan: Plan, size: tuple[int, int]) -> Charge:
+    model = plan.steps[0].model
+    alias = named if named != model else ""
+    return Charge(model=model, alias=alias, input_tokens=size[0], output_tokens=size[1])
 
 
 def _names(findings: tuple[Finding, ...]) -> frozenset[str]:

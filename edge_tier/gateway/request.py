@@ -52,6 +52,9 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     """What a request will use at most, set aside before it and settled after it."""
 
     model: str
+    """That is to answer it."""
+    alias: str = ""
+    """What the request names instead, where it names no model."""
     input_tokens: int
     output_tokens: int
 
@@ -290,8 +293,6 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     limits: SharedLimits
     debts: tuple[int, int, int, int]
     """Of requests, tokens, input and output tokens, in ticks (``gcra``)."""
-    budget_used: float = 0.0
-    """The part of the day's or the month's tokens that is used, whichever is more, 0..1."""
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):

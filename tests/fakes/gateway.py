@@ -24,6 +24,7 @@ from edge_tier.gateway.exchange import ExchangeParts
 from edge_tier.gateway.fleet import Fleet
 from edge_tier.gateway.front import Front, FrontConfig
 from edge_tier.gateway.hybrid import Hybrid, HybridConfig
+from edge_tier.gateway.limits import LimitsConfig
 from edge_tier.gateway.limits_memory import MemoryLimiter
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.models import ModelDirectory
@@ -208,6 +209,7 @@ async def gateway_in(
     hybrid: HybridConfig | None = None,
     policies: str = "",
     cloud_traits: CloudTraits | None = None,
+    limits: LimitsConfig | None = None,
     through: Literal["front", "application"] = "front",
 ) -> AsyncIterator[Gateway]:
     """A gateway with one worker and one cloud backend, both ready.
@@ -229,7 +231,7 @@ async def gateway_in(
         revision = await asyncio.to_thread(publish_tiny, source)
         other = await asyncio.to_thread(publish_tiny, source, seed=1)
         views = [trusting(revision, other)]
-        fleet, limiter = Fleet(time.monotonic), MemoryLimiter()
+        fleet, limiter = Fleet(time.monotonic), MemoryLimiter(config=limits or LimitsConfig())
         keys = KeyStore.open(folder / "keys.json", folder / "pepper")
         models = ModelDirectory(source, lambda: views[0] if views else None)
         clouds = Cloud(CloudConfig(url=cloud.url, models=(CLOUD_MODEL,)), "cloud-token")

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import re2
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge_tier.gateway.homoglyphs import CONFUSABLES, TRIGGER, folded, homoglyphs
@@ -114,6 +114,7 @@ def test_words_at_a_cut_of_slices_are_seen() -> None:
         assert text[trick.start : trick.end] == "раypal"
 
 
+@example("см𝐱𝐱Привет")
 @given(
     st.lists(st.sampled_from([*TRICKS, *WRITING.values(), "a", "а", "ｘ", "𝐱", " "])).map("".join)
 )

@@ -286,14 +286,15 @@ async def test_a_budget_holds_to_the_token_and_refunds_come_back(stage: Any, per
         await stage.limiter.reserve(acme, charge(101))
 
 
-async def test_a_reservation_tells_the_part_of_the_budgets_that_is_used(stage: Any) -> None:
-    acme = acme_with(tokens_per_day=100, tokens_per_month=200)
+async def test_the_part_of_the_budgets_that_is_used_is_known_without_asking(stage: Any) -> None:
+    acme = acme_with(tokens_per_day=100, tokens_per_month=400)
+    assert stage.limiter.budget_used(acme) == 0
     for expected in (0.3, 0.6):
-        (standing,) = (await stage.limiter.reserve(acme, charge(30))).standings
-        assert standing.budget_used == pytest.approx(expected)
-    without = acme_with(tokens_per_minute=100)
-    (standing,) = (await stage.limiter.reserve(without, charge(30))).standings
-    assert standing.budget_used == 0
+        held = await stage.limiter.reserve(acme, charge(30))
+        assert stage.limiter.budget_used(acme) == pytest.approx(expected)
+    await stage.limiter.settle(held, 10, 0)
+    assert stage.limiter.budget_used(acme) == pytest.approx(0.4)
+    assert stage.limiter.budget_used(acme_with(tokens_per_minute=100)) == 0
 
 
 SHARED = LimitsConfig(

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 
-from edge_tier.gateway.limits import BudgetExceededError, RateLimitedError
+from edge_tier.gateway.limits import BudgetExceededError, LimitsConfig, RateLimitedError
 from edge_tier.gateway.limits_redis import RedisLimiter
-from edge_tier.gateway.request import Limits
+from edge_tier.gateway.request import Limits, SharedLimits
 from tests.fakes.gateway import MODEL, Gateway, gateway_in
 from tests.fakes.limits import acme_with, charge
 from tests.fakes.waiting import until, until_async
@@ -88,6 +88,15 @@ async def test_more_than_a_key_may_ask_for_is_refused_under_either_name(gateway:
     for name in ("max_tokens", "max_completion_tokens"):
         assert (await ask(gateway, **{name: 11})).status == 400
         assert (await ask(gateway, **{name: 10})).status == 200
+
+
+@pytest.mark.parametrize("limited", [MODEL, "auto"])
+async def test_an_alias_is_no_way_around_a_models_limits(tmp_path: Path, limited: str) -> None:
+    limits = LimitsConfig(models={limited: SharedLimits(requests_per_minute=2)})
+    async with gateway_in(tmp_path, limits=limits) as gateway:
+        limit(gateway)
+        assert [(await ask(gateway, model="auto")).status for _ in range(3)] == [200, 200, 429]
+        assert (await ask(gateway)).status == (429 if limited == MODEL else 200)
 
 
 async def test_an_abort_gives_no_request_back(gateway: Gateway) -> None:

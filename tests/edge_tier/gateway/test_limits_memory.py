@@ -51,15 +51,17 @@ async def test_closing_twice_is_fine(clock: Any) -> None:
 async def test_the_caller_untouched_for_longest_is_forgotten(
     clock: Any, caller: MakeCaller
 ) -> None:
-    limiter = MemoryLimiter(clock, LimitsConfig(max_subjects=3))
-    busy, idle, new = (caller(requests=1, key_id=name) for name in ("busy", "idle", "new1"))
+    limiter = MemoryLimiter(clock, LimitsConfig(max_subjects=4))
+    names = ("busy", "idle", "new1", "new2", "new3")
+    busy, idle, *new = (caller(requests=1, key_id=name) for name in names)
     await limiter.reserve(busy, charge(1))
     await limiter.reserve(idle, charge(1))
     clock.advance(60)
     await limiter.reserve(busy, charge(1))
-    await limiter.reserve(new, charge(1))
+    for one in new:
+        await limiter.reserve(one, charge(1))
     assert not await admitted(limiter, busy, 1)
-    assert not await admitted(limiter, new, 1)
+    assert not await admitted(limiter, new[0], 1)
     assert await admitted(limiter, idle, 1)
 
 

@@ -50,7 +50,7 @@ async def test_an_admitted_request_has_everything(gateway: Gateway) -> None:
     assert admitted.plan.steps[0].target == "worker"
     assert admitted.reservation.charge.tokens == len(admitted.tokens) + 50
     assert [name for name, _ in watch.stages] == [
-        *("parse", "sanitize", "screen", "tokenize", "classify", "reserve", "route"),
+        *("parse", "sanitize", "screen", "tokenize", "classify", "route", "reserve"),
     ]
 
 
@@ -122,7 +122,6 @@ target = "cloud"
         ("a bluebird", 1, "topic"),
         ("mail bob@example.com", 1, "personal"),
         ("hello", 100, "priced"),
-        ("hello", 700, "budget"),
     ],
 )
 async def test_a_table_sees_what_the_stages_before_it_found(
@@ -135,6 +134,17 @@ async def test_a_table_sees_what_the_stages_before_it_found(
         asked = inbound(gateway, key, model="auto", messages=messages, max_tokens=max_tokens)
         admitted = await gateway.pipeline.admit(asked, Stopwatch())
         assert admitted.plan.rule == rule
+
+
+async def test_a_table_sees_the_part_of_the_budget_that_is_used(tmp_path: Path) -> None:
+    async with gateway_in(tmp_path, policies=POLICIES) as gateway:
+        key = gateway.new_key(limits=Limits(tokens_per_day=1_000))
+        rules = []
+        for max_tokens in (600, 1):
+            asked = inbound(gateway, key, model="auto", max_tokens=max_tokens)
+            admitted = await gateway.pipeline.admit(asked, Stopwatch())
+            rules.append(admitted.plan.rule)
+        assert rules == ["", "budget"]
 
 
 def test_a_threshold_follows_from_a_target() -> None:

@@ -57,8 +57,8 @@ async def test_a_whole_answer_with_all_its_headers(gateway: Gateway) -> None:
             "screen",
             "tokenize",
             "classify",
-            "reserve",
             "route",
+            "reserve",
         ),
         "backend",
     ]
