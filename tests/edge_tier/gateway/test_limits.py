@@ -261,37 +261,6 @@ async def test_a_negative_number_of_tokens_is_a_bug(stage: Any, caller: MakeCall
         await stage.limiter.reserve(caller(tokens=100), charge(-1))
 
 
-async def test_closing_twice_is_fine(clock: Any) -> None:
-    limiter = MemoryLimiter(clock)
-    await limiter.aclose()
-    await limiter.aclose()
-
-
-async def test_the_caller_untouched_for_longest_is_forgotten(
-    clock: Any, caller: MakeCaller
-) -> None:
-    limiter = MemoryLimiter(clock, LimitsConfig(max_subjects=2))
-    busy, idle, new = (caller(requests=1, key_id=name) for name in ("busy", "idle", "new1"))
-    await limiter.reserve(busy, charge(1))
-    await limiter.reserve(idle, charge(1))
-    clock.advance(60)
-    await limiter.reserve(busy, charge(1))
-    await limiter.reserve(new, charge(1))
-    assert not await admitted(limiter, busy, 1)
-    assert not await admitted(limiter, new, 1)
-    assert await admitted(limiter, idle, 1)
-
-
-async def test_open_reservations_are_bounded(clock: Any, caller: MakeCaller) -> None:
-    limiter = MemoryLimiter(clock, LimitsConfig(max_open=1))
-    first = await limiter.reserve(caller(tokens=100), charge(50))
-    second = await limiter.reserve(caller(tokens=100), charge(50))
-    await limiter.settle(first, 0, 0)
-    assert not await admitted(limiter, caller(tokens=100), 50)
-    await limiter.settle(second, 0, 0)
-    assert await admitted(limiter, caller(tokens=100), 50)
-
-
 class NaiveBucket:
     """A token bucket as one would draw it: what is left, in fractions of a token."""
 

@@ -1,4 +1,4 @@
-"""The values of the pipeline: a prompt's texts can be read and replaced, and secrets stay unseen."""
+"""A prompt's texts can be read and replaced, and what was masked is never printed."""
 
 from __future__ import annotations
 
