@@ -39,15 +39,15 @@ CLAIMS: dict[str, Any] = {
 }
 
 
-def checked(config: JwtConfig = CONFIG, **claims: Any) -> Verified:
+def checked(config: JwtConfig = CONFIG, /, **claims: Any) -> Verified:
     return check_claims(CLAIMS | claims, config, NOW)
 
 
-def caller(config: JwtConfig = CONFIG, **claims: Any) -> Caller:
+def caller(config: JwtConfig = CONFIG, /, **claims: Any) -> Caller:
     return checked(config, **claims).caller
 
 
-def refused(config: JwtConfig = CONFIG, **claims: Any) -> str:
+def refused(config: JwtConfig = CONFIG, /, **claims: Any) -> str:
     with pytest.raises(RefusedTokenError) as error:
         checked(config, **claims)
     return error.value.reason

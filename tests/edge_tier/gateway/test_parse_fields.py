@@ -21,7 +21,7 @@ def common(**fields: Any) -> Common:
     return Common(model="m", **fields)
 
 
-def sampled(config: ParseConfig = CONFIG, **fields: Any) -> Sampling:
+def sampled(config: ParseConfig = CONFIG, /, **fields: Any) -> Sampling:
     return parse_fields.sampling(common(**fields), False, None, config)
 
 

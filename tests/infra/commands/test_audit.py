@@ -29,7 +29,7 @@ def file(tmp_path: Path) -> Path:
     log = AuditLog(AuditConfig(file=file, fsync=False))
     for action, subject in (("keys.create", "k6"), ("keys.revoke", "k7")):
         for outcome in ("begun", "done"):
-            log.write("key:a", action, subject, outcome, "r")  # type: ignore[arg-type]
+            log.write("key:a", action, subject, outcome, "r")
     return file
 
 
