@@ -125,5 +125,9 @@ def test_any_text_from_outside_makes_one_line_that_reads_back(text: str) -> None
     assert decode_line(line) == written
 
 
+def test_a_long_text_is_cut() -> None:
+    assert bounded("é" * (MAX_FIELD_CHARS + 1)) == "é" * MAX_FIELD_CHARS
+
+
 def test_a_lone_surrogate_can_be_written() -> None:
     assert msgspec.json.encode(bounded("a\ud800" + "x" * MAX_FIELD_CHARS))

@@ -42,6 +42,14 @@ def test_months_are_those_of_the_budgets(redis_url: str, days: list[int]) -> Non
     assert found == [month_of(day) for day in days]
 
 
+def test_every_month_begins_on_its_first_day(redis_url: str) -> None:
+    firsts = [(date(year, m, 1) - EPOCH).days for year in range(1971, 2402) for m in range(1, 13)]
+    days = sorted([*firsts, *(day - 1 for day in firsts)])
+    with Redis.from_url(redis_url) as admin:
+        found: Any = admin.eval(month_script(), 0, *map(str, days))
+    assert found == [month_of(day) for day in days]
+
+
 def test_both_scripts_count_by_the_same_calendar() -> None:
     function = month_script().partition(" local found")[0]
     assert function in RESERVE
