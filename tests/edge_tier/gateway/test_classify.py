@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_tier.gateway.classify import classify
-from edge_tier.gateway.complexity_model import BIAS, WORDING, ComplexityModel, load
+from edge_tier.gateway.complexity_model import WORDING, ComplexityModel, load
 from edge_tier.gateway.request import Message, Prompt
-from wire.errors import ConfigError
 
 
 def chat(*messages: Message) -> Prompt:
@@ -117,28 +116,3 @@ def test_the_shipped_model_says_how_well_it_did() -> None:
     assert report["questions_other_subjects_recovered"] > report["questions_recovered_by_chance"]
     assert report["seeds_other_templates_accuracy"] > 0.9
     assert load(text).classify(asked(SIMPLE[0])) == classify(asked(SIMPLE[0]))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"",
-        b"{}",
-        b'{"bias":0,"dense":{},"hashed_unit":1,"hashed":"AAAA"}',
-        b'{"bias":0,"dense":{},"hashed_unit":1,"hashed":"?"}',
-        b'{"bias":0,"dense":{"x":{"mean":0,"scale":1,"weight":1}},"hashed_unit":1,"hashed":"'
-        + b"A" * 5464
-        + b'"}',
-    ],
-)
-def test_a_model_for_other_features_is_refused(text: bytes) -> None:
-    with pytest.raises(ConfigError, match="complexity model"):
-        load(text)
-
-
-def test_an_empty_model_scores_by_its_bias() -> None:
-    flat = load(
-        b'{"bias":1.0,"dense":{},"hashed_unit":1,"hashed":"' + b"A" * 5461 + b'A=="}'
-    ).classify(asked("x"))
-    assert flat.score == pytest.approx(0.7311, abs=1e-4)
-    assert flat.contributions == {BIAS: 1.0}

@@ -1,51 +1,96 @@
+"""The scripts' calendar is the calendar, and their keys and arguments lie where they look."""
+
 from __future__ import annotations
 
-import random
+from datetime import date
+from typing import Any
 
-import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from redis import Redis
 from redis.crc import key_slot
 
 from edge_tier.gateway.budgets import month_of
+from edge_tier.gateway.gcra import BUCKETS
 from edge_tier.gateway.limits import Subject
-from edge_tier.gateway.limits_lua import MONTH_OF, keys, limits_of
-from edge_tier.gateway.request import SharedLimits
+from edge_tier.gateway.limits_lua import RESERVE, SETTLE, keys, limits_of
+from edge_tier.gateway.request import Limits
 
-LIMITS = SharedLimits(
-    requests_per_minute=1,
-    tokens_per_minute=2,
-    input_tokens_per_minute=3,
-    output_tokens_per_minute=4,
-    concurrent_streams=5,
-    tokens_per_day=6,
-    tokens_per_month=7,
-)
+EPOCH = date(1970, 1, 1)
+DAYS = st.dates(EPOCH, date(2400, 12, 31)).map(lambda day: (day - EPOCH).days)
 SUBJECTS = [
-    Subject("key", "k1", LIMITS),
-    Subject("tenant", "acme", LIMITS),
-    Subject("model", "big", LIMITS),
+    Subject("key", "k1", Limits()),
+    Subject("tenant", "acme", Limits()),
+    Subject("model", "big", Limits()),
 ]
 
 
-def test_redis_counts_months_as_python_does(redis_url: str) -> None:
-    days = [*range(19_000, 20_500), *random.Random(1).choices(range(150_000), k=500)]
-    script = (
-        f"{MONTH_OF}\nlocal months = {{}}\nfor i = 1, #ARGV do months[i] = month_of(ARGV[i]) end"
-    )
+def month_script() -> str:
+    """The scripts' own function, for days given as arguments."""
+    begin, end = RESERVE.index("local function month_of"), RESERVE.index("local month =")
+    asked = "local found = {} for i, day in ipairs(ARGV) do found[i] = month_of(tonumber(day)) end"
+    return f"{RESERVE[begin:end]} {asked} return found"
+
+
+@given(days=st.lists(DAYS, min_size=1, max_size=200))
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_months_are_those_of_the_budgets(redis_url: str, days: list[int]) -> None:
     with Redis.from_url(redis_url) as admin:
-        assert admin.eval(f"{script} return months", 0, *days) == [month_of(day) for day in days]
+        found: Any = admin.eval(month_script(), 0, *map(str, days))
+    assert found == [month_of(day) for day in days]
 
 
-def test_limits_stand_in_the_order_that_the_scripts_read() -> None:
-    assert limits_of(SUBJECTS[0]) == (1, 2, 3, 4, 5, 6, 7)
+def test_every_month_begins_on_its_first_day(redis_url: str) -> None:
+    firsts = [(date(year, m, 1) - EPOCH).days for year in range(1971, 2402) for m in range(1, 13)]
+    days = sorted([*firsts, *(day - 1 for day in firsts)])
+    with Redis.from_url(redis_url) as admin:
+        found: Any = admin.eval(month_script(), 0, *map(str, days))
+    assert found == [month_of(day) for day in days]
 
 
-@pytest.mark.parametrize("cluster", [False, True])
-def test_a_models_limits_are_one_for_all_where_keys_may_lie_anywhere(cluster: bool) -> None:
-    named = [keys("p:", SUBJECTS, tag, "r1", cluster=cluster) for tag in ("acme", "other")]
-    models = {one[2] for one in named}
-    assert len(models) == (2 if cluster else 1)
-    assert {one[-1] for one in named} == {"p:{acme}:open:r1", "p:{other}:open:r1"}
-    for one in named:
-        assert len(set(one)) == 7
-        assert (len({key_slot(key.encode()) for key in one}) == 1) == cluster
+def test_both_scripts_count_by_the_same_calendar() -> None:
+    function = month_script().partition(" local found")[0]
+    assert function in RESERVE
+    assert function in SETTLE
+
+
+@given(tag=st.from_regex(r"[a-z0-9_.-]{1,20}", fullmatch=True))
+def test_in_a_cluster_all_keys_of_a_request_share_a_slot(tag: str) -> None:
+    found = keys("p:", SUBJECTS, tag, "r1", cluster=True)
+    assert len(set(found)) == 2 * len(SUBJECTS) + 1
+    assert len({key_slot(key.encode()) for key in found}) == 1
+
+
+def test_without_a_cluster_tenants_share_a_models_limits() -> None:
+    ours, theirs = (keys("p:", SUBJECTS, tag, "r", cluster=False) for tag in ("acme", "other"))
+    assert set(ours) & set(theirs) == {"p:model:big", "p:model:big:running"}
+    apart = [set(keys("p:", SUBJECTS, tag, "r", cluster=True)) for tag in ("acme", "other")]
+    assert not apart[0] & apart[1]
+
+
+def test_keys_stand_in_the_scripts_order() -> None:
+    assert keys("p:", SUBJECTS, "t", "r1", cluster=True) == [
+        "p:{t}:key:k1",
+        "p:{t}:tenant:acme",
+        "p:{t}:model:big",
+        "p:{t}:key:k1:running",
+        "p:{t}:tenant:acme:running",
+        "p:{t}:model:big:running",
+        "p:{t}:open:r1",
+    ]
+
+
+def test_limits_stand_in_the_order_of_the_buckets() -> None:
+    limits = Limits(
+        requests_per_minute=1,
+        tokens_per_minute=2,
+        input_tokens_per_minute=3,
+        output_tokens_per_minute=4,
+        concurrent_streams=5,
+        tokens_per_day=6,
+        tokens_per_month=7,
+    )
+    assert limits_of(Subject("key", "k", limits)) == (1, 2, 3, 4, 5, 6, 7)
+    assert [getattr(limits, f"{name}_per_minute") for name in BUCKETS] == [1, 2, 3, 4]

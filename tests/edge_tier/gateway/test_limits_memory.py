@@ -22,10 +22,10 @@ from hypothesis.stateful import (
 )
 
 from edge_tier.gateway.gcra import BUCKETS, TICKS
-from edge_tier.gateway.limits import LimitsConfig, RateLimitedError, TokensOverLimitError
+from edge_tier.gateway.limits import LimitsConfig, RateLimitedError, Subject, TokensOverLimitError
 from edge_tier.gateway.limits_memory import MemoryLimiter
 from edge_tier.gateway.request import Caller, Reservation, SharedLimits
-from tests.fakes.limits import acme_with, admitted, charge, refusal
+from tests.fakes.limits import acme_with, admitted, charge, refusal, requests
 
 MakeCaller = Callable[..., Caller]
 BEGAN = datetime(2024, 1, 30, 23, 50, tzinfo=UTC)
@@ -73,6 +73,67 @@ async def test_open_reservations_are_bounded(clock: Any, caller: MakeCaller) -> 
     assert not await admitted(limiter, caller(tokens=100), 50)
     await limiter.settle(second, 0, 0)
     assert await admitted(limiter, caller(tokens=100), 50)
+
+
+async def test_requests_that_never_end_stop_counting_each_in_its_time(clock: Any) -> None:
+    limiter = MemoryLimiter(clock, LimitsConfig(hold_s=100))
+    acme = acme_with(concurrent_streams=2)
+    await limiter.reserve(acme, charge(1))
+    clock.advance(60)
+    await limiter.reserve(acme, charge(1))
+    clock.advance(39)
+    assert not await admitted(limiter, acme, 1)
+    clock.advance(1)
+    assert await admitted(limiter, acme, 1)
+    assert not await admitted(limiter, acme, 1)
+
+
+async def test_a_request_settled_after_its_time_frees_no_place_of_another(clock: Any) -> None:
+    limiter = MemoryLimiter(clock, LimitsConfig(hold_s=100))
+    acme = acme_with(concurrent_streams=1)
+    late = await limiter.reserve(acme, charge(1))
+    clock.advance(100)
+    assert await admitted(limiter, acme, 1)
+    await limiter.settle(late, 1, 0)
+    assert not await admitted(limiter, acme, 1)
+
+
+async def test_a_refusal_by_the_last_subject_charges_none(clock: Any) -> None:
+    limiter = MemoryLimiter(clock)
+    free, full = (
+        Subject("key", name, SharedLimits(requests_per_minute=count))
+        for name, count in (("free", 5), ("full", 1))
+    )
+    acme = acme_with()
+    limiter.reserve_for([full], acme, charge(1))
+    for _ in range(9):
+        with pytest.raises(RateLimitedError):
+            limiter.reserve_for([free, full], acme, charge(1))
+    assert requests(limiter.reserve_for([free], acme, charge(1))).remaining == 4
+
+
+async def test_a_caller_without_limits_leaves_nothing_behind(
+    clock: Any, caller: MakeCaller
+) -> None:
+    limiter = MemoryLimiter(clock, LimitsConfig(max_open=1))
+    held = await limiter.reserve(caller(tokens=100), charge(100))
+    free = [await limiter.reserve(caller(), charge(10**9)) for _ in range(3)]
+    assert {(one.id, one.standings) for one in free} == {("", ())}
+    await limiter.settle(held, 0, 0)
+    assert await admitted(limiter, caller(tokens=100), 100)
+
+
+async def test_two_limiters_do_not_settle_each_others_reservations(
+    clock: Any, caller: MakeCaller
+) -> None:
+    one, other = MemoryLimiter(clock), MemoryLimiter(clock)
+    acme = caller(tokens=10)
+    held = await one.reserve(acme, charge(10))
+    await other.reserve(acme, charge(10))
+    await other.settle(held, 0, 0)
+    assert not await admitted(other, acme, 1)
+    await one.settle(held, 0, 0)
+    assert await admitted(one, acme, 10)
 
 
 async def test_a_budget_begins_anew_with_its_day_and_month() -> None:

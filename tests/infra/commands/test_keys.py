@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from edge_tier.gateway.audit import AuditConfig, AuditLog
 from infra.cli import app
 from infra.commands.keys import parse_span, parse_when, state_of
 from tests.fakes.tier import Canned, stub_tier
@@ -86,28 +84,3 @@ def test_a_key_is_shown_whole_and_rotated() -> None:
     assert max(map(len, shown.splitlines())) <= 80
     assert "hw-k1-new" in rotated
     assert json.loads(edge.received[-1].body) == {"grace_s": 900.0}
-
-
-def test_the_audit_log_is_shown_and_a_broken_one_fails(tmp_path: Path) -> None:
-    file = tmp_path / "audit.jsonl"
-    log = AuditLog(AuditConfig(file=file, fsync=False))
-    for outcome in ("begun", "done"):
-        log.write("key:a", "keys.revoke", "k7", outcome, "r")
-    nowhere = "http://127.0.0.1:9"
-    shown = run("audit", f"--file={file}", edge=nowhere)
-    assert "k7" in shown
-    found = json.loads(run("audit", f"--file={file}", "--json", edge=nowhere))
-    head = found["chain"]["head"]
-    run("audit", f"--file={file}", f"--head={head}", edge=nowhere)
-    file.write_bytes(file.read_bytes().splitlines(keepends=True)[0])
-    run("audit", f"--file={file}", edge=nowhere)
-    run("audit", f"--file={file}", f"--head={head}", edge=nowhere, status=1)
-    file.write_bytes(file.read_bytes() * 2)
-    run("audit", f"--file={file}", "--json", edge=nowhere, status=1)
-    run("audit", "--file=none", edge=nowhere, status=1)
-
-
-def test_the_audit_log_is_asked_of_the_edge() -> None:
-    chain = {"records": 0, "first_seq": 0, "head_seq": 0, "head": "0", "problem": "torn"}
-    with stub_tier({"GET /admin/audit": Canned({"records": [], "chain": chain})}) as edge:
-        assert "torn" in run("audit", "--limit=5", edge=edge.url, status=1)
