@@ -6,7 +6,8 @@ application for good, once its head has arrived whole; that answers ``/v1`` too,
 
 States of a connection (all rules are in :class:`Connection`): *waiting* for a head, *reading* a
 body, *answering*, *lingering* after a refusal, or *handed over*. What a client sends while it is
-answered waits, within a bound, so that answers keep the order of requests (RFC 9112 section 9.3.2).
+answered waits, within a bound, so that answers keep the order of requests (RFC 9112 section 9.3.2);
+so does a client that sends and does not take its answers.
 """
 
 from __future__ import annotations

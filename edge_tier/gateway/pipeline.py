@@ -172,6 +172,7 @@ class Pipeline:
         context = model.tokenizer.context_length
         max_tokens = self._max_tokens(clean.prompt, caller, tokens, context)
         features = required_features(clean.prompt)
+        rewrites = self._rewrites(clean, policy.rules, model)
         watch.lap("tokenize")
         complexity = classify(clean.prompt)
         watch.lap("classify")
@@ -194,7 +195,7 @@ class Pipeline:
             max_tokens=max_tokens,
             reservation=reservation,
             plan=plan,
-            rewrites=self._rewrites(clean, policy.rules, model),
+            rewrites=rewrites,
             features=features,
         )
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from typing import Literal
+from urllib.parse import unquote
 
 import msgspec
 import structlog
@@ -281,7 +282,7 @@ def _endpoint(head: RequestHead) -> tuple[Kind | Literal["models"], str]:
         raise MethodNotAllowedError(f"{path} is asked by POST", headers={"Allow": "POST"})
     if path == _MODELS or (path.startswith(f"{_MODELS}/") and len(path) > len(_MODELS) + 1):
         if head.method == "GET":
-            return "models", path[len(_MODELS) + 1 :]
+            return "models", unquote(path[len(_MODELS) + 1 :])
         raise MethodNotAllowedError(f"{_MODELS} is asked by GET", headers={"Allow": "GET"})
     raise NotFoundError("there is nothing at this path; see /v1/models, /v1/chat/completions")
 

@@ -341,3 +341,27 @@ async def test_a_whole_answer_is_no_stream(gateway: Make) -> None:
         made.worker.answer = whole
         text, _, events = await streamed(made, AUTO)
         assert (text, events[-1]) == ("cloud", "[DONE]")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_local_answer_that_stands_after_all_is_whole(gateway: Make, stream: bool) -> None:
+    """The worker went on while the cloud was asked; not a word of that is lost."""
+    words = [f"word{number} " for number in range(40)]
+    async with gateway(policies=ROWS.format(mode="gate"), hybrid=FLOOR) as made:
+        says(made.worker, *words, logprob=-9.0)
+
+        async def failing_late(_request: web.Request) -> web.StreamResponse:
+            await asyncio.sleep(0.05)
+            raise web.HTTPServiceUnavailable
+
+        made.cloud.answer = failing_late
+        answer = await post(made, AUTO | {"stream": stream}, x_headwater_quality="high")
+        assert "gate; stood" in answer.headers["x-headwater-route"]
+        if stream:
+            events = [event.data for event in SSEDecoder().feed(await answer.read())]
+            assert events[-1] == "[DONE]"
+            chunks = [choice for data in events[:-1] for choice in json.loads(data)["choices"]]
+            said = "".join(choice["delta"].get("content") or "" for choice in chunks)
+        else:
+            said = (await answer.json())["choices"][0]["message"]["content"]
+        assert said == "".join(words)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -88,9 +89,7 @@ class Door:
         """A client that takes nothing for now, and whose kernel takes little."""
         reader, writer = await self.connect()
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-        transport = writer.transport
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
+        cast("asyncio.Transport", writer.transport).pause_reading()
         return reader, writer
 
     async def leave(self) -> None:
@@ -382,8 +381,7 @@ async def test_who_takes_answers_at_last_gets_them_all() -> None:
         await until(lambda: len(opened.handler.heads) > 2)
         await asyncio.sleep(0.05)
         assert len(opened.handler.heads) < len(bodies)
-        assert isinstance(writer.transport, asyncio.Transport)
-        writer.transport.resume_reading()
+        cast("asyncio.Transport", writer.transport).resume_reading()
         assert [await read_answer(reader) for _ in bodies] == [(200, body) for body in bodies]
 
 

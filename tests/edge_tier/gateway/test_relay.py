@@ -139,6 +139,19 @@ def test_what_is_no_json_is_no_answer(body: bytes) -> None:
         answer_usage(body)
 
 
+def test_events_are_counted_and_not_what_they_say() -> None:
+    event = b'data:{"choices":[{"delta":{"content":"data: data: data:"}}]}\n\n'
+    scan = StreamScan(keep_usage=True)
+    assert scan.feed(event * 3) == event * 3
+    assert scan.events == 3
+    send: list[bytes] = []
+    through = StreamScan(keep_usage=True)
+    take = Passthrough(through).sink(send.append, lambda: None, lambda _: None)
+    take(frame(event))
+    take(frame(event))
+    assert (send, through.events) == ([frame(event)] * 2, 2)
+
+
 def test_an_event_that_is_nested_too_deeply_passes_unread() -> None:
     event = b'data: {"usage":null,"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}\n\n"
     assert StreamScan(keep_usage=True).feed(event) == event

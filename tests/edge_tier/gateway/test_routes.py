@@ -304,3 +304,21 @@ async def test_a_bad_hint_is_named(gateway: Gateway) -> None:
     answer = await post(gateway, ASK, x_headwater_privacy="secret")
     assert answer.status == 400
     assert "x-headwater-privacy" in (await answer.json())["error"]["message"]
+
+
+async def test_a_model_may_be_asked_for_by_its_quoted_name(gateway: Gateway) -> None:
+    answer = await gateway.client.get("/v1/models/%65dge-small", headers=gateway.headers)
+    assert answer.status == 200
+    assert (await answer.json())["id"] == MODEL
+
+
+async def test_an_answer_to_head_has_no_body(gateway: Gateway) -> None:
+    server = gateway.client.server
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    head = f"HEAD /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {gateway.key}\r\n"
+    writer.write(f"{head}Connection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 405 ")
+    assert answer.endswith(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
