@@ -248,7 +248,8 @@ class Exchange:
         response = opened.response
         send = self._reply.splicer(response, self._parts.relay.slow_readers)
         try:
-            await response.splice(Passthrough(scan).sink(send, response.on_end, response.fail))
+            sink = Passthrough(scan).sink(send, response.on_end, response.fail)
+            await response.splice(sink, lambda: scan.events + scan.pieces)
         except HeadwaterError:
             if not scan.done:
                 raise

@@ -52,6 +52,8 @@ class StreamScan:
     def __init__(self, *, keep_usage: bool, max_event_bytes: int = 1024 * 1024) -> None:
         self.events = 0
         """Token events so far; what is charged where the backend never told its usage."""
+        self.pieces = 0
+        """Pieces that ``Passthrough`` looked into, also those without an event."""
         self.usage: Usage | None = None
         self.done = False
         """``[DONE]`` was seen: the answer is whole."""
@@ -196,6 +198,7 @@ class Passthrough:
                     write(data)
                     return
                 if _is_plain_chunk(data, at):
+                    scan.pieces += 1
                     scan.events += data.count(b"\ndata:")
                     opens = data.find(_CONTENT, at) + len(_CONTENT)
                     closes = data.find(b'"', opens)
@@ -223,6 +226,7 @@ class Passthrough:
         Raises:
             SourceUnavailableError: no chunked coding, or an event that is over the bound.
         """
+        self._scan.pieces += 1
         passed = self._scan.feed(self._dechunker.feed(data))
         self.ended = self._dechunker.ended
         return frame(passed)

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from edge_tier.gateway.errors import UpstreamError
+from edge_tier.gateway.stalls import Stalls, Watched
 from wire.errors import ConfigError, HeadwaterError
 
 _FIRST_FINAL_STATUS = 200
@@ -35,10 +36,17 @@ class UpstreamConfig:
     head_timeout_s: float = 120.0
     """From the request to the answer's headers, and from these to its first event; prompt
     processing may take this long."""
+    stall_timeout_s: float = 60.0
+    """Between two pieces of a body, while it is read."""
     idle_connections: int = 1_024
     max_header_bytes: int = 32 * 1024
     max_buffered_bytes: int = 256 * 1024
     """Body held while nobody takes it, before the backend is told to wait."""
+
+    def __post_init__(self) -> None:
+        for name in ("connect_timeout_s", "head_timeout_s", "stall_timeout_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is a time above 0, in seconds")
 
 
 class _SilentError(UpstreamError):
@@ -71,6 +79,9 @@ class UpstreamPool:
         self._config = config or UpstreamConfig()
         self._idle: deque[_Connection] = deque()
         self._closed = False
+        self._stalls = Stalls(
+            self._config.head_timeout_s, self._config.stall_timeout_s, self._stalled
+        )
         authorization = f"Authorization: Bearer {token}\r\n" if token else ""
         self._prefix = parts.path.rstrip("/")
         self._head = (
@@ -107,7 +118,12 @@ class UpstreamPool:
                 response.close()
                 raise
             else:
+                self._stalls.watch(response)
                 return response
+
+    def over(self, response: UpstreamResponse) -> None:
+        """Nobody waits for more of this answer."""
+        self._stalls.forget(response)
 
     def release(self, connection: _Connection) -> None:
         """Take back a connection whose answer was read to the end."""
@@ -142,6 +158,10 @@ class UpstreamPool:
     def _silent(self, response: UpstreamResponse) -> None:
         limit_s = self._config.head_timeout_s
         response.fail(_SilentError(f"{self.base_url} sent no answer within {limit_s} s"))
+
+    def _stalled(self, response: Watched, limit_s: float) -> None:
+        if isinstance(response, UpstreamResponse):
+            response.fail(UpstreamError(f"{self.base_url} sent nothing more for {limit_s} s"))
 
     async def _acquire(self) -> tuple[_Connection, bool]:
         while self._idle:
@@ -179,7 +199,9 @@ class UpstreamResponse:
         "_ended",
         "_error",
         "_max_buffered",
+        "_pieces",
         "_pool",
+        "_progress",
         "_sink",
         "_waiter",
         "headed",
@@ -196,6 +218,8 @@ class UpstreamResponse:
         self._max_buffered = max_buffered
         self._buffer: list[bytes] = []
         self._buffered = 0
+        self._pieces = 0
+        self._progress: Callable[[], int] | None = None
         self._sink: Sink | None = None
         self._ended = False
         self._error: HeadwaterError | None = None
@@ -211,6 +235,16 @@ class UpstreamResponse:
     def failed(self) -> bool:
         """Whether the backend has broken off."""
         return self._error is not None
+
+    @property
+    def progress(self) -> int:
+        """Another number whenever some of the body has come."""
+        return self._pieces + (self._progress() if self._progress is not None else 0)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the backend was told to wait."""
+        return self._connection.paused
 
     @property
     def spliceable(self) -> bool:
@@ -274,15 +308,19 @@ class UpstreamResponse:
         while not self._ended:
             await self._wait()
 
-    async def splice(self, sink: Sink) -> None:
+    async def splice(self, sink: Sink, progress: Callable[[], int]) -> None:
         """Give what arrives from now on to ``sink`` as it is on the wire, in the chunked coding.
 
         Only where :attr:`spliceable`, and after what is held was taken. Whoever reads it calls
         :meth:`on_end` after the last chunk, or :meth:`fail`, and must not raise.
 
+        Args:
+            progress: another number whenever the sink got something that counts.
+
         Raises:
             HeadwaterError: the backend broke off, or what :meth:`fail` was told.
         """
+        self._progress = progress
         self._connection.splice(sink)
         self.resume()
         while not self._ended:
@@ -323,6 +361,7 @@ class UpstreamResponse:
         if self._closed:
             return
         self._closed = True
+        self._pool.over(self)
         self._connection.finish(self)
         if self._ended and self._connection.usable:
             self._pool.release(self._connection)
@@ -336,6 +375,7 @@ class UpstreamResponse:
 
     def on_data(self, data: bytes) -> None:
         """From the connection: a piece of the body."""
+        self._pieces += 1
         if self._sink is not None:
             self._sink(data)
             return
@@ -389,7 +429,7 @@ class _Connection(asyncio.Protocol):
         self._head_bytes = 0
         """Of an answer whose head is not whole yet."""
         self._interim = False
-        self._paused = False
+        self.paused = False
         self.heard = False
         """Whether any byte of the current answer arrived."""
         self._raw = False
@@ -421,7 +461,7 @@ class _Connection(asyncio.Protocol):
             self._parser = httptools.HttpResponseParser(self)
             if self._transport is not None:
                 self._transport.set_protocol(self)
-        if self._paused:
+        if self.paused:
             self.resume()
 
     def splice(self, sink: Sink) -> None:
@@ -430,13 +470,13 @@ class _Connection(asyncio.Protocol):
             self._transport.set_protocol(_Spliced(self, sink))
 
     def pause(self) -> None:
-        if not self._paused and self._transport is not None and not self._transport.is_closing():
-            self._paused = True
+        if not self.paused and self._transport is not None and not self._transport.is_closing():
+            self.paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self._paused and self._transport is not None and not self._transport.is_closing():
-            self._paused = False
+        if self.paused and self._transport is not None and not self._transport.is_closing():
+            self.paused = False
             self._transport.resume_reading()
 
     def abort(self) -> None:

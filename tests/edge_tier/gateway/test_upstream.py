@@ -332,7 +332,8 @@ async def test_what_follows_a_spliced_answer_costs_its_connection(start: Start) 
     for _ in range(2):
         response = await pool.post("/", b"")
         passing = Passthrough(StreamScan(keep_usage=True))
-        await response.splice(passing.sink(lambda _: None, response.on_end, response.fail))
+        sink = passing.sink(lambda _: None, response.on_end, response.fail)
+        await response.splice(sink, lambda: 0)
         await asyncio.sleep(0.05)
         response.close()
     assert connections == 2
@@ -379,3 +380,48 @@ async def test_a_password_in_a_url_is_told_nobody() -> None:
     with pytest.raises(ConfigError) as refused:
         UpstreamPool("ftp://user:s3cret@host")
     assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("passing", [False, True])
+async def test_a_backend_that_falls_silent_is_given_up(start: Start, passing: bool) -> None:
+    gone = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        await reader.read()
+        gone.set()
+
+    pool = UpstreamPool(await start(handler), config=UpstreamConfig(stall_timeout_s=0.05))
+    response = await pool.post("/", b"")
+    assert await response.first() == b"a"
+    got: list[bytes] = [response.take()] if passing else []
+    spliced = response.splice(got.append, lambda: len(got)) if passing else None
+    with pytest.raises(UpstreamError, match="sent nothing more for"):
+        await (spliced or response.pump(got.append))
+    response.close()
+    await gone.wait()
+    assert got == [b"a"]
+    await pool.aclose()
+
+
+async def test_a_body_that_nobody_reads_is_not_late(start: Start) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(whole(b"x" * 100_000))
+
+    config = UpstreamConfig(stall_timeout_s=0.02, max_buffered_bytes=1_000)
+    pool = UpstreamPool(await start(handler), config=config)
+    response = await pool.post("/", b"")
+    await response.first()
+    await until(lambda: response.paused)
+    await asyncio.sleep(0.1)
+    assert len(await response.read(200_000)) == 100_000
+    response.close()
+    await pool.aclose()
+
+
+@pytest.mark.parametrize("name", ["connect_timeout_s", "head_timeout_s", "stall_timeout_s"])
+def test_times_are_above_nothing(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        UpstreamConfig(**{name: 0.0})
