@@ -424,4 +424,4 @@ async def test_a_body_that_nobody_reads_is_not_late(start: Start) -> None:
 @pytest.mark.parametrize("name", ["connect_timeout_s", "head_timeout_s", "stall_timeout_s"])
 def test_times_are_above_nothing(name: str) -> None:
     with pytest.raises(ValueError, match=name):
-        UpstreamConfig(**{name: 0.0})
+        UpstreamConfig(**{name: 0})
