@@ -19,7 +19,7 @@ def explanation(plan: Plan, complexity: Complexity, confidence: float | None = N
         confidence: of the gate in the local answer, where it was asked.
     """
     parts = list(plan.reasons)
-    if plan.rule:
+    if plan.rule and not any(reason.startswith(f"row {plan.rule}") for reason in plan.reasons):
         parts.append(f"rule {plan.rule}")
     if plan.mode != "direct":
         parts.append(f"mode {plan.mode}")
@@ -29,7 +29,9 @@ def explanation(plan: Plan, complexity: Complexity, confidence: float | None = N
         parts.append(f"confidence {confidence:.2f}")
     if weighed := weightiest(complexity):
         shares = ", ".join(f"{name} {value:+.2f}" for name, value in weighed)
-        parts.append(f"complexity {complexity.score:.2f} of {shares}")
+        score = f"complexity {complexity.score:.2f}"
+        said = any(score in reason for reason in plan.reasons)
+        parts.append(f"weighed {shares}" if said else f"{score} of {shares}")
     text = "; ".join(parts)
     if not (text.isascii() and text.isprintable()):
         text = "".join(c if " " <= c <= "~" else "?" for c in text)

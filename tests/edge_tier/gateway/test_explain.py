@@ -21,9 +21,15 @@ def test_all_that_decided_is_said() -> None:
         shadow="other side: cloud",
     )
     assert explanation(plan, SCORED, 0.875) == (
-        "row nights: complexity 0.42 < 0.50; cloud x is not ready; rule nights; mode gate; "
-        "shadow other side: cloud; confidence 0.88; "
-        "complexity 0.42 of words -0.75, math +0.50, wording +0.25"
+        "row nights: complexity 0.42 < 0.50; cloud x is not ready; mode gate; "
+        "shadow other side: cloud; confidence 0.88; weighed words -0.75, math +0.50, wording +0.25"
+    )
+
+
+def test_what_no_reason_names_is_named() -> None:
+    plan = Plan(steps=STEPS, reasons=("the cloud is down",), rule="nights")
+    assert explanation(plan, SCORED).startswith(
+        "the cloud is down; rule nights; complexity 0.42 of words -0.75"
     )
 
 
