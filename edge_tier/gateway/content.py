@@ -58,14 +58,6 @@ class ContentBlockedError(RequestInvalidError):
     code = "content_filter"
 
 
-class Hit(NamedTuple):
-    """A rule that is met, and where in the text the first of its words stands."""
-
-    rule: ContentRule
-    start: int
-    end: int
-
-
 class Screens(NamedTuple):
     """The content rules of one policy, compiled for both sides."""
 

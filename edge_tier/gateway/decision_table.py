@@ -69,6 +69,18 @@ class Condition:
     """For ``one of``; empty: any text."""
 
 
+def _bounds(name: str, meaning: str, fact: str, unit: str = "") -> dict[str, Condition]:
+    """A number's two conditions, of which the lower bound is included."""
+    return {
+        f"{name}_min{unit}": Condition(f"{meaning}, at least", "number", fact, operator.le),
+        f"{name}_max{unit}": Condition(f"{meaning}, below", "number", fact, operator.gt),
+    }
+
+
+def _shares_any(wanted: tuple[str, ...], found: frozenset[str]) -> bool:
+    return not found.isdisjoint(wanted)
+
+
 CONDITIONS: dict[str, Condition] = {
     "latency": Condition(
         "how patient the request is",
@@ -95,7 +107,7 @@ CONDITIONS: dict[str, Condition] = {
         "a regime the prompt falls under",
         "any of",
         "regulations",
-        lambda wanted, found: not found.isdisjoint(wanted),
+        _shares_any,
     ),
     "cloud_region": Condition("where the cloud is", "one of", "cloud_region", operator.contains),
     "kind": Condition(
@@ -116,44 +128,15 @@ CONDITIONS: dict[str, Condition] = {
         "what sanitizing found (a kind, personal, injection)",
         "any of",
         "findings",
-        lambda wanted, found: not found.isdisjoint(wanted),
+        _shares_any,
     ),
-    "complexity_min": Condition("complexity, at least", "number", "complexity", operator.le),
-    "complexity_max": Condition("complexity, below", "number", "complexity", operator.gt),
-    "prompt_tokens_min": Condition(
-        "tokens of the prompt, at least", "number", "prompt_tokens", operator.le
-    ),
-    "prompt_tokens_max": Condition(
-        "tokens of the prompt, below", "number", "prompt_tokens", operator.gt
-    ),
-    "volume_min": Condition(
-        "tokens of prompt and answer, at least", "number", "total_tokens", operator.le
-    ),
-    "volume_max": Condition(
-        "tokens of prompt and answer, below", "number", "total_tokens", operator.gt
-    ),
-    "cloud_cost_min": Condition(
-        "what the cloud would charge at most, at least", "number", "cloud_cost", operator.le
-    ),
-    "cloud_cost_max": Condition(
-        "what the cloud would charge at most, below", "number", "cloud_cost", operator.gt
-    ),
-    "budget_used_min": Condition(
-        "part of the token budget that is used, at least", "number", "budget_used", operator.le
-    ),
-    "budget_used_max": Condition(
-        "part of the token budget that is used, below", "number", "budget_used", operator.gt
-    ),
-    "load_min": Condition(
-        "requests per slot of the workers, at least", "number", "load", operator.le
-    ),
-    "load_max": Condition("requests per slot of the workers, below", "number", "load", operator.gt),
-    "wait_min_s": Condition(
-        "seconds in the queue of the workers, at least", "number", "wait_s", operator.le
-    ),
-    "wait_max_s": Condition(
-        "seconds in the queue of the workers, below", "number", "wait_s", operator.gt
-    ),
+    **_bounds("complexity", "complexity", "complexity"),
+    **_bounds("prompt_tokens", "tokens of the prompt", "prompt_tokens"),
+    **_bounds("volume", "tokens of prompt and answer", "total_tokens"),
+    **_bounds("cloud_cost", "what the cloud would charge at most", "cloud_cost"),
+    **_bounds("budget_used", "part of the token budget that is used", "budget_used"),
+    **_bounds("load", "requests per slot of the workers", "load"),
+    **_bounds("wait", "seconds in the queue of the workers", "wait_s", "_s"),
 }
 
 
