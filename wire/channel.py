@@ -10,8 +10,9 @@ This file also names the targets, because a revision's target is what a pointer 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -21,16 +22,27 @@ from wire.paths import channel_name, model_name, revision_id
 
 FORMAT = "headwater.channel/1"
 MAX_POINTER_BYTES = 4096
+MAX_SEED = 2**31 - 1
 
 _SUFFIX = ".json"
 
 
-class Canary(msgspec.Struct, frozen=True, kw_only=True):
-    """A second revision that a share of the workers tries first."""
+class Canary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A second revision that a share of the workers tries first, and perhaps of the callers."""
 
     revision: str
     percent: int
-    """Share of the workers, 1 to 99."""
+    """Share of the workers (and callers), 1 to 99."""
+    by: Literal["workers", "callers"] = "workers"
+    """``callers``: requests of the same share of callers, and no others, go to those workers."""
+    seed: int = 0
+    """Chosen by the origin so that a small fleet too has a worker in the share, and one outside."""
+
+    def takes(self, subject: str) -> bool:
+        """Whether a worker or a caller, by its stable name, belongs to the share: the same answer
+        everywhere and every time, for as long as the canary lasts."""
+        digest = hashlib.blake2b(f"{self.seed}:{subject}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % 10_000 < self.percent * 100
 
 
 class ChannelPointer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -48,6 +60,11 @@ class ChannelPointer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     def revisions(self) -> tuple[str, ...]:
         """Every revision this pointer can send a worker to."""
         return (self.revision, self.canary.revision) if self.canary else (self.revision,)
+
+    def revision_for(self, worker: str) -> str:
+        """The revision that this worker shall serve."""
+        canary = self.canary
+        return canary.revision if canary is not None and canary.takes(worker) else self.revision
 
 
 _encoder = msgspec.json.Encoder(order="sorted")
@@ -153,3 +170,5 @@ def _check(pointer: ChannelPointer) -> None:
         raise NameInvalidError(f"sequence {pointer.sequence} of a channel starts at 1")
     if pointer.canary and not 0 < pointer.canary.percent < 100:
         raise NameInvalidError(f"a canary takes 1 to 99 percent, not {pointer.canary.percent}")
+    if pointer.canary and not 0 <= pointer.canary.seed <= MAX_SEED:
+        raise NameInvalidError(f"a canary's seed is 0 to {MAX_SEED}, not {pointer.canary.seed}")

@@ -19,12 +19,12 @@ TRUST = "/artifacts/trust"
 TRUST_BUNDLE = "/artifacts/trust/bundle"
 EVENTS = "/artifacts/events"
 TAKEDOWNS = "/artifacts/takedowns"
-TAKEDOWNS = "/artifacts/takedowns"
 ADMIN = "/admin"
 HEALTHZ = "/healthz"
 READYZ = "/readyz"
 METRICS = "/metrics"
 HEARTBEAT = "/internal/workers/heartbeat"
+EDGE_REPORT = "/internal/edges/report"
 
 DEFAULT_CHANNEL = "stable"
 

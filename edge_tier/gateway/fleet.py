@@ -27,6 +27,7 @@ _COMPARED = 8
 _PRESSURE_S = 0.05
 """How long the pressure on a large fleet holds before it is reckoned anew."""
 _NOBODY: frozenset[str] = frozenset()
+_SERVING = frozenset({"ready", "asleep"})
 
 
 @dataclass(slots=True, eq=False)
@@ -91,7 +92,7 @@ class _Group:
 
 
 class Fleet:
-    """Workers by name.
+    """Workers by name and model.
 
     Args:
         clock: seconds, monotonic.
@@ -110,7 +111,8 @@ class Fleet:
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, keeps no secret
         self._penalty_s = penalty_s
         self._breaker = breaker or BreakerConfig()
-        self._members: dict[str, Member] = {}
+        self._members: dict[tuple[str, str], Member] = {}
+        """By worker and model."""
         self._groups: dict[str, _Group] = {}
         self._next_expiry = math.inf
         self.version = 0
@@ -120,12 +122,13 @@ class Fleet:
         """Take a heartbeat; False where the fleet is full and the worker is new."""
         now = self._clock()
         self._expire(now)
-        member = self._members.get(report.worker)
+        key = report.worker, report.model
+        member = self._members.get(key)
         if member is None:
             if len(self._members) >= MAX_WORKERS:
                 return False
             breaker = Breaker(self._breaker, self._clock)
-            self._members[report.worker] = Member(report, now + report.ttl_s, breaker)
+            self._members[key] = Member(report, now + report.ttl_s, breaker)
             self._regroup()
         else:
             changed = _serves(member.report) != _serves(report)
@@ -147,9 +150,16 @@ class Fleet:
         self._expire(self._clock())
         return [m.report for _, m in sorted(self._members.items())]
 
-    def member(self, worker: str) -> Member | None:
-        """A worker by its name, whatever its state."""
-        return self._members.get(worker)
+    def seen(self) -> list[tuple[WorkerReport, float]]:
+        """As :meth:`workers`, with the seconds since the last heartbeat of each."""
+        now = self._clock()
+        self._expire(now)
+        members = [m for _, m in sorted(self._members.items())]
+        return [(m.report, max(0.0, now - m.expires + m.report.ttl_s)) for m in members]
+
+    def member(self, worker: str, model: str) -> Member | None:
+        """A worker by its name and one of its models, whatever its state."""
+        return self._members.get((worker, model))
 
     def models(self) -> set[str]:
         """Models that some ready worker serves."""
@@ -168,8 +178,18 @@ class Fleet:
         *,
         avoid: frozenset[str] = _NOBODY,
         features: frozenset[str] = _NOBODY,
+        only: str = "",
+        never: str = "",
     ) -> Member | None:
-        """The ready worker of this model that would be done soonest; None where there is none."""
+        """The worker of this model that would be done soonest; None where there is none. One that
+        sleeps comes after those that are awake.
+
+        Args:
+            avoid: names of workers.
+            features: what it must be able to do.
+            only: the revision that it must serve.
+            never: a revision that it must not serve.
+        """
         self.refresh()
         group = self._groups.get(model)
         if group is None:
@@ -177,6 +197,8 @@ class Fleet:
         members = group.members
         if avoid or features:
             members = [m for m in members if _suits(m, avoid, features)]
+        if only or never:
+            members = [m for m in members if _serves_revision(m, only, never)]
         if len(members) == 1:
             return members[0]
         if len(members) > _COMPARED:
@@ -219,7 +241,7 @@ class Fleet:
         groups: dict[str, _Group] = {}
         for member in self._members.values():
             report = member.report
-            if report.state == "ready":
+            if report.state in _SERVING and not report.draining:
                 group = groups.setdefault(report.model, _Group())
                 group.members.append(member)
                 group.features |= report.features
@@ -240,7 +262,12 @@ def _pressure(members: list[Member]) -> Pressure:
 
 
 def _serves(report: WorkerReport) -> tuple[object, ...]:
-    return (report.url, report.model, report.revision, report.state, report.features)
+    return (report.url, report.revision, report.state, report.draining, report.features)
+
+
+def _serves_revision(member: Member, only: str, never: str) -> bool:
+    revision = member.report.revision
+    return (not only or revision == only) and (not never or revision != never)
 
 
 def _suits(member: Member, avoid: frozenset[str], features: frozenset[str]) -> bool:
@@ -249,7 +276,10 @@ def _suits(member: Member, avoid: frozenset[str], features: frozenset[str]) -> b
 
 def _cost(member: Member, now: float, usual_pace: float) -> tuple[int, float]:
     """What is compared: how doubtful a worker is, then about when a request would be done there."""
-    doubt = 2 if not member.breaker.passable else int(member.failed_until > now)
+    if not member.breaker.passable:
+        doubt = 2
+    else:
+        doubt = int(member.failed_until > now or member.report.state == "asleep")
     return doubt, (member.load + 1 / (member.report.slots or 1)) / (
         member.tokens_per_s or usual_pace
     )

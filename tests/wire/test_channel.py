@@ -28,7 +28,13 @@ REVISION, OTHER = "a" * 64, "b" * 64
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)
 revisions = st.binary(max_size=8).map(lambda data: hashlib.sha256(data).hexdigest())
-canaries = st.none() | st.builds(Canary, revision=revisions, percent=st.integers(1, 99))
+canaries = st.none() | st.builds(
+    Canary,
+    revision=revisions,
+    percent=st.integers(1, 99),
+    by=st.sampled_from(["workers", "callers"]),
+    seed=st.integers(0, 2**31 - 1),
+)
 pointers = st.builds(
     pointer_to, names, names, revisions, sequence=st.integers(1, 2**53), canary=canaries
 )
@@ -90,6 +96,8 @@ def test_oversized_pointer_is_refused_before_it_is_read() -> None:
         {"sequence": 0},
         {"canary": {"revision": OTHER, "percent": 100}},
         {"canary": {"revision": "x", "percent": 5}},
+        {"canary": {"revision": OTHER, "percent": 5, "seed": -1}},
+        {"canary": {"revision": OTHER, "percent": 5, "by": "moon"}},
         {"revision": None},
     ],
 )
@@ -110,6 +118,25 @@ def test_canary_counts_among_the_revisions() -> None:
     canary = Canary(revision=OTHER, percent=5)
     pointer = pointer_to("chat", "stable", REVISION, sequence=1, canary=canary)
     assert pointer.revisions == (REVISION, OTHER)
+
+
+def test_the_share_of_a_canary_is_stable_and_about_as_large_as_it_says() -> None:
+    canary = Canary(revision=OTHER, percent=10, seed=3)
+    taken = {name for name in map(str, range(10_000)) if canary.takes(name)}
+    assert 800 < len(taken) < 1_200
+    wider = Canary(revision=OTHER, percent=20, seed=3)
+    assert all(wider.takes(name) for name in taken)
+    pointer = pointer_to("chat", "stable", REVISION, sequence=1, canary=canary)
+    assert {pointer.revision_for(name) for name in taken} == {OTHER}
+
+
+def test_another_seed_takes_others() -> None:
+    names = list(map(str, range(200)))
+    shares = {
+        tuple(filter(Canary(revision=OTHER, percent=10, seed=seed).takes, names))
+        for seed in range(5)
+    }
+    assert len(shares) == 5
 
 
 def test_revision_target_is_read_back() -> None:

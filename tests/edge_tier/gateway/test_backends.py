@@ -250,7 +250,7 @@ async def test_logprobs_of_a_completion_are_a_number(
 
 
 async def test_a_revision_this_edge_cannot_load_costs_only_that_worker(gateway: Gateway) -> None:
-    member = gateway.fleet.member("w1")
+    member = gateway.fleet.member("w1", MODEL)
     assert member is not None
     gateway.report(revision="f" * 64)
     opened = await gateway.backends.open(wanted(gateway, "worker", "cloud"))
@@ -275,7 +275,7 @@ async def test_who_leaves_while_a_race_is_cleared_up_leaves_nothing_open(gateway
     backends = await hedging(gateway)
     async with second_worker(gateway):
         gateway.worker.answer = gateway.worker.silent
-        first, second = gateway.fleet.member("w1"), gateway.fleet.member("second")
+        first, second = gateway.fleet.member("w1", MODEL), gateway.fleet.member("second", MODEL)
         assert first is not None
         assert second is not None
         opening = asyncio.create_task(backends.open(wanted(gateway, "worker")))

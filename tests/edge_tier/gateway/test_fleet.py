@@ -150,7 +150,8 @@ def test_a_large_fleet_is_spread_over_without_comparing_all() -> None:
         member = fleet.pick("m")
         assert member is not None
         member.in_flight += 1
-    loads = [m.in_flight for m in map(fleet.member, (f"w{n}" for n in range(200))) if m]
+    members = [fleet.member(f"w{number}", "m") for number in range(200)]
+    loads = [member.in_flight for member in members if member]
     assert max(loads) <= 2
     assert loads.count(0) < 40
 
@@ -160,7 +161,7 @@ def test_pressure_is_the_load_of_all_and_the_wait_behind_it() -> None:
     assert fleet.pressure("m") == Pressure()
     fleet.report(report("a", slots=2, busy=2, queue=4))
     fleet.report(report("b", slots=2))
-    member = fleet.member("a")
+    member = fleet.member("a", "m")
     assert member is not None
     member.measured(10, 3.0)
     assert fleet.pressure("m") == Pressure(load=1.5, wait_s=1.5)
@@ -180,3 +181,40 @@ def test_the_version_changes_with_what_is_served_and_not_with_how_busy_it_is() -
     before = fleet.refresh()
     clock.advance(5)
     assert fleet.refresh() > before
+
+
+def test_a_worker_is_chosen_by_the_revision_that_it_serves() -> None:
+    fleet = Fleet(ManualClock())
+    fleet.report(report("old", revision="r1"))
+    fleet.report(report("new", revision="r2"))
+    for _ in range(4):
+        assert (only := fleet.pick("m", only="r2")) is not None
+        assert (never := fleet.pick("m", never="r2")) is not None
+        assert (only.report.worker, never.report.worker) == ("new", "old")
+    assert fleet.pick("m", only="r3") is None
+
+
+def test_one_that_sleeps_comes_after_those_that_are_awake() -> None:
+    fleet = Fleet(ManualClock())
+    fleet.report(report("sleeper", state="asleep"))
+    assert (alone := fleet.pick("m")) is not None
+    assert alone.report.worker == "sleeper"
+    fleet.report(report("busy", busy=4, queue=9))
+    assert (awake := fleet.pick("m")) is not None
+    assert awake.report.worker == "busy"
+
+
+def test_a_worker_with_two_models_is_two_members() -> None:
+    fleet = Fleet(ManualClock())
+    fleet.report(report("w"))
+    fleet.report(report("w", model="other"))
+    assert fleet.models() == {"m", "other"}
+    assert len(fleet.workers()) == 2
+
+
+def test_who_drains_by_command_gets_nothing() -> None:
+    fleet = Fleet(ManualClock())
+    fleet.report(report("w", draining=True))
+    assert fleet.pick("m") is None
+    fleet.report(report("w"))
+    assert fleet.pick("m") is not None
