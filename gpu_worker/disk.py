@@ -36,6 +36,7 @@ MANIFEST = ".manifest.json"
 VARIANT = ".variant"
 BITMAP = ".chunks"
 _PARTIAL = ".partial-"
+_ASIDE = ".aside-"
 _OF_VARIANT = "+"
 
 
@@ -124,6 +125,29 @@ class ModelFolder:
         folder = self.root / model_name(model)
         found = [p for p in folder.glob(f"*/{MANIFEST}") if not p.parent.name.startswith(".")]
         return [p.parent.name for p in sorted(found, key=lambda p: p.stat().st_mtime_ns)]
+
+    def set_aside(self, model: str, revision: str) -> None:
+        """Take a whole revision out of the way, so that it can be pulled again; ``end_aside`` ends
+        that. Nothing is done where it is not here."""
+        aside = self._aside(model, revision)
+        shutil.rmtree(aside, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            self.path(model, revision).rename(aside)
+
+    def end_aside(self, model: str, revision: str) -> None:
+        """Forget what was set aside; put it back where the revision did not come again."""
+        aside, path = self._aside(model, revision), self.path(model, revision)
+        if aside.is_dir() and not path.exists():
+            aside.rename(path)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def recover(self, model: str) -> None:
+        """Put back what was set aside when the process died."""
+        for aside in (self.root / model_name(model)).glob(f"{_ASIDE}*"):
+            self.end_aside(model, aside.name.removeprefix(_ASIDE))
+
+    def _aside(self, model: str, revision: str) -> Path:
+        return self.root / model_name(model) / f"{_ASIDE}{revision_id(revision)}"
 
     def keep_only(self, model: str, keep: set[str]) -> None:
         """Remove every other revision of the model, whole or partial, but not under the hands of
