@@ -2,7 +2,8 @@
 over both. Each tier parses it once into a frozen value.
 
 ``HEADWATER_EDGE__CACHE_BYTES=1000`` sets ``cache_bytes`` in ``[edge]``; further ``__`` descend into
-nested tables. Arrays of tables (``[[worker.models]]``) are whole there: ``='[{"model": "a"}]'``. Values from the environment are text and are read as the field's type.
+nested tables. Values from the environment are text and are read as the field's type; lists, and
+arrays of tables such as ``[[worker.models]]``, are JSON there.
 """
 
 from __future__ import annotations

@@ -68,9 +68,7 @@ def test_an_array_of_tables_is_a_tuple_of_values(tmp_path: Path) -> None:
         ("name = 'b'\nsize = 'x'", r"items\[1\]\.size"),
     ],
 )
-def test_a_bad_value_in_an_array_of_tables_is_named(
-    tmp_path: Path, table: str, named: str
-) -> None:
+def test_a_bad_value_in_an_array_of_tables_is_named(tmp_path: Path, table: str, named: str) -> None:
     file = write(tmp_path, f"[[edge.items]]\nname = 'a'\n[[edge.items]]\n{table}\n")
     with pytest.raises(ConfigError, match=named):
         load("edge", Config, file=file, environ={})
