@@ -117,7 +117,7 @@ class Keeper:
 
     def used_bytes(self, name: str = "") -> int:
         """What the engines of a model take; of all models, where none is named."""
-        return sum(s.size_bytes for s in self._stays if name in {"", s.tenant.name})
+        return sum(s.size_bytes for s in self._current() if name in {"", s.tenant.name})
 
     def room_bytes(self, tenant: Tenant, free_bytes: int) -> int:
         """What a second engine of a model could take beside its first.
@@ -127,7 +127,7 @@ class Keeper:
         """
         if self.budget_bytes is None:
             return free_bytes
-        places = [stay.place() for stay in self._stays]
+        places = [place for _, place in self._pairs()]
         room = room_bytes(places, tenant.name, self.budget_bytes)
         asleep_then = room - (self.budget_bytes - self.used_bytes())
         return min(room, free_bytes + asleep_then)
@@ -198,8 +198,12 @@ class Keeper:
             if tenant.pinned:
                 tenant.rouse()
 
+    def _current(self) -> list[Stay]:
+        """Without those whose engine is closed, but whose ``leave`` has still to be called."""
+        return [s for s in self._stays if s.engine is None or not s.engine.dead.done()]
+
     def _pairs(self) -> list[tuple[Stay, Place]]:
-        return [(stay, stay.place()) for stay in self._stays]
+        return [(stay, stay.place()) for stay in self._current()]
 
     def _decide(self, tenant: Tenant, size_bytes: int, evict: bool) -> Decision:
         if self.budget_bytes is None:

@@ -26,12 +26,12 @@ from wire.trust_client import TrustClient
 from wire.trust_store import TrustStore
 
 
-def model(number: int) -> Revision:
+def model(number: int, name: str = "chat") -> Revision:
     """A revision with a GGUF in three chunks, the last of which is its own."""
     keys = [raw_gguf.text_key("general.architecture", "llama")]
     header = raw_gguf.header(keys, [raw_gguf.tensor("blk.0.w", (300,))])
     weights = [bytes(800), number.to_bytes(8, "big") * 50]
-    return make_revision({"model.gguf": [header, *weights]})
+    return make_revision({"model.gguf": [header, *weights]}, model=name)
 
 
 def broken_model() -> Revision:
