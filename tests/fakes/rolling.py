@@ -57,12 +57,13 @@ class RollingEngine(FakeEngine):
         self.faults = faults
         self.ready = False
         self.starting = asyncio.Event()
+        self._released = asyncio.Event()
         self.closed = False
 
     async def start(self) -> None:
         self.starting.set()
         if self.faults.hang:
-            await asyncio.Event().wait()
+            await self._released.wait()
         if self.faults.start is not None:
             raise self.faults.start
         self.ready = True
@@ -75,6 +76,10 @@ class RollingEngine(FakeEngine):
     async def aclose(self) -> None:
         self.closed = True
         await super().aclose()
+
+    def release(self) -> None:
+        """Let a start that hangs go on."""
+        self._released.set()
 
     def die(self, why: str) -> None:
         """Be given up by its supervisor."""
