@@ -204,9 +204,7 @@ def publish(
         output.result(result, show)
 
 
-def _golden_maker(
-    wanted: bool | None, prompts: Path | None, *, parity: bool
-) -> GoldenMaker | None:
+def _golden_maker(wanted: bool | None, prompts: Path | None, *, parity: bool) -> GoldenMaker | None:
     """What asks the model; where nobody said, with the engine that the parity check needs too."""
     from infra.golden import PROMPTS, GoldenMaker, read_prompts
     from infra.parity import engine_is_installed
