@@ -254,7 +254,7 @@ class RollRules:
         self._news: Looked | None = None
         self._queue: list[str] = []
         self._previous = self._failed = ""
-        self._room_made = self._fresh = False
+        self._room_made = False
         self.step: Step = "resting"
         self.target = ""
         """The revision that is being brought; empty while none is."""
@@ -335,7 +335,7 @@ class RollRules:
 
     # Resting
 
-    def _looked(self, news: Looked, alive: bool, now_s: float) -> Action:
+    def _looked(self, news: Looked, alive: bool, now_s: float, *, fresh: bool = False) -> Action:
         pointer = news.pointer
         self.canary = pointer.canary is not None and pointer.canary.takes(self._worker)
         target = pointer.revision_for(self._worker)
@@ -352,7 +352,7 @@ class RollRules:
                 self._failed = refused.revision
                 return self._list()
             return self._content(refused.why)
-        return self._bring(target, "roll")
+        return self._bring(target, "roll", fresh=fresh)
 
     def _look_failed(self, why: str, alive: bool) -> Action:
         self._told(why)
@@ -362,23 +362,21 @@ class RollRules:
 
     def _restart(self, news: Looked, alive: bool, now_s: float, *, fresh: bool) -> Action:
         if not alive:
-            self.refused, self._fresh = None, fresh
-            return self._looked(news, alive, now_s)
+            self.refused = None
+            return self._looked(news, alive, now_s, fresh=fresh)
         self.problem = news.stale
         if self.serving not in news.signed:
             self.problem = "the revision that serves is no longer signed"
         if self.problem:
             return self._rest()
-        self._fresh = fresh
-        return self._bring(self.serving, "restart")
+        return self._bring(self.serving, "restart", fresh=fresh)
 
     # Bringing
 
-    def _bring(self, target: str, purpose: Purpose) -> Action:
+    def _bring(self, target: str, purpose: Purpose, *, fresh: bool = False) -> Action:
         self._purpose, self.target, self.step = purpose, target, "pulling"
         if purpose != "fallback":
             self._previous, self._room_made = self.good, False
-        fresh, self._fresh = self._fresh, False
         return Pull(target, fresh)
 
     def _pulled(self, *, room: bool, alive: bool) -> Action:
