@@ -17,6 +17,7 @@ from gpu_worker.engine import (
     Slots,
     TokenStream,
 )
+from wire.golden import Expectations
 from wire.workers import Fault
 
 
@@ -41,7 +42,7 @@ class Asleep:
     async def start(self) -> None:
         """Nothing: it is started by what takes its place."""
 
-    async def probe(self) -> Probe:
+    async def probe(self, golden: Expectations | None = None) -> Probe:  # noqa: ARG002
         """Raises ``EngineUnavailableError``: there is nothing to ask."""
         raise self._unavailable()
 

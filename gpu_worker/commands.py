@@ -16,7 +16,6 @@ from itertools import islice
 import structlog
 
 from gpu_worker.resident import Resident
-from wire.errors import HeadwaterError
 from wire.workers import Command, Done
 
 _log = structlog.get_logger("commands")
@@ -106,12 +105,12 @@ class Orderly:
             problems = []
             for resident in self._residents:
                 try:
-                    await (resident.restart if command.action == "restart" else resident.repull)()
-                except HeadwaterError as error:
-                    problems.append(f"{resident.name}: {error.code}: {error.message}")
+                    problem = await resident.restart(fresh_files=command.action == "repull")
                 except Exception as error:  # noqa: BLE001 - told, and the next one follows
                     _log.exception("command failed", action=command.action, model=resident.name)
-                    problems.append(f"{resident.name}: {type(error).__name__}")
+                    problem = type(error).__name__
+                if problem:
+                    problems.append(f"{resident.name}: {problem}")
             self._finish(command, "; ".join(problems))
 
     def _hold(self, command: Command) -> None:

@@ -126,28 +126,27 @@ class ModelFolder:
         found = [p for p in folder.glob(f"*/{MANIFEST}") if not p.parent.name.startswith(".")]
         return [p.parent.name for p in sorted(found, key=lambda p: p.stat().st_mtime_ns)]
 
-    def set_aside(self, model: str, revision: str) -> None:
-        """Take a whole revision out of the way, so that it can be pulled again; ``end_aside`` ends
-        that. Nothing is done where it is not here."""
-        aside = self._aside(model, revision)
+    def set_aside(self, model: str, revision: str) -> Path:
+        """Hide a whole revision, so that it is pulled again; an engine that has its files open
+        keeps them. Undone, or made final, by :meth:`put_back`."""
+        path = self.path(model, revision)
+        aside = path.with_name(f"{_ASIDE}{path.name}")
         shutil.rmtree(aside, ignore_errors=True)
         with suppress(FileNotFoundError):
-            self.path(model, revision).rename(aside)
+            path.rename(aside)
+        return aside
 
-    def end_aside(self, model: str, revision: str) -> None:
-        """Forget what was set aside; put it back where the revision did not come again."""
-        aside, path = self._aside(model, revision), self.path(model, revision)
-        if aside.is_dir() and not path.exists():
+    def put_back(self, model: str, revision: str, aside: Path) -> None:
+        """Show a revision again that was set aside, unless it has been pulled anew."""
+        path = self.path(model, revision)
+        if not path.exists() and aside.exists():
             aside.rename(path)
         shutil.rmtree(aside, ignore_errors=True)
 
     def recover(self, model: str) -> None:
-        """Put back what was set aside when the process died."""
+        """Put back what was set aside when a process died."""
         for aside in (self.root / model_name(model)).glob(f"{_ASIDE}*"):
-            self.end_aside(model, aside.name.removeprefix(_ASIDE))
-
-    def _aside(self, model: str, revision: str) -> Path:
-        return self.root / model_name(model) / f"{_ASIDE}{revision_id(revision)}"
+            self.put_back(model, aside.name.removeprefix(_ASIDE), aside)
 
     def keep_only(self, model: str, keep: set[str]) -> None:
         """Remove every other revision of the model, whole or partial, but not under the hands of

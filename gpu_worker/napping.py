@@ -6,8 +6,9 @@ and sleeps on: it is loaded, and proves itself, when the first request wants it.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -19,7 +20,6 @@ from gpu_worker.errors import LoadFailedError, NoRoomError
 from gpu_worker.keeper import Keeper, Tenant
 from gpu_worker.prepare import CountedSource, EngineFactory, Preparation
 from gpu_worker.waterfall import Waterfall
-from wire.workers import Fault, Phase
 
 _log = structlog.get_logger("napping")
 
@@ -61,14 +61,8 @@ class NappingPreparation(Preparation):
         self._keeper = keeper
         self._tenant = tenant
         self._features: frozenset[str] = frozenset()
-        self._variants: dict[str, str] = {}
-        self.target = ""
-        """The revision that is being brought; empty while none is."""
-        self.phase: Phase = ""
-        self.refused = ""
-        """The revision that would not load last; empty once it did."""
-        self.fault: Fault = ""
-        """Why it would not."""
+        self._variants: OrderedDict[str, str] = OrderedDict()
+        self._failed: OrderedDict[str, None] = OrderedDict()
 
     def variant(self, revision: str) -> str:
         """Which variant of a revision was prepared; empty where it has none."""
@@ -79,28 +73,18 @@ class NappingPreparation(Preparation):
         return int(files.size * self._headroom)
 
     async def files(self, revision: str, waterfall: Waterfall) -> ModelFiles:
-        self.target, self.phase = revision, "pull"
-        try:
-            files = await super().files(revision, waterfall)
-        except LoadFailedError as error:
-            self._note_refusal(revision, error, "bad_file")
-            raise
-        finally:
-            self.target, self.phase = "", ""
-        self._variants.pop(revision, None)
-        self._variants[revision] = files.variant
-        while len(self._variants) > _KEPT:
-            del self._variants[next(iter(self._variants))]
+        files = await super().files(revision, waterfall)
+        _remember(self._variants, revision, files.variant)
         return files
 
     async def engine(self, files: ModelFiles, revision: str, waterfall: Waterfall) -> Engine:
         """For a roll: a loaded engine where the model should be in memory and has room there, else
-        one that sleeps.
+        one that sleeps. What failed to load before must prove itself, whoever sleeps.
 
         Raises:
             LoadFailedError: as ``Preparation.engine``.
         """
-        if self._tenant.should_load:
+        if self._tenant.should_load or revision in self._failed:
             try:
                 return await self.load(files, revision, waterfall, evict=self._tenant.may_evict)
             except NoRoomError as error:
@@ -125,48 +109,33 @@ class NappingPreparation(Preparation):
             NoRoomError: it would not fit the budget now.
             LoadFailedError: as ``Preparation.engine``.
         """
-        self.target, self.phase = revision, "make_room"
+        size_bytes = self.needs_bytes(files)
+        stay = await self._keeper.admit(self._tenant, size_bytes, evict=evict, wait_s=wait_s)
         try:
-            stay = await self._keeper.admit(
-                self._tenant, self.needs_bytes(files), evict=evict, wait_s=wait_s
-            )
-            self.phase = "load"
-            try:
-                engine = await super().engine(files, revision, waterfall)
-            except BaseException:
-                self._keeper.leave(stay)
-                raise
-        except LoadFailedError as error:
-            self._note_refusal(revision, error, "crashed")
+            engine = await super().engine(files, revision, waterfall)
+        except BaseException as error:
+            self._keeper.leave(stay)
+            if isinstance(error, LoadFailedError):
+                _remember(self._failed, revision, None)
             raise
-        finally:
-            self.target, self.phase = "", ""
         self._keeper.settle(stay, engine)
         self._features = engine.features
-        if self.refused == revision:
-            self.refused, self.fault = "", ""
+        self._failed.pop(revision, None)
         self._tenant.settled_in(engine)
         return engine
-
-    async def renew(self, revision: str, waterfall: Waterfall) -> None:
-        """Pull a revision that is here again. What has its files open keeps them.
-
-        Raises:
-            HeadwaterError: it was not to be had; what was here is here again.
-        """
-        await self._blocking(self._folder.set_aside, self._model, revision)
-        try:
-            await self.files(revision, waterfall)
-        finally:
-            await self._blocking(self._folder.end_aside, self._model, revision)
 
     def sleeper(self, revision: str) -> Asleep:
         """A revision on disk, asleep."""
         return Asleep(self._model, revision, self._features)
 
-    def _note_refusal(self, revision: str, error: LoadFailedError, otherwise: Fault) -> None:
-        self.refused = revision
-        self.fault = getattr(error.__cause__, "fault", "") or otherwise
-
 
 _KEPT = 8
+"""Revisions that something is remembered of."""
+T = TypeVar("T")
+
+
+def _remember(known: OrderedDict[str, T], revision: str, value: T) -> None:
+    known[revision] = value
+    known.move_to_end(revision)
+    if len(known) > _KEPT:
+        known.popitem(last=False)

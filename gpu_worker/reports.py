@@ -35,8 +35,7 @@ def report_of(
         stopping: the worker is about to end.
         done: the operator's last commands.
     """
-    serving, roller, prepare = resident.serving, resident.roller, resident.prepare
-    config = resident.config
+    serving, roller, config = resident.serving, resident.roller, resident.config
     load = serving.load()
     engine = serving.engine
     # Several choices are the worker's own doing.
@@ -57,21 +56,14 @@ def report_of(
         reason=reason[:_MAX_REASON],
         features=features,
         boot=roller.waterfalls[0].steps_ms if roller.waterfalls else {},
-        variant=prepare.variant(roller.revision),
-        target=prepare.target,
-        phase="drain" if serving.state == "draining" else prepare.phase,
-        fault=prepare.fault,
-        refused=prepare.refused,
-        canary=_tries_canary(resident, identity, view),
+        variant=resident.prepare.variant(roller.revision),
+        target=roller.target or (roller.revision if resident.waking else ""),
+        phase=roller.phase or ("load" if resident.waking else ""),
+        missing_bytes=roller.missing_bytes,
+        fault=roller.fault,
+        refused=roller.refused,
+        canary=roller.canary,
         draining=stopping or bool(serving.held),
         trust=view.state if view is not None else "none",
         done=done,
     )
-
-
-def _tries_canary(resident: Resident, identity: Identity, view: TrustView | None) -> bool:
-    if view is None:
-        return False
-    pointer = view.channels.get((resident.name, resident.config.channel))
-    canary = pointer.canary if pointer is not None else None
-    return canary is not None and canary.takes(identity.name)

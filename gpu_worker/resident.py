@@ -24,7 +24,7 @@ from gpu_worker.memory import PLENTY_BYTES
 from gpu_worker.napping import NappingPreparation
 from gpu_worker.prepare import CountedSource, EngineFactory
 from gpu_worker.roll import FreeMemory, Roller
-from gpu_worker.serving import NotServingError, Serving, ServingConfig
+from gpu_worker.serving import Serving, ServingConfig
 from gpu_worker.waterfall import Waterfall
 from wire.errors import HeadwaterError
 from wire.http_server import guard
@@ -38,6 +38,8 @@ _log = structlog.get_logger("resident")
 class Household:
     """What all models of a worker share."""
 
+    name: str
+    """The worker's stable name in the fleet."""
     source: CountedSource
     disk: ThreadPoolExecutor
     trust: TrustClient
@@ -83,9 +85,9 @@ class Resident:
             house.trust,
             free_memory=self._free_memory,
             on_change=on_change,
+            name=house.name,
         )
-        self.news = asyncio.Event()
-        """Set: look at the channel now."""
+        self._news = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._waking: asyncio.Task[None] | None = None
@@ -128,10 +130,20 @@ class Resident:
     def rouse(self) -> None:
         """Wake up where it sleeps and nobody is at it."""
         asleep = isinstance(self.serving.engine, Asleep) and self.serving.state == "asleep"
-        if asleep and (self._waking is None or self._waking.done()):
+        if asleep and not self.waking:
             self._waking = self._keep(f"wake-{self.name}", self._wake())
 
+    @property
+    def waking(self) -> bool:
+        """Whether it is being brought back to memory."""
+        return self._waking is not None and not self._waking.done()
+
     # Its life.
+
+    def look(self) -> None:
+        """There may be news of the channel."""
+        self._news.set()
+        self.roller.poke()
 
     def begin(self) -> None:
         """Follow the channel from now on."""
@@ -159,60 +171,23 @@ class Resident:
 
     # What an operator can want.
 
-    async def restart(self) -> None:
-        """Another engine of the same revision in place of the one that serves: beside it where
-        memory allows, else it drains first. Nothing to do for a model that sleeps.
+    async def restart(self, *, fresh_files: bool = False) -> str:
+        """Another engine of the revision that serves in place of its engine: beside it where
+        memory allows, else it drains first. What sleeps has none.
 
-        Raises:
-            HeadwaterError: it did not come to that; says why, and whether anything serves.
+        Args:
+            fresh_files: bring the files again first, from the sources. The engine that runs goes
+                on with those that it has open.
+
+        Returns:
+            Why it was not done; empty where it was.
         """
-        old = self.serving.engine
-        if old is None:
-            raise NotServingError(self.serving.why_not_ready() or "no engine to restart")
-        if isinstance(old, Asleep):
-            return
-        self._require_grace()
-        waterfall = Waterfall()
-        files = await self.prepare.files(old.revision, waterfall)
-        beside = self._free_memory() >= self.prepare.needs_bytes(files)
-        if not beside:
-            await self._drain_first(old)
-        expected = old if beside else None
-        try:
-            engine = await self.prepare.load(
-                files, old.revision, waterfall, wait_s=self.config.room_wait_s
-            )
-        except BaseException:
-            self.news.set()  # where nothing serves now, the next look brings it back
-            raise
-        if self.serving.engine is not expected:
-            await engine.aclose()
-            raise NotServingError("something else came into service meanwhile")
-        self._put_in_service(engine)
-
-    async def repull(self) -> None:
-        """Bring the serving revision again, from the sources alone, and restart onto it. The
-        engine goes on with the files that it has open.
-
-        Raises:
-            HeadwaterError: it was not to be had; what was on disk before is there again.
-        """
-        engine = self.serving.engine
-        if engine is None:
-            raise NotServingError(self.serving.why_not_ready() or "no revision to pull again")
-        self._require_grace()
-        await self.prepare.renew(engine.revision, Waterfall())
-        await self.restart()
-
-    async def _drain_first(self, old: Engine) -> None:
-        """Let the old engine's streams finish to the deadline, then stop it."""
-        self.serving.pause("restarting the engine")
-        self._on_change()
-        await self.serving.drain(old, self.config.drain_s)
-        if self.serving.engine is not old:
-            raise NotServingError("something else came into service meanwhile")
-        self.serving.vacate()
-        await old.aclose()
+        if isinstance(self.serving.engine, Asleep) and not fresh_files:
+            return ""
+        problem = await self.roller.restart(fresh_files=fresh_files)
+        if self.serving.engine is None:
+            self._news.set()  # it had to make room, and nothing came: the next look tries again
+        return problem
 
     def _put_in_service(self, engine: Engine) -> None:
         old = self.serving.flip(engine)
@@ -237,7 +212,7 @@ class Resident:
                 # As any engine that keeps dying: the next look finds a way, or a way back.
                 self._proving = True
                 asleep.give_up(error.message)
-                self.news.set()
+                self._news.set()
                 return
             except HeadwaterError as error:
                 retry_after_s = error.retry_after_s if isinstance(error, NoRoomError) else 1
@@ -272,12 +247,12 @@ class Resident:
     def _ended(self, engine: Engine) -> None:
         """An engine is given up, or closed."""
         if self.serving.engine is engine:
-            self.news.set()
+            self._news.set()
 
     async def _look_always(self) -> None:
         """Look at the channel at the start, at every event, and now and then without one."""
         while True:
-            self.news.clear()
+            self._news.clear()
             proving = self._proving
             try:
                 await self.roller.look()
@@ -288,7 +263,7 @@ class Resident:
                 self._proving = False
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._wait_s()):
-                    await self.news.wait()
+                    await self._news.wait()
 
     def _wait_s(self) -> float:
         """A worker that serves nothing yet looks often, at first; others can wait for news."""

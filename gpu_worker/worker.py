@@ -77,6 +77,7 @@ class Worker:
             budget_bytes = int(free_memory() * config.memory_share)
         self.keeper = Keeper(budget_bytes)
         house = Household(
+            name=self.identity.name,
             source=self._source,
             disk=self._disk,
             trust=TrustClient(self._source, trust, members),
@@ -169,7 +170,7 @@ class Worker:
     async def _follow(self, url: str) -> None:
         async def on_event(_event: Event) -> None:
             for resident in self.residents:
-                resident.news.set()
+                resident.look()
 
         await follow(url, on_event, config=self._config.events)
 

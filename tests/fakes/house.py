@@ -39,6 +39,7 @@ class House:
         sources = Failover([self.source])
         store = TrustStore(folder / "trust", self.source.root, clock=self.wall)
         self.household = Household(
+            name="gpu-1",
             source=sources,
             disk=executor,
             trust=TrustClient(sources, store),

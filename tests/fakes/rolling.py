@@ -21,6 +21,7 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.engine import FakeEngine
 from tests.fakes.revisions import Revision, SignedSource, make_revision
 from tests.fakes.waiting import until
+from wire.golden import Expectations
 from wire.sources.failover import Failover
 from wire.trust_client import TrustClient
 from wire.trust_store import TrustStore
@@ -68,7 +69,7 @@ class RollingEngine(FakeEngine):
             raise self.faults.start
         self.ready = True
 
-    async def probe(self) -> Probe:
+    async def probe(self, golden: Expectations | None = None) -> Probe:
         if self.faults.probe is not None:
             raise self.faults.probe
         return Probe("ok", 2, 0.125, 0.25)

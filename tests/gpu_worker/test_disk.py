@@ -418,11 +418,11 @@ def test_what_is_set_aside_is_not_here_and_its_open_files_are_as_they_were(
 ) -> None:
     path = bring(folder)
     with (path / "model.gguf").open("rb") as running:
-        folder.set_aside("chat", REVISION.id)
+        aside = folder.set_aside("chat", REVISION.id)
         assert folder.manifest("chat", REVISION.id) is None
         assert folder.revisions("chat") == []
         bring(folder)
-        folder.end_aside("chat", REVISION.id)
+        folder.put_back("chat", REVISION.id, aside)
         assert running.read() == REVISION.files["model.gguf"]
     assert folder.manifest("chat", REVISION.id) is not None
     assert [p.name for p in path.parent.iterdir()] == [REVISION.id]
@@ -430,8 +430,8 @@ def test_what_is_set_aside_is_not_here_and_its_open_files_are_as_they_were(
 
 def test_what_did_not_come_again_is_put_back(folder: ModelFolder) -> None:
     path = bring(folder)
-    folder.set_aside("chat", REVISION.id)
-    folder.end_aside("chat", REVISION.id)
+    aside = folder.set_aside("chat", REVISION.id)
+    folder.put_back("chat", REVISION.id, aside)
     assert folder.manifest("chat", REVISION.id) is not None
     folder.set_aside("chat", REVISION.id)
     folder.recover("chat")  # as a process that starts after it died here
@@ -441,6 +441,6 @@ def test_what_did_not_come_again_is_put_back(folder: ModelFolder) -> None:
 
 
 def test_nothing_is_set_aside_where_nothing_is(folder: ModelFolder) -> None:
-    folder.set_aside("chat", REVISION.id)
-    folder.end_aside("chat", REVISION.id)
+    aside = folder.set_aside("chat", REVISION.id)
+    folder.put_back("chat", REVISION.id, aside)
     assert folder.revisions("chat") == []
