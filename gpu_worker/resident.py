@@ -153,12 +153,12 @@ class Resident:
 
     async def stop(self, why: str) -> None:
         """Take nothing new, and begin nothing: neither a roll nor a load that is under way."""
+        self.serving.hold(why)  # whatever is flipped to
         self.serving.pause(why)
         tasks = [task for task in (self._looking, self._waking) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self.serving.pause(why)
 
     async def aclose(self) -> None:
         """Let running streams finish to the deadline, then close all engines."""

@@ -28,7 +28,7 @@ from gpu_worker.serving import Serving
 from gpu_worker.source_metrics import SourceMetrics
 from wire.events import Event
 from wire.http_events import follow
-from wire.http_server import background, json_answer, require_token
+from wire.http_server import background, guard, json_answer, require_token
 from wire.http_source import HttpSource
 from wire.paths import ADMIN
 from wire.sources.nearest import Nearest
@@ -101,6 +101,8 @@ class Worker:
         self._orderly = Orderly(self.identity.name, self.residents, on_change=self._poke)
         self._bound = asyncio.Event()
         self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+        """What must end before the models do."""
 
     @property
     def roller(self) -> Roller:
@@ -129,8 +131,6 @@ class Worker:
             app.cleanup_ctx.append(background(f"follow-{url}", partial(self._follow, url)))
         for heartbeat in self._heartbeats:
             app.cleanup_ctx.append(background("heartbeat", partial(self._beat, heartbeat)))
-        app.cleanup_ctx.append(background("commands", self._orderly.run))
-        app.cleanup_ctx.append(background("keeper", self.keeper.run))
         app.on_shutdown.append(self._say_goodbye)
         app.on_cleanup.append(self._release)
 
@@ -154,6 +154,8 @@ class Worker:
         for resident in self.residents:
             await asyncio.to_thread(folder.recover, resident.name)
             resident.begin()
+        for name, work in (("commands", self._orderly.run()), ("keeper", self.keeper.run())):
+            self._tasks.append(asyncio.create_task(guard(name, work), name=name))
 
     async def _beat(self, heartbeat: Heartbeat) -> None:
         await self._bound.wait()
@@ -208,6 +210,10 @@ class Worker:
         await asyncio.gather(*[resident.aclose() for resident in self.residents])
 
     async def _stop(self) -> None:
+        """Begin nothing any more: neither a command nor a load."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*[resident.stop("stopping") for resident in self.residents])
 
     async def _release(self, _app: web.Application) -> None:

@@ -163,6 +163,18 @@ async def test_a_command_is_done_once_however_often_it_comes(yard: Yard) -> None
         assert len(yard.engines) == 2
 
 
+async def test_a_restart_under_way_does_not_outlive_the_worker(yard: Yard) -> None:
+    models = (ModelConfig(model="a"),)
+    async with Run(yard, models=models, memory_budget_bytes=2 * ONE_MODEL) as client:
+        await until(lambda: client.state("a") == "ready")
+        yard.faults[A1.id] = Faults(hang=True)
+        yard.edge.commands = (command("restart"),)
+        await until(lambda: len(yard.engines) == 2)
+        await yard.engines[1].starting.wait()
+    assert [engine.closed for engine in yard.engines] == [True, True]
+    assert yard.edge.last("a").state == "draining"
+
+
 # The inbox
 
 

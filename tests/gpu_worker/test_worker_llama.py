@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -57,8 +58,10 @@ async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
 
 def engines() -> list[str]:
     """The command lines of all llama.cpp below this process."""
-    children = psutil.Process(os.getpid()).children()
-    lines = [" ".join(child.cmdline()) for child in children if child.is_running()]
+    lines = []
+    for child in psutil.Process(os.getpid()).children():
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+            lines.append(" ".join(child.cmdline()))
     return [line for line in lines if "llamacpp_process" in line]
 
 
