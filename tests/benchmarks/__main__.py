@@ -13,6 +13,7 @@ BENCHMARKS = (
     "classifiers",
     "artifacts",
     "cold_start",
+    "nodes",
     "chunk_store",
     "eviction",
 )
