@@ -14,6 +14,7 @@ BENCHMARKS = (
     "artifacts",
     "cold_start",
     "nodes",
+    "chaos",
     "chunk_store",
     "eviction",
 )
