@@ -214,9 +214,9 @@ def _bundle(url: str) -> bytes:
 def _listener(url: str) -> int:
     """The process that listens at a URL."""
     port = urlsplit(url).port
-    for connection in psutil.net_connections("tcp"):
-        if connection.status == "LISTEN" and connection.laddr.port == port and connection.pid:
-            return int(connection.pid)
+    for found in psutil.net_connections("tcp"):
+        if found.status == "LISTEN" and found.pid and found.laddr and found.laddr.port == port:
+            return int(found.pid)
     raise LookupError(f"nobody listens at {url}")
 
 
@@ -227,7 +227,7 @@ def _on_loopback() -> int:
 
 def _memory() -> Path | None:
     """200 disks are simulated too: in memory, where 200 flushes are not one disk's."""
-    shared = Path("/dev/shm")  # noqa: S108 - a folder of our own is made there
+    shared = Path("/dev/shm")
     return shared if shared.is_dir() else None
 
 

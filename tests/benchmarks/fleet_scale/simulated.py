@@ -76,17 +76,16 @@ class Node:
         os.write(1, json.dumps(line).encode() + b"\n")
 
 
-async def run(root: Path, folder: Path, first: int, count: int, urls: list[str]) -> None:
+async def run(root: bytes, folder: Path, first: int, count: int, urls: list[str]) -> None:
     """All nodes, until the process is killed."""
     threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="receive")
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
-    content = root.read_bytes()
     async with asyncio.TaskGroup() as group:
         for number in range(first, first + count):
-            group.create_task(Node(number, folder, content, urls, threads).run())
+            group.create_task(Node(number, folder, root, urls, threads).run())
 
 
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     _root, _folder, _first, _count, *_urls = sys.argv[1:]
-    uvloop.run(run(Path(_root), Path(_folder), int(_first), int(_count), _urls))
+    uvloop.run(run(Path(_root).read_bytes(), Path(_folder), int(_first), int(_count), _urls))

@@ -17,8 +17,8 @@ from pathlib import Path
 from infra.ask import Answer, Asker
 from infra.demo.artifacts import publish_file
 from infra.demo.prompts import questions
-from infra.edge_admin import EdgeAdmin
 from infra.demo.roll import NEXT_CHANNEL, NEXT_FILE
+from infra.edge_admin import EdgeAdmin
 from infra.errors import AnswerError
 from infra.local import Local
 from infra.local_config import LOCAL_MODEL
@@ -92,7 +92,6 @@ class Outcome:
 
 async def measure(folder: Path, rounds: int) -> list[Row]:
     """Roll there and back, ``rounds`` times in all."""
-    outcomes: list[Outcome] = []
     environ = {**os.environ, **ENVIRONMENT}
     async with Local(folder / "state", environ=environ) as local:
         await local.up()
@@ -100,9 +99,7 @@ async def measure(folder: Path, rounds: int) -> list[Row]:
             publish_file, local, NEXT_FILE, LOCAL_MODEL, NEXT_CHANNEL
         )
         revisions = [published.revision, await asyncio.to_thread(_current, local)]
-        for number in range(rounds):
-            outcomes.append(await one(local, revisions[number % 2]))
-    return rows(outcomes)
+        return rows([await one(local, revisions[number % 2]) for number in range(rounds)])
 
 
 async def one(local: Local, revision: str, *, settle_s: float = 4.0) -> Outcome:
@@ -196,7 +193,7 @@ def _p99(values: Sequence[float]) -> float:
 def _unlimited_key(local: Local) -> str:
     limits = {"requests_per_minute": 0, "tokens_per_minute": 0}
     with EdgeAdmin(local.urls.edge, local.admin_token) as admin:
-        return admin.create_key({"tenant": "roll", "limits": limits})["key"]
+        return str(admin.create_key({"tenant": "roll", "limits": limits})["key"])
 
 
 def _move(local: Local, revision: str) -> None:
