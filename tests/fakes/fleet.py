@@ -258,8 +258,8 @@ class Fleet:
         self,
         tier: Literal["edge", "worker"],
         name: str,
-        *,
         clock_off: Path | None = None,
+        /,
         **settings: Any,
     ) -> Iterator[Child]:
         """One more edge or worker, kept alive by a ``Child`` of the launcher's.

@@ -49,7 +49,7 @@ class Region:
             self.fleet.extra(
                 "edge",
                 "region-edge",
-                clock_off=self.clock,
+                self.clock,
                 cache__folder=folder / "cache",
                 trust_dir=folder / "trust",
                 refresh_s=0.5,
@@ -64,7 +64,7 @@ class Region:
             self.fleet.extra(
                 "worker",
                 "region-worker",
-                clock_off=self.clock,
+                self.clock,
                 sources=[self.edge.url if network else NOBODY],
                 heartbeat_to=[self.edge.url] if network else [],
                 trust_dir=folder / "trust",

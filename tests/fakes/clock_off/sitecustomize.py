@@ -2,7 +2,7 @@
 
 Python imports this module at its start where the folder is on ``PYTHONPATH``. The seconds to add
 are read from the file that ``CLOCK_OFF_FILE`` names, at every look at the clock, so that it can
-jump while the process runs. The monotonic clock goes on as it is, as with a clock that somebody sets.
+jump while the process runs. The monotonic clock goes on as it is, as when somebody sets the clock.
 """
 
 from __future__ import annotations
