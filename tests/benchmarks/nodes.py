@@ -35,7 +35,9 @@ DEMO_MODELS = Path("infra/demo_models")
 FILES = ("edge-small-r1.gguf", "edge-small-r2.gguf")
 _SETTLE_S = 30.0
 _HEAL_S = 30.0
-_PARTITION_S = 6.0
+_MIRROR_S = 6.0
+_SILENCE_S = 30.0
+"""Long enough for every node to have come to its longest pause between two tries."""
 
 
 @dataclass(slots=True)
@@ -160,7 +162,7 @@ async def _announced(
 async def _partitioned(
     fleet: Fleet, roll: _Rolls, wall: Wall, near: Sequence[int], far: Sequence[int]
 ) -> list[Row]:
-    """Half of the nodes are cut off and meet somebody who has only an older bundle."""
+    """Half of the nodes are cut off, meet somebody who has only an older bundle, then nobody."""
     old = await asyncio.to_thread(_bundle, roll.origin.url)
     await roll()
     await fleet.at(roll.sequence, (*near, *far), _SETTLE_S)
@@ -169,7 +171,7 @@ async def _partitioned(
     mirror = FrozenMirror(old)
     stop: Callable[[], object] = await mirror.start(wall.port)
     began = time.monotonic()
-    while time.monotonic() - began < _PARTITION_S:
+    while time.monotonic() - began < _MIRROR_S:
         mirror.call()
         await asyncio.sleep(0.5)
     await roll()
@@ -178,6 +180,7 @@ async def _partitioned(
     stopped = stop()
     if isinstance(stopped, Awaitable):
         await stopped
+    await asyncio.sleep(_SILENCE_S)
     await wall.open()
     healed = time.monotonic()
     took = [at - healed for at in await fleet.at(roll.sequence, far, _HEAL_S)]
