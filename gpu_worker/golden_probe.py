@@ -27,6 +27,7 @@ async def probe_ids(golden: Expectations, ask: AskIds) -> Verdict:
         ProbeFailedError: this is not the model that was published; says where, and by how much.
         EngineError: the engine could not be asked.
     """
+    golden = _asked(golden)
     asked = zip(golden.prompts, golden.answers, strict=True)
     seen = await _all([ask(prompt.ids, len(answer)) for prompt, answer in asked])
     return _passed(compare(golden, seen))
@@ -38,9 +39,17 @@ async def probe_texts(golden: Expectations, ask: AskText) -> Verdict:
     Raises:
         ProbeFailedError, EngineError: as :func:`probe_ids`.
     """
+    golden = _asked(golden)
     asked = zip(golden.prompts, golden.answers, strict=True)
     texts = await _all([ask(prompt.text, len(answer)) for prompt, answer in asked])
     return _passed(compare_texts(golden, texts))
+
+
+def _asked(golden: Expectations) -> Expectations:
+    """Without the prompts whose answer is empty."""
+    pairs = zip(golden.prompts, golden.answers, strict=True)
+    prompts, answers = zip(*(pair for pair in pairs if pair[1]), strict=True)
+    return Expectations(prompts, answers, golden.max_nats, golden.mean_nats)
 
 
 async def _all(questions: list[Awaitable[_T]]) -> list[_T]:

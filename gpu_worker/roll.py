@@ -342,7 +342,7 @@ class Roller:
         return False
 
     async def _look_event(self) -> Event:
-        """What the trust metadata says: the newest, or what is on disk and why there is no newer."""
+        """What the trust metadata says: the newest, or else what was verified earlier."""
         doubt = ""
         try:
             with self._current().waterfall.step("trust"):

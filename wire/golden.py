@@ -75,7 +75,8 @@ class Golden(msgspec.Struct, frozen=True, kw_only=True):
     format: str
     prompts: tuple[GoldenPrompt, ...]
     answers: dict[str, tuple[Answer, ...]]
-    """Variant (empty where the revision has none) → its answer to every prompt."""
+    """Variant (empty where the revision has none) → its answer to every prompt. Single answers may
+    be empty: then that prompt is not asked."""
     max_nats: float
     mean_nats: float
 
@@ -274,10 +275,12 @@ def _check(golden: Golden) -> None:
 def _check_answers(name: str, answers: tuple[Answer, ...], prompts: int) -> None:
     if len(answers) != prompts:
         raise GoldenInvalidError(f"{name} has {len(answers)} golden answers to {prompts} prompts")
+    if not any(answers):
+        raise GoldenInvalidError(f"{name} has no golden answer that is not empty")
     for answer in answers:
-        if not 0 < len(answer) <= MAX_ANSWER_TOKENS:
+        if len(answer) > MAX_ANSWER_TOKENS:
             raise GoldenInvalidError(
-                f"{name}: a golden answer has {len(answer)} tokens; 1..{MAX_ANSWER_TOKENS}"
+                f"{name}: a golden answer has {len(answer)} tokens; up to {MAX_ANSWER_TOKENS}"
             )
         for token in answer:
             _check_id(token.id)
