@@ -216,7 +216,7 @@ def _golden_maker(wanted: bool | None, prompts: Path | None, *, parity: bool) ->
             raise ConfigError("--golden-prompts goes with --golden")
         return None
     asked = PROMPTS if prompts is None else read_prompts(prompts)
-    return GoldenMaker(asked, whatever_size=bool(wanted))
+    return GoldenMaker(asked, required=bool(wanted) or prompts is not None)
 
 
 def roll(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_worker.engine import ProbeFailedError
+from gpu_worker.engine import EngineStartError, ProbeFailedError
 from gpu_worker.engines.llamacpp import LlamaCpp, LlamaCppConfig
 from infra import demo_models
 from infra.golden import PROMPTS, GoldenConfig, GoldenMaker, read_prompts
@@ -105,14 +105,26 @@ def test_a_large_model_is_left_out_unless_it_is_wanted() -> None:
     shy = GoldenMaker(config=config)
     assert shy({"": (SMALL,)}) is None
     assert "--golden makes them all the same" in shy.note
-    assert GoldenMaker(config=config, whatever_size=True)({"": (SMALL,)}) is not None
+    assert GoldenMaker(config=config, required=True)({"": (SMALL,)}) is not None
 
 
 def test_a_prompt_that_is_too_long_and_a_model_that_is_too_slow_are_told() -> None:
     with pytest.raises(PublishError, match="at most 1024"):
-        GoldenMaker(["word " * 2_000])({"": (SMALL,)})
+        GoldenMaker(["word " * 2_000], required=True)({"": (SMALL,)})
     with pytest.raises(PublishError, match="--no-golden"):
-        GoldenMaker(config=GoldenConfig(timeout_s=0.001))({"": (SMALL,)})
+        GoldenMaker(config=GoldenConfig(timeout_s=0.001), required=True)({"": (SMALL,)})
+
+
+def test_a_file_that_cannot_be_asked_is_published_without_unless_it_is_required(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\xff" * 64)
+    models = {"": (tmp_path / "bad.gguf",)}
+    maker = GoldenMaker()
+    assert maker(models) is None
+    assert maker.note.startswith("no golden answers were made: llama.cpp golden@")
+    with pytest.raises(EngineStartError):
+        GoldenMaker(required=True)(models)
 
 
 def test_prompts_of_ones_own_are_a_line_each(tmp_path: Path) -> None:
