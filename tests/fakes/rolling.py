@@ -21,7 +21,7 @@ from tests.fakes.engine import FakeEngine
 from tests.fakes.revisions import Revision, SignedSource, make_revision
 from tests.fakes.waiting import until
 from wire.channel import Canary
-from wire.golden import Expectations
+from wire.golden import Expectations, Verdict
 from wire.sources.failover import Failover
 from wire.trust_client import TrustClient
 from wire.trust_store import TrustStore
@@ -67,6 +67,8 @@ class RollingEngine(FakeEngine):
         self.path = path
         self.faults = faults
         self.ready = False
+        self.asked_golden: Expectations | None = None
+        """What its probe was to compare with."""
         self.starting = asyncio.Event()
         self.may_pass = asyncio.Event()
         self.closed = False
@@ -80,11 +82,13 @@ class RollingEngine(FakeEngine):
         self.ready = True
 
     async def probe(self, golden: Expectations | None = None) -> Probe:
+        self.asked_golden = golden
         if self.faults.probe is not None:
             raise self.faults.probe
         if self.faults.slow_probe:
             await self.may_pass.wait()
-        return Probe("ok", 2, 0.125, 0.25)
+        verdict = Verdict(tokens=1, max_nats=0.125) if golden is not None else None
+        return Probe("ok", 2, 0.125, 0.25, verdict)
 
     async def aclose(self) -> None:
         self.closed = True
