@@ -147,7 +147,7 @@ async def test_golden_answers_that_are_not_the_signed_ones_are_never_used(bench:
     bench.hold(revision)
     await bench.prepare.files(revision.id, Waterfall())
     path = bench.config.models_dir / "chat" / revision.id / GOLDEN_PATH
-    path.write_bytes(path.read_bytes().replace(b"0.4", b"9.4"))
+    path.write_bytes(path.read_bytes().replace(b'"max_nats":0.5', b'"max_nats":9.5'))
     with pytest.raises(LoadFailedError, match="not the file that the publisher signed"):
         await bench.prepare.files(revision.id, Waterfall())
 
