@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from os import getpid
-from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -20,6 +19,7 @@ from gpu_worker.engine import Engine
 from gpu_worker.engines.llamacpp import LlamaCpp
 from gpu_worker.heartbeat import Heartbeat
 from gpu_worker.memory import free_memory_bytes
+from gpu_worker.order import EngineOrder
 from gpu_worker.prepare import EngineFactory, Preparation
 from gpu_worker.roll import FreeMemory, Roller
 from gpu_worker.routes import ERROR_BODIES, WorkerRoutes
@@ -238,8 +238,17 @@ async def build_app(
     return app
 
 
-def llama_cpp(config: WorkerConfig, path: Path, model: str, revision: str) -> Engine:
+def llama_cpp(config: WorkerConfig, order: EngineOrder) -> Engine:
     """The engine by default: llama.cpp in a process of its own."""
+    engine = config.engine
+    if order.gpu_layers >= 0:
+        engine = replace(engine, gpu_layers=order.gpu_layers)
+    if order.context_tokens:
+        engine = replace(engine, context_tokens=order.context_tokens)
     return LlamaCpp(
-        path, model=model, revision=revision, config=config.engine, supervisor=config.supervisor
+        order.path,
+        model=order.model,
+        revision=order.revision,
+        config=engine,
+        supervisor=config.supervisor,
     )

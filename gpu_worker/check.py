@@ -16,11 +16,12 @@ from wire.manifest import Manifest
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """What an engine is given: the weights, or the first file of split ones, and the size of all of
-    them in bytes."""
+    """What an engine is given: the weights, or the first file of split ones; the size of all of
+    them in bytes; and which variant they are."""
 
     path: Path
     size: int
+    variant: str = ""
 
 
 def check_model(manifest: Manifest, folder: Path, variant: str = "") -> ModelFiles:
@@ -42,7 +43,7 @@ def check_model(manifest: Manifest, folder: Path, variant: str = "") -> ModelFil
         raise NotFoundError(f"revision of {manifest.model} has no {what}")
     for entry in weights:
         _check(folder / entry.path)
-    return ModelFiles(folder / min(loaded), sum(entry.size for entry in weights))
+    return ModelFiles(folder / min(loaded), sum(entry.size for entry in weights), variant)
 
 
 def _check(path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import structlog
@@ -19,6 +18,7 @@ from gpu_worker.config import WorkerConfig
 from gpu_worker.disk import ModelFolder, disk_error
 from gpu_worker.engine import Engine
 from gpu_worker.errors import LoadFailedError, VariantUnknownError
+from gpu_worker.order import EngineOrder
 from gpu_worker.pull import PullReport, pull
 from gpu_worker.variants import ManifestOnce, find_variant
 from gpu_worker.waterfall import Waterfall
@@ -29,8 +29,8 @@ from wire.sources.member import SourceStats
 _log = structlog.get_logger("prepare")
 
 T = TypeVar("T")
-EngineFactory = Callable[[Path, str, str], Engine]
-"""Model file, model, revision → an engine, not started."""
+EngineFactory = Callable[[EngineOrder], Engine]
+"""An engine for what is ordered, not started."""
 
 
 class CountedSource(Source, Protocol):
@@ -88,7 +88,13 @@ class Preparation:
             LoadFailedError: it did not come up, or did not answer sanely in time.
         """
         limit_s = self._config.load_timeout_s
-        engine = self._make_engine(files.path, self._config.model, revision)
+        order = EngineOrder(
+            path=files.path,
+            model=self._config.model,
+            revision=revision,
+            variant=files.variant,
+        )
+        engine = self._make_engine(order)
         try:
             async with asyncio.timeout(limit_s):
                 with waterfall.step("load"):
