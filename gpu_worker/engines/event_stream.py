@@ -68,8 +68,13 @@ class EventStream:
     @property
     def waiting(self) -> bool:
         """Whether it waits for the engine: not while its own reader is behind."""
+        return self.running and not self._paused
+
+    @property
+    def running(self) -> bool:
+        """Whether an answer is under way."""
         ended = self._finished or self._failure is not None
-        return self._exchange is not None and not ended and not self._paused
+        return self._exchange is not None and not ended
 
     def __aiter__(self) -> EventStream:
         return self
@@ -103,6 +108,13 @@ class EventStream:
             self._asking.cancel()
         if self._exchange is not None:
             self._exchange.close()
+
+    def break_off(self, error: EngineError) -> None:
+        """End it for the reader, and at the engine."""
+        if self._exchange is not None:
+            self._exchange.close()
+        self._fail(error)
+        self.arrived()
 
     # Receiver
     def head(self, status: int) -> None:

@@ -14,6 +14,7 @@ from gpu_worker.engine import (
     EngineError,
     Finish,
     Generation,
+    Message,
     Probe,
     ProbeFailedError,
     Sampling,
@@ -34,10 +35,17 @@ class Question:
     generation: Generation
 
     @classmethod
-    def of(cls, tokens: int, timeout_s: float, *, logprobs: bool = True) -> Question:
-        """The usual one."""
+    def of(
+        cls,
+        tokens: int,
+        timeout_s: float,
+        *,
+        prompt: str | tuple[Message, ...] = PROMPT,
+        logprobs: bool = True,
+    ) -> Question:
+        """The usual one; engines that take or give less are asked for less."""
         sampling = Sampling(temperature=0.0, logprobs=logprobs)
-        request = Generation(prompt=PROMPT, max_tokens=tokens, sampling=sampling)
+        request = Generation(prompt=prompt, max_tokens=tokens, sampling=sampling)
         return cls(tokens, timeout_s, request)
 
 
