@@ -62,6 +62,12 @@ def name_fault(end: End) -> Fault:
     return "crashed"
 
 
+def telling(log: Sequence[str]) -> str:
+    """The first of the last lines that says what was wrong; empty where none does."""
+    lines = (line for line in log[-_LAST_LINES:] if not _HARMLESS.search(line))
+    return next((line for line in lines if _NO_MEMORY.search(line) or _BAD_FILE.search(line)), "")
+
+
 def oom_kills(root: Path = Path("/")) -> int:
     """How often the kernel has killed a process for memory: in our control group (version 2, then
     1) where that is counted, else on this machine; 0 where nobody says.

@@ -32,7 +32,7 @@ import msgspec
 import structlog
 
 from gpu_worker.engine import EngineStartError
-from gpu_worker.faults import End, name_fault, oom_kills
+from gpu_worker.faults import End, name_fault, oom_kills, telling
 from wire.workers import Fault
 
 _log = structlog.get_logger("engine")
@@ -40,6 +40,8 @@ _log = structlog.get_logger("engine")
 State = Literal["stopped", "starting", "up", "waiting", "dead", "closed"]
 MAX_READY_LINE_BYTES = 64 * 1024
 _REPORTED_LINES = 3
+_LAST_WORDS_S = 1.0
+_MUTE_STARTS = 3
 
 _KEPT_NAMES = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH"})
 _KEPT_PREFIXES = (
@@ -199,6 +201,8 @@ class EngineProcess:
         self._clock = clock
         self._on_ready = on_ready
         self._backoff = Backoff(config)
+        self._mute = False
+        """Whether the last start failed in good order and without a reason."""
         self._child: _Child | None = None
         self._transport: asyncio.SubprocessTransport | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -222,12 +226,20 @@ class EngineProcess:
 
         Raises:
             EngineStartError: it died, spoke nonsense, or was not ready in time. It is not tried
-                again: a file that cannot be loaded now will not load in a second.
+                again: a file that cannot be loaded now will not load in a second. Only a program
+                that went in good order and did not say why is asked once more: llama-server was
+                seen to lose its last words in one of twenty such ends.
         """
         if self.state != "stopped":
             raise EngineStartError(f"{self.name} was started before")
         try:
-            child = await self._begin()
+            for left in reversed(range(_MUTE_STARTS)):
+                try:
+                    child = await self._begin()
+                    break
+                except EngineStartError:
+                    if not (self._mute and left):
+                        raise
         except BaseException:
             await self.aclose()
             raise
@@ -355,6 +367,8 @@ class EngineProcess:
         if not late:
             await self._drain(child)
         fault = self._fault(child, loading=True, timed_out=late, said=said)
+        code = self._transport.get_returncode() if self._transport is not None else None
+        self._mute = fault == "crashed" and bool(code and code > 0) and not said
         child.judge(fault)
         return EngineStartError(self._report(what), fault=fault)
 
@@ -415,8 +429,10 @@ class EngineProcess:
                 os.killpg(self._transport.get_pid(), number)
 
     async def _drain(self, child: _Child) -> None:
-        """Death is known before the last lines are read; give them a moment for the report."""
-        await asyncio.wait({child.drained}, timeout=0.2)
+        """Death is known before the last lines are read; give them a moment for the report. What
+        the child has started would keep its pipes open."""
+        self._kill(signal.SIGKILL)
+        await asyncio.wait({child.drained}, timeout=_LAST_WORDS_S)
 
     def _exit_text(self) -> str:
         code = self._transport.get_returncode() if self._transport is not None else None
@@ -425,7 +441,8 @@ class EngineProcess:
         return f"exit status {code}"
 
     def _report(self, what: str) -> str:
-        last = " | ".join(self.log_tail()[-_REPORTED_LINES:])
+        tail = self.log_tail()
+        last = " | ".join(dict.fromkeys(filter(None, [telling(tail), *tail[-_REPORTED_LINES:]])))
         return f"{self.name} {what}" + (f": {last}" if last else "")
 
 

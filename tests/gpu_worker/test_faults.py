@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_worker.faults import End, name_fault, oom_kills
+from gpu_worker.faults import End, name_fault, oom_kills, telling
 from wire.workers import Fault
 
 # As the engines were seen to say it.
@@ -56,6 +56,11 @@ def test_an_end_has_a_name(end: End, fault: Fault) -> None:
 )
 def test_what_engines_say_when_memory_ends_is_known(line: str) -> None:
     assert name_fault(End(returncode=1, loading=True, log=[line])) == "out_of_memory"
+
+
+def test_the_line_that_tells_is_found_among_the_others() -> None:
+    assert telling(["loading", PINNED, NO_MEMORY, UNKNOWN, "exiting"]) == NO_MEMORY
+    assert telling(["loading", "exiting"]) == ""
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:
