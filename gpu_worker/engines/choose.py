@@ -80,7 +80,7 @@ def choose(wanted: WantedKind, form: ModelForm, machine: Machine) -> EngineKind:
         )
     if not machine.has(kind):
         others = " or ".join(_INSTALL[k] for k in _LOADS if _LOADS[k] == form.format and k != kind)
-        hint = f" ({others})" if others and wanted == "auto" else ""
+        hint = f", or {others}" if others and wanted == "auto" else ""
         raise NoEngineError(f"no engine for {form.format} is installed: {_INSTALL[kind]}{hint}")
     if wanted == "auto" and form.quantization in GPU_QUANTIZATIONS and not machine.gpu:
         raise NoEngineError(
