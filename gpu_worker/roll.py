@@ -17,7 +17,7 @@ import structlog
 
 from gpu_worker.check import ModelFiles
 from gpu_worker.config import WorkerConfig
-from gpu_worker.engine import Engine, EngineError, ProbeFailedError
+from gpu_worker.engine import Engine
 from gpu_worker.errors import LoadFailedError
 from gpu_worker.prepare import Preparation
 from gpu_worker.roll_rules import (
@@ -236,7 +236,8 @@ class Roller:
         except HeadwaterError as error:
             await self._drop_engine()
             refuses = isinstance(error, LoadFailedError)
-            failed = Failed(told(error), refuses, fault_of(error) if refuses else "")
+            fault: Fault = (error.fault or "crashed") if isinstance(error, LoadFailedError) else ""
+            failed = Failed(told(error), refuses, fault)
             _log.warning("roll step failed", step=self._rules.step, reason=failed.why)
             return failed
 
@@ -402,16 +403,3 @@ class Roller:
 def told(error: HeadwaterError) -> str:
     """An error as it is reported."""
     return f"{error.code}: {error.message}"
-
-
-def fault_of(error: HeadwaterError) -> Fault:
-    """What ended an engine that did not come up, by the error that stopped it."""
-    cause = error.__cause__
-    if isinstance(cause, TimeoutError):
-        return "hung"
-    if isinstance(cause, ProbeFailedError):
-        return "probe_failed"
-    if isinstance(cause, EngineError):
-        named: Fault = getattr(cause, "fault", "")
-        return named or "crashed"
-    return "bad_file"

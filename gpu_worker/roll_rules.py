@@ -23,23 +23,19 @@
 
 The steps, and the events that lead from one to the next::
 
-                 looked: it serves already, is refused for now, or may not be started
-                                       ┌──────┐
-       ┌───────────────────────────►┌──┴──────▼─┐◄─────────────── tidied, or failed ───┐
-       │                            │  resting  │                                      │
-       │   looked: another revision └─┬─────────┘                                      │
-       │   (or an operator's restart) ▼                                                │
-       │◄──failed, but one serves──pulling ──no room──► making_room                    │
-       │◄──moved on────────────────┬ │ └──room──┐            │ room made               │
-       │                           │ │          ▼            ▼                         │
-       │◄──failed, but one serves──┼─┼──────loading ◄────────┘                         │
-       │◄──moved on────────────────┼─┼────────┤ └──proven──► flipping ──flipped──► tidying
-       │                           │ failed, and nothing serves │
-       │                           │ ▼        ▼                 │ flipped (one that came back)
-       │                           listing ◄──┘                 │
-       │                           │  │ on disk: the next one ──► pulling …
-       │                           │  └─ none is left ──► giving_up
-       └───────────────────────────┴───────────────────────────────┴── given up
+    resting ──looked: another revision; or an operator's restart──► pulling
+    pulling ──pulled, room for two──────────────────────────────────────────────► loading
+       └──────pulled, no room──► making_room ──room made (the old one is gone)──► loading
+    loading ──proven──► flipping ──flipped──► tidying ──tidied──► resting
+                            └──a restart, or one that came back──► resting
+
+    resting ──looked: it serves; it is refused for now; it may not be started──► resting
+    pulling, loading ──moved on──► resting, and another look at once
+    pulling, loading ──failed, and one serves──► resting
+    pulling, loading ──failed, and nothing serves──► listing
+    resting ──looked: it is refused for now, and nothing serves──► listing
+    listing ──on disk──► pulling: the last good one, then the older ones, until one serves
+       └──none is left──► giving_up ──given up──► resting
 """
 
 from __future__ import annotations

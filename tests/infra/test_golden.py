@@ -11,6 +11,7 @@ import pytest
 
 from gpu_worker.engine import EngineStartError, ProbeFailedError
 from gpu_worker.engines.llamacpp import LlamaCpp, LlamaCppConfig
+from gpu_worker.order import EngineOrder
 from infra import demo_models
 from infra.golden import PROMPTS, GoldenConfig, GoldenMaker, read_prompts
 from origin.errors import PublishError
@@ -158,9 +159,9 @@ def revision_of(weights: Path, golden: Golden) -> Revision:
 class RealRig(Rig):
     """A worker's parts with the real engine."""
 
-    def _make_engine(self, path: Path, model: str, revision: str) -> Any:
+    def _make_engine(self, order: EngineOrder) -> Any:
         config = LlamaCppConfig(slots=4, context_tokens=512, threads=1, warmup=False)
-        return LlamaCpp(path, model=model, revision=revision, config=config)
+        return LlamaCpp(order.path, model=order.model, revision=order.revision, config=config)
 
 
 async def test_a_worker_serves_the_right_file_and_refuses_one_that_answers_otherwise(
