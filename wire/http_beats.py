@@ -17,7 +17,6 @@ import structlog
 from wire.chunk import Buffer
 from wire.errors import HeadwaterError
 from wire.http_client import BlockingClient, ClientConfig
-from wire.http_connection import Response
 from wire.http_errors import refusal
 
 _MIN_PATIENCE_S = 1.0
