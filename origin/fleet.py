@@ -238,17 +238,18 @@ class FleetView:
             for (name, _), worker in sorted(self._workers.items())
         )
 
-    def edges_of(self, worker: str) -> tuple[str, ...]:
-        """The edges that see a worker, or saw it last; empty where none ever did."""
-        found: dict[str, None] = {}
-        for (name, _), known in self._workers.items():
-            if name == worker:
-                found |= dict.fromkeys(tuple(known.edges) or known.last_edges)
-        return tuple(found)
+    def seen_by(self, edge: str) -> frozenset[str]:
+        """The names of the workers that an edge sees."""
+        found = self._edges.get(edge)
+        return frozenset(name for name, _ in found.sees) if found is not None else frozenset()
 
     def knows_edge(self, name: str) -> bool:
         """Whether there is an edge of this name, here or not."""
         return name in self._edges
+
+    def knows_worker(self, name: str) -> bool:
+        """The same of workers."""
+        return any(key[0] == name for key in self._workers)
 
     def figures(self, model: str, revision: str) -> RevisionFigures:
         """How requests that this revision answered went, over all edges. Only grows, also when an
