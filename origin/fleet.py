@@ -107,6 +107,7 @@ class WorkerKept(msgspec.Struct, frozen=True, kw_only=True):
     report: WorkerReport
     age_s: float
     edges: tuple[str, ...] = ()
+    last_edges: tuple[str, ...] = ()
 
 
 class FleetKept(msgspec.Struct, frozen=True, kw_only=True):
@@ -292,7 +293,8 @@ class FleetView:
                 WorkerKept(
                     report=worker.report,
                     age_s=now - worker.seen_at,
-                    edges=tuple(worker.edges) or worker.last_edges,
+                    edges=tuple(worker.edges),
+                    last_edges=worker.last_edges,
                 )
                 for worker in self._workers.values()
             ),
@@ -312,7 +314,7 @@ class FleetView:
             key = seen.report.worker, seen.report.model
             known = [name for name in seen.edges if name in self._edges]
             self._workers[key] = _Worker(
-                seen.report, then - seen.age_s, dict.fromkeys(known), tuple(seen.edges)
+                seen.report, then - seen.age_s, dict.fromkeys(known), seen.last_edges
             )
             for name in known:
                 self._edges[name].sees.add(key)
