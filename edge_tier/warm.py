@@ -184,10 +184,8 @@ class Warmer:
         is_here = self._cache.store.__contains__
 
         def select(now: Manifest) -> list[ChunkId]:
-            if not befores:
-                return chunks_of(now, ())
-            chunks = (id for before in befores for id in chunks_to_preheat(before, now, is_here))  # noqa: A001
-            return list(dict.fromkeys(chunks))
+            wanted = (chunks_to_preheat(before, now, is_here) for before in befores or [now])
+            return list(dict.fromkeys(chunk for chunks in wanted for chunk in chunks))
 
         return self._begin(job, select)
 
