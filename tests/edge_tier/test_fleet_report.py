@@ -69,6 +69,10 @@ async def beat(edge: Any, **fields: Any) -> list[dict[str, Any]]:
     return list((await answer.json())["commands"])
 
 
+async def ended(orders: Orders, command: str) -> None:
+    await until(lambda: orders.order(command).state == "done")
+
+
 async def ready(edge: Any) -> bool:
     return bool((await edge.get("/readyz")).status == 200)
 
@@ -140,7 +144,7 @@ async def test_a_drained_edge_is_not_ready_until_it_is_resumed(
     await until(lambda: the_edge(view) is not None)
     for action, status in (("drain", 503), ("resume", 200)):
         order = orders.give(CommandRequest(node="e1", action=action))  # type: ignore[arg-type]
-        await until(lambda id=order.command.id: orders.order(id).state == "done")  # type: ignore[misc]
+        await ended(orders, order.command.id)
         answer = await edge.get("/readyz")
         assert answer.status == status
         if action == "drain":
