@@ -5,7 +5,7 @@ All text comes from nodes, so it goes through ``render.table``, which makes it h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -29,9 +29,13 @@ def fleet(found: Mapping[str, Any]) -> RenderableType:
     if not edges and not workers:
         parts.append(Text("no edge has reported here yet", style="dim"))
     if edges:
-        parts.append(_edges(edges))
+        parts += [_edges(edges), Text()]
     if workers:
-        parts.append(_workers(workers))
+        parts += [_workers(workers), Text()]
+    parts += [_reason(edge, _why_of_edge(edge)) for edge in edges if _why_of_edge(edge)]
+    parts += [
+        _reason(worker, _why_of_worker(worker)) for worker in workers if _why_of_worker(worker)
+    ]
     parts += [_channel(one) for one in found.get("channels", ()) if not one["consistent"]]
     under_way = [o for o in found.get("commands", ()) if o["state"] in {"waiting", "given"}]
     parts += [Text(f"under way: {order_line(order)}", style="cyan") for order in under_way]
@@ -50,16 +54,9 @@ def consistency(found: Mapping[str, Any]) -> RenderableType:
         shown["canary"] = f"{short(found['canary'])}, on {found['serving_canary']} of them"
     verdict = Text("consistent", "green") if found["consistent"] else Text("not consistent", "red")
     parts: list[RenderableType] = [pairs({**shown, "verdict": verdict})]
-    if found["apart"]:
-        parts.append(
-            _fitted(
-                ("node", "serves", "why"),
-                [
-                    (a["node"], a["revision"][:_SHORT] or a["kind"], a["why"])
-                    for a in found["apart"]
-                ],
-            )
-        )
+    for apart in found["apart"]:
+        served = f" ({apart['revision'][:_SHORT]})" if apart["revision"] else ""
+        parts.append(Text(plain(f"{apart['kind']} {apart['node']}{served}: {apart['why']}")))
     return Group(*parts)
 
 
@@ -91,12 +88,11 @@ def _edges(edges: Iterable[Mapping[str, Any]]) -> Table:
             _hit_ratio(edge["cache"]),
             _skew(edge["behind"]),
             age(edge["age_s"]),
-            _why_of_edge(edge),
         )
         for edge in edges
     ]
-    columns = ("edge", "region", "state", "workers", "cache", "hits", "skew", "seen", "why")
-    return _fitted(columns, rows, right="workers,cache,hits,seen")
+    columns = ("edge", "region", "state", "workers", "cache", "hits", "skew", "seen")
+    return _single_lines(table(columns, rows, right="workers,cache,hits,skew,seen"))
 
 
 def _workers(workers: Iterable[Mapping[str, Any]]) -> Table:
@@ -109,25 +105,26 @@ def _workers(workers: Iterable[Mapping[str, Any]]) -> Table:
             f"{worker['busy']}/{worker['slots']}",
             worker["queue"],
             age(worker["age_s"]),
-            _why_of_worker(worker),
         )
         for worker in workers
     ]
-    columns = ("worker", "model", "revision", "state", "busy", "queue", "seen", "why")
-    return _fitted(columns, rows, right="busy,queue,seen")
+    columns = ("worker", "model", "revision", "state", "busy", "queue", "seen")
+    return _single_lines(table(columns, rows, right="busy,queue,seen"))
 
 
-def _fitted(
-    columns: tuple[str, ...], rows: Iterable[tuple[object, ...]], *, right: str = ""
-) -> Table:
-    """A table whose last column gives way first, and whose lines stay single."""
-    made = table(columns, rows, right=right)
+def _single_lines(made: Table) -> Table:
+    """The same with what is too long cut off: names first, which may be long and have no spaces to
+    be broken at."""
     made.box, made.padding = None, (0, 2, 0, 0)
-    for column in made.columns[:-1]:
+    for column in made.columns:
         column.no_wrap, column.overflow = True, "ellipsis"
-    made.columns[-1].overflow, made.columns[-1].ratio = "fold", 1
-    made.columns[0].max_width = 24
+    made.columns[0].no_wrap = False
     return made
+
+
+def _reason(node: Mapping[str, Any], why: str) -> Text:
+    style = "red" if node["state"] in _BAD else "yellow"
+    return Text.assemble((f"{plain(node['name'])}: ", style), plain(why))
 
 
 def _channel(found: Mapping[str, Any]) -> Text:
@@ -172,13 +169,20 @@ def _skew(behind: Mapping[str, int]) -> Text:
 
 
 def _why_of_edge(edge: Mapping[str, Any]) -> str:
+    if edge["state"] == "missing":
+        return f"missing, last heard {age(edge['age_s'])} ago"
     if edge["reason"]:
         return str(edge["reason"])
     if edge["cache"]["degraded"]:
         return str(edge["cache"]["degraded"])
     if edge["behind"]:
-        return "behind: " + ", ".join(sorted(edge["behind"]))
+        return "does not know the newest roll of " + _named(sorted(edge["behind"]))
     return "" if edge["trust"] == "fresh" else f"trust {edge['trust']}"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _why_of_worker(worker: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-_QUIT = frozenset({b"q", b"Q", b"\x03", b"\x1b"})
+_QUIT = frozenset({b"q", b"Q", b"\x03"})
 Pause = Callable[[float], bool]
 """Wait so many seconds; True once somebody wants to leave."""
 

@@ -41,7 +41,10 @@ def test_a_channel_that_no_worker_follows_is_consistent() -> None:
         (worker(revision=OLD), f"still serves {OLD[:12]}"),
         (worker(revision="", state="booting"), "serves nothing yet"),
         (worker(revision=OLD, target=NEW, phase="load"), "on its way: load"),
-        (worker(revision="", target=NEW, phase="pull", missing_bytes=9), "pull, 9 B to come"),
+        (
+            worker(revision="", target=NEW, phase="pull", missing_bytes=900_000),
+            "pull, 0.9 MB to come",
+        ),
         (worker(revision=OLD, refused=NEW, reason="bad file"), "refused it: bad file"),
         (worker(revision=OLD, refused=NEW, fault="hung"), "refused it: hung"),
         (worker(revision=OLD, reason="disk full"), "disk full"),
