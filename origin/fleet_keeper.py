@@ -107,7 +107,8 @@ class FleetKeeper:
             orders=self._orders.snapshot(),
         )
         try:
-            await self._store.put_fleet(self._name, msgspec.json.encode(snapshot))
+            data = await asyncio.to_thread(msgspec.json.encode, snapshot)
+            await self._store.put_fleet(self._name, data)
         except HeadwaterError as error:
             if not self._failing:
                 _log.error("view of the fleet not kept", code=error.code, error=error.message)

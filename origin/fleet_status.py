@@ -63,10 +63,16 @@ def describe_fleet(
 
 
 def consistencies(
-    pointers: Iterable[ChannelPointer], edges: Sequence[EdgeNode], workers: Sequence[WorkerNode]
+    pointers: Iterable[ChannelPointer], edges: Sequence[EdgeNode], workers: Iterable[WorkerNode]
 ) -> list[Consistency]:
     """Of as many channels as are shown."""
-    return [consistency(pointer, edges, workers) for pointer in _first(pointers)]
+    followers: dict[tuple[str, str], list[WorkerNode]] = {}
+    for worker in workers:
+        followers.setdefault((worker.report.model, worker.report.channel), []).append(worker)
+    return [
+        consistency(pointer, edges, followers.get((pointer.model, pointer.channel), ()))
+        for pointer in _first(pointers)
+    ]
 
 
 def _first(pointers: Iterable[ChannelPointer]) -> list[ChannelPointer]:
