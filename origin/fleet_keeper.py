@@ -15,7 +15,8 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from origin.fleet import FleetConfig, FleetKept, FleetView
+from origin.fleet import FleetConfig, FleetView
+from origin.fleet_nodes import FleetKept
 from origin.orders import OrderKept, Orders
 from origin.store import ObjectStore
 from wire.errors import ConfigError, HeadwaterError, NameInvalidError

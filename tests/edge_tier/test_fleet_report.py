@@ -13,7 +13,8 @@ import pytest
 from edge_tier.app import REPORTER
 from edge_tier.fleet_report import FleetReportConfig, edge_name
 from origin.app import FLEET, ORDERS
-from origin.fleet import EdgeNode, FleetView, WorkerNode
+from origin.fleet import FleetView
+from origin.fleet_nodes import EdgeNode, WorkerNode
 from origin.orders import CommandRequest, Orders
 from tests.fakes.edges import Origin, StartEdge
 from tests.fakes.gateway import MODEL
