@@ -84,8 +84,8 @@ async def test_a_worker_boots_what_its_channel_names(rig: Rig) -> None:
     engine = await rig.serve(ONE)
     assert rig.serving.state == "ready"
     assert rig.serving.engine is engine
-    assert engine.path == rig.config.models_dir / "chat" / ONE.id / "model.gguf"
-    assert engine.path.read_bytes() == ONE.files["model.gguf"]
+    assert engine.order.path == rig.config.models_dir / "chat" / ONE.id / "model.gguf"
+    assert engine.order.path.read_bytes() == ONE.files["model.gguf"]
     assert rig.roller.reason == ""
     assert rig.changes > 0
 
