@@ -119,6 +119,13 @@ async def test_workers_are_told_with_the_age_of_their_last_heartbeat(
     await until(lambda: (w := the_worker(view)) is not None and w.presence == "missing")
 
 
+async def test_news_do_not_wait_for_the_next_report(start: StartEdge, view: FleetView) -> None:
+    edge = await start(settings={"report_s": 1_000.0})
+    await until(lambda: the_edge(view) is not None)
+    await beat(edge)
+    await until(lambda: the_worker(view) is not None)
+
+
 async def test_an_edge_without_prompts_reports_too(start: StartEdge, view: FleetView) -> None:
     await start(plane="artifacts")
     await until(lambda: the_edge(view) is not None)
