@@ -135,10 +135,6 @@ class PromptPlane:
             orders=orders,
         )
 
-    def on_news(self, told: Callable[[], None]) -> None:
-        """Have somebody told when the workers change."""
-        self._news.append(told)
-
     def add_to(self, app: web.Application) -> None:
         """Register the routes; connections close with the application."""
         app[ENTRANCE] = self.entrance
@@ -151,6 +147,10 @@ class PromptPlane:
     def entrance(self, application: Callable[[], asyncio.Protocol]) -> Front:
         """The door before the web application, through which prompts need not pass it."""
         return Front(self._routes, application, self._front)
+
+    def on_news(self, told: Callable[[], None]) -> None:
+        """Have somebody told when the workers change."""
+        self._news.append(told)
 
     def _tell_news(self) -> None:
         for told in self._news:
