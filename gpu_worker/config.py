@@ -13,6 +13,7 @@ from wire.http_client import ClientConfig
 from wire.http_events import EventsConfig
 from wire.paths import DEFAULT_CHANNEL
 from wire.sources.nearest import NearestConfig
+from wire.workers import MAX_REPORTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +130,8 @@ def all_models(config: WorkerConfig) -> tuple[ModelConfig, ...]:
     """
     alone = ModelConfig(model=config.model, channel=config.channel, variant=config.variant)
     models = config.models or (alone,)
+    if len(models) > MAX_REPORTS:
+        raise ConfigError(f"[[worker.models]]: {len(models)} models are over {MAX_REPORTS}")
     names = [model.model for model in models]
     for model in models:
         if names.count(model.model) > 1:

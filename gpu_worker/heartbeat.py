@@ -15,7 +15,8 @@ class Heartbeat(Beats):
     """Sends reports to every edge.
 
     Args:
-        report: makes the current report; called on the event loop.
+        report: makes the current report, or one for each model of the worker; called on the event
+            loop.
         interval_s: between two of them when nothing changes.
         answered: told of an edge's URL and what it answered; called on the event loop.
     """
@@ -24,7 +25,7 @@ class Heartbeat(Beats):
         self,
         edges: tuple[str, ...],
         token: str,
-        report: Callable[[], WorkerReport],
+        report: Callable[[], WorkerReport | tuple[WorkerReport, ...]],
         *,
         interval_s: float,
         answered: Callable[[str, HeartbeatAnswer], None] = lambda _url, _answer: None,

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from os import getpid
 
+import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
@@ -26,6 +27,7 @@ from gpu_worker.roll import FreeMemory, Roller
 from gpu_worker.routes import WorkerRoutes
 from gpu_worker.serving import Serving
 from gpu_worker.source_metrics import SourceMetrics
+from wire.errors import ConfigError
 from wire.events import Event
 from wire.http_events import follow
 from wire.http_server import background, guard, json_answer, require_token
@@ -35,10 +37,26 @@ from wire.sources.nearest import Nearest
 from wire.trust_client import TrustClient
 from wire.trust_metrics import TrustMetrics, trust_status
 from wire.trust_store import TrustStore
-from wire.workers import HeartbeatAnswer, WorkerReport
+from wire.workers import HeartbeatAnswer, NodeName, WorkerReport
 
 MakeEngine = Callable[[WorkerConfig, EngineOrder], Engine]
 """The configuration of one model, and what is ordered of it → an engine, not started."""
+
+
+def name_of(config: WorkerConfig) -> str:
+    """The worker's stable name in the fleet.
+
+    Raises:
+        ConfigError: the configured one cannot be one.
+    """
+    name = config.name or f"{socket.gethostname()}-{config.port or getpid()}"
+    try:
+        return msgspec.convert(name, NodeName)
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"[worker] name {name!r}: a name starts with a letter or digit and holds only "
+            "letters, digits and ._:@- (at most 128)"
+        ) from error
 
 
 class Worker:
@@ -62,7 +80,7 @@ class Worker:
         self._config = config
         self._token = token
         self._trust = trust
-        self.identity = Identity(config.name or f"{socket.gethostname()}-{config.port or getpid()}")
+        self.identity = Identity(name_of(config))
         threads = config.receive_threads * max(1, len(config.sources))
         self._receivers = ThreadPoolExecutor(threads, thread_name_prefix="receive")
         self._disk = ThreadPoolExecutor(config.receive_threads, thread_name_prefix="disk")
@@ -84,21 +102,19 @@ class Worker:
             keeper=self.keeper,
             free_memory=free_memory,
         )
+        self._heartbeat = Heartbeat(
+            config.heartbeat_to,
+            token,
+            self._reports,
+            interval_s=config.heartbeat_s,
+            answered=self._answered,
+        )
         self.residents: list[Resident] = []
-        self._heartbeats: list[Heartbeat] = []
         for model in models:
-            heartbeat = Heartbeat(
-                config.heartbeat_to,
-                token,
-                partial(self.report, len(self.residents)),
-                interval_s=config.heartbeat_s,
-                answered=self._answered,
-            )
-            self._heartbeats.append(heartbeat)
             own = config.of(model)
-            make = partial(make_engine, own)
-            self.residents.append(Resident(model, own, house, make, on_change=heartbeat.poke))
-        self._orderly = Orderly(self.identity.name, self.residents, on_change=self._poke)
+            make, poke = partial(make_engine, own), self._heartbeat.poke
+            self.residents.append(Resident(model, own, house, make, on_change=poke))
+        self._orderly = Orderly(self.identity.name, self.residents, on_change=self._heartbeat.poke)
         self._bound = asyncio.Event()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -129,8 +145,7 @@ class Worker:
         app.on_startup.append(self._begin)
         for url in self._config.sources:
             app.cleanup_ctx.append(background(f"follow-{url}", partial(self._follow, url)))
-        for heartbeat in self._heartbeats:
-            app.cleanup_ctx.append(background("heartbeat", partial(self._beat, heartbeat)))
+        app.cleanup_ctx.append(background("heartbeat", self._beat))
         app.on_shutdown.append(self._say_goodbye)
         app.on_cleanup.append(self._release)
 
@@ -149,6 +164,15 @@ class Worker:
             done=self._orderly.done,
         )
 
+    def reports(self) -> tuple[WorkerReport, ...]:
+        """The heartbeats of all models."""
+        return tuple(self.report(index) for index in range(len(self.residents)))
+
+    def _reports(self) -> WorkerReport | tuple[WorkerReport, ...]:
+        """As they are sent: edges of before know one report only."""
+        reports = self.reports()
+        return reports if len(reports) > 1 else reports[0]
+
     async def _begin(self, _app: web.Application) -> None:
         folder = ModelFolder(self._config.models_dir)
         for resident in self.residents:
@@ -157,13 +181,9 @@ class Worker:
         for name, work in (("commands", self._orderly.run()), ("keeper", self.keeper.run())):
             self._tasks.append(asyncio.create_task(guard(name, work), name=name))
 
-    async def _beat(self, heartbeat: Heartbeat) -> None:
+    async def _beat(self) -> None:
         await self._bound.wait()
-        await heartbeat.run()
-
-    def _poke(self) -> None:
-        for heartbeat in self._heartbeats:
-            heartbeat.poke()
+        await self._heartbeat.run()
 
     def _answered(self, _edge: str, answer: HeartbeatAnswer) -> None:
         if not self._stopping:
@@ -180,7 +200,7 @@ class Worker:
         """Reports and waterfalls; of the first model also under the names that a worker with one
         model has always had."""
         require_token(request, self._token)
-        reports = [self.report(index) for index in range(len(self.residents))]
+        reports = self.reports()
         waterfalls = {r.name: list(r.roller.waterfalls) for r in self.residents}
         body = {
             "report": reports[0],
@@ -206,7 +226,7 @@ class Worker:
         self._stopping = True
         await self._stop()
         if self._bound.is_set():
-            await asyncio.gather(*[heartbeat.send() for heartbeat in self._heartbeats])
+            await self._heartbeat.send()
         await asyncio.gather(*[resident.aclose() for resident in self.residents])
 
     async def _stop(self) -> None:
@@ -219,7 +239,7 @@ class Worker:
     async def _release(self, _app: web.Application) -> None:
         await self._stop()
         await asyncio.gather(*[resident.aclose() for resident in self.residents])
-        await asyncio.gather(*[heartbeat.aclose() for heartbeat in self._heartbeats])
+        await self._heartbeat.aclose()
         await self._source.aclose()
         for pool in (self._receivers, self._disk):
             pool.shutdown(wait=False, cancel_futures=True)

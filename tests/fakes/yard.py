@@ -26,7 +26,7 @@ from wire.http_events import EventHub
 from wire.http_routes import ArtifactRoutes
 from wire.http_server import json_answer
 from wire.paths import HEARTBEAT
-from wire.workers import Command, HeartbeatAnswer, WorkerReport, decode_report
+from wire.workers import Command, HeartbeatAnswer, WorkerReport, decode_heartbeat
 
 
 class Edge:
@@ -44,7 +44,7 @@ class Edge:
         self.app.router.add_post(HEARTBEAT, self._take)
 
     async def _take(self, request: web.Request) -> web.Response:
-        self.reports.append(decode_report(await request.read()))
+        self.reports += decode_heartbeat(await request.read())
         return json_answer(HeartbeatAnswer(commands=self.commands))
 
     def last(self, model: str = "chat") -> WorkerReport:

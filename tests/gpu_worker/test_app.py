@@ -269,12 +269,25 @@ async def name_a_source_twice(config: WorkerConfig) -> WorkerConfig:
     return replace(config, sources=config.sources * 2)
 
 
+async def name_it_oddly(config: WorkerConfig) -> WorkerConfig:
+    return replace(config, name="gpu 1")
+
+
 async def name_a_file(config: WorkerConfig) -> WorkerConfig:
     return replace(config, sources=("file:///etc/passwd",))
 
 
 @pytest.mark.parametrize(
-    "spoil", [lose_token, lose_root, spoil_root, name_no_source, name_a_source_twice, name_a_file]
+    "spoil",
+    [
+        name_it_oddly,
+        lose_token,
+        lose_root,
+        spoil_root,
+        name_no_source,
+        name_a_source_twice,
+        name_a_file,
+    ],
 )
 async def test_what_cannot_be_used_is_a_configuration_error(yard: Yard, spoil: Any) -> None:
     with pytest.raises(ConfigError):

@@ -51,6 +51,7 @@ def test_each_model_is_configured_as_if_it_were_alone() -> None:
         (WorkerConfig(models=(ModelConfig(model="a"),) * 2), "a stands twice"),
         (WorkerConfig(models=(ModelConfig(model="a", idle_unload_s=-1),)), "below 0"),
         (WorkerConfig(models=(ModelConfig(model="a", slots=-1),)), "below 0"),
+        (WorkerConfig(models=tuple(ModelConfig(model=str(n)) for n in range(65))), "over 64"),
         (WorkerConfig(memory_budget_bytes=-1), "memory_budget_bytes"),
         (replace(WorkerConfig(), memory_share=1.5), "memory_share"),
     ],
