@@ -4,19 +4,25 @@
 client, whole events only. Nearly every piece is one plain token event and passes untouched; only
 those that could be usage, an error or the end are looked into. :class:`Passthrough` does the same
 with bytes that are still in the chunked coding, so that they need not be framed anew.
+
+Of an answer that can go on at another worker (``resume``) both take out the ids of its tokens,
+which are for the journal and not for the client, and hold back the worker's own error event.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
 
 from edge_tier.gateway.chunked import Dechunker, frame
+from edge_tier.gateway.journal import Journal, split
 from edge_tier.gateway.reply import SlowReaders
 from wire.chat import DONE_DATA, Usage, error_event
 from wire.errors import HeadwaterError, SourceUnavailableError
+from wire.journal import ID_FIELD
 from wire.sse import SSEDecoder, encode
 
 
@@ -38,7 +44,13 @@ class _Probe(msgspec.Struct, frozen=True):
     error: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class _Fault(msgspec.Struct, frozen=True):
+    code: str | None = None
+
+
 _probe = msgspec.json.Decoder(_Probe)
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+# Inside a JSON string a quote is escaped, so this finds keys only.
 
 
 class StreamScan:
@@ -47,9 +59,16 @@ class StreamScan:
     Args:
         keep_usage: forward the usage event (the client asked for it).
         max_event_bytes: a longer event ends the stream with an error.
+        journal: remembers the tokens of the answer, where the worker tells them.
     """
 
-    def __init__(self, *, keep_usage: bool, max_event_bytes: int = 1024 * 1024) -> None:
+    def __init__(
+        self,
+        *,
+        keep_usage: bool,
+        max_event_bytes: int = 1024 * 1024,
+        journal: Journal | None = None,
+    ) -> None:
         self.events = 0
         """Token events so far; what is charged where the backend never told its usage."""
         self.pieces = 0
@@ -59,6 +78,11 @@ class StreamScan:
         """``[DONE]`` was seen: the answer is whole."""
         self.failed = False
         """The backend itself reported an error in the stream."""
+        self.withheld = b""
+        """Its event, where there is a journal: perhaps another worker goes on."""
+        self.fault = ""
+        """Its code."""
+        self.journal = journal
         self._keep_usage = keep_usage
         self._max_event_bytes = max_event_bytes
         self._tail = b""
@@ -75,7 +99,8 @@ class StreamScan:
         Raises:
             SourceUnavailableError: an event is over the bound.
         """
-        if not self._tail and self._normalizer is None and _is_plain(data):
+        journal = self.journal
+        if journal is None and not self._tail and self._normalizer is None and _is_plain(data):
             # Not what a text says: JSON has no raw line feed in its strings.
             self.events += data.count(b"\ndata:") + data.startswith(b"data:")
             return data
@@ -86,12 +111,36 @@ class StreamScan:
             raise SourceUnavailableError(f"stream event is over {self._max_event_bytes} B")
         if not separator:
             return b""
+        if journal is not None:
+            return b"".join([self._journaled(b, journal) for b in whole.split(b"\n\n")])
         return b"".join(
             block + b"\n\n" for block in whole.split(b"\n\n") if self._passes(_data_of(block))
         )
 
+    def restart(self) -> None:
+        """The backend broke off; what follows are the events of another one. Half an event of the
+        first is nobody's."""
+        self._tail, self._normalizer = b"", None
+        self.failed, self.withheld, self.fault = False, b"", ""
+
+    def _journaled(self, block: bytes, journal: Journal) -> bytes:
+        """One event, without the ids of its tokens."""
+        line, event = split(block)
+        data = _data_of(event)
+        if not self._passes(data):
+            return b""
+        if line is not None:
+            journal.take(line, data)
+        elif data is not None and not self.done and not journal.finished:
+            journal.lose("the worker does not tell its tokens")
+        if data is not None and _FINISH.search(data) is not None:
+            journal.finished = True
+        return event + b"\n\n"
+
     def _normalized(self, data: bytes) -> bytes:
         """A backend that ends lines in CR or CRLF: decode, and write again in the plain form."""
+        if self.journal is not None:
+            self.journal.lose("the worker ends its lines in another way")
         if self._normalizer is None:
             self._normalizer = SSEDecoder(max_event_bytes=self._max_event_bytes)
             data, self._tail = self._tail + data, b""
@@ -114,6 +163,10 @@ class StreamScan:
             return True
         if bytes(probe.error) != b"null":
             self.failed = True
+            if self.journal is not None:
+                self.events -= 1
+                self.withheld, self.fault = encode(data), _code(bytes(probe.error))
+                return False
         if probe.usage is None:
             return True
         self.usage = probe.usage
@@ -133,6 +186,13 @@ def _is_plain(data: bytes) -> bool:
     )
 
 
+def _code(error: bytes) -> str:
+    try:
+        return msgspec.json.decode(error, type=_Fault).code or ""
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return ""
+
+
 def _data_of(block: bytes) -> bytes | None:
     """The data of an event in plain form; None where it has none."""
     lines = [line[5:].removeprefix(b" ") for line in block.split(b"\n") if line[:5] == b"data:"]
@@ -146,6 +206,7 @@ def broken_event(error: HeadwaterError) -> bytes:
 
 _SIZES = {b"%x" % size: size for size in range(1, 16_384)}
 """Size lines as servers write them; another one is read the long way."""
+_SIZE_LINES = [b"%x\r\n" % size for size in range(16_384)]
 
 
 class Passthrough:
@@ -220,6 +281,61 @@ class Passthrough:
 
         return take
 
+    def journaled_sink(
+        self,
+        journal: Journal,
+        write: Callable[[bytes], None],
+        ended: Callable[[], None],
+        failed: Callable[[HeadwaterError], None],
+    ) -> Callable[[bytes], None]:
+        """As :meth:`sink`, for a stream whose events begin with the ids of their tokens.
+
+        The ids go to the journal as they are, and what is left of the chunk gets a new size. All
+        but the known events go the long way, where also their end is noticed.
+        """
+        scan, size_of, size_lines = self._scan, _SIZES.get, _SIZE_LINES
+        ids, remember, most = journal.lines, journal.lines.extend, journal.max_bytes
+        whole = self._dechunker.at_boundary and scan.at_boundary
+        head, tail, head_bytes, tail_bytes = b"", b"", 0, 0
+
+        def take(data: bytes) -> None:
+            nonlocal whole, head, tail, head_bytes, tail_bytes
+            size, at = len(data), data.find(b"\r\n", 1, 6)
+            one = whole and size == size_of(data[:at], -5) + at + 4
+            if one and head_bytes:
+                opens = data.find(b"\n", at + 6, at + 18) + 1
+                if (
+                    data.endswith(tail)
+                    and data.startswith(head, opens)
+                    and (
+                        data.find(b'"', opens + head_bytes) == size - tail_bytes
+                        or _says_no_more(data, at)
+                    )
+                    and data.count(b"\n") == _NEWLINES + 1
+                    and data.startswith(ID_FIELD, at + 2)
+                    and data[at + 6] != _MINUS
+                    and len(ids) < most
+                ):
+                    scan.events += 1
+                    remember(data[at + 6 : opens])
+                    write(size_lines[size - 2 - opens] + data[opens:])
+                    return
+            try:
+                framed = self._long_way(data)
+            except HeadwaterError as error:
+                failed(error)
+                return
+            whole = self._dechunker.at_boundary and scan.at_boundary
+            if framed:
+                write(framed)
+            if self.ended:
+                ended()
+            elif one and not journal.finished and (shape := _shape(data, at)) is not None:
+                head, tail = shape
+                head_bytes, tail_bytes = len(head), len(tail)
+
+        return take
+
     def _long_way(self, data: bytes) -> bytes:
         """The chunks for the client.
 
@@ -235,6 +351,26 @@ class Passthrough:
 _CONTENT = b'"content":"'
 _NEWLINES = 4
 """Of a chunk with one event: its size line's, the event's two, and its own end's."""
+
+
+_MINUS = ord("-")
+_TEXT = re.compile(rb'"(?:content|text)":"')
+
+
+def _shape(data: bytes, at: int) -> tuple[bytes, bytes] | None:
+    """What is before and after the text of a journaled event; None where it is no usual one."""
+    found = _TEXT.search(data, at)
+    if found is None or data.count(b"\n") != _NEWLINES + 1 or not _says_no_more(data, at):
+        return None
+    begins, closes = data.find(b"data:", at), data.find(b'"', found.end())
+    if begins != data.find(b"\n", at + 2) + 1 or data[closes - 1 : closes] == b"\\":
+        return None
+    return data[begins : found.end()], data[closes:]
+
+
+def _says_no_more(data: bytes, at: int) -> bool:
+    """Whether an event has text and nothing that the scan must know."""
+    return _is_plain_chunk(data, at) and _FINISH.search(data) is None
 
 
 def _is_plain_chunk(data: bytes, at: int) -> bool:
