@@ -69,6 +69,8 @@ class Journal:
         if ids is None:
             self.lose("the worker told something else than token ids")
             return
+        if self.lost:
+            self.lines.clear()
         if not ids or self.lost:
             return
         if min(ids) < 0:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from edge_tier.gateway.answer import EventRewriter
 from edge_tier.gateway.errors import UpstreamError
 from edge_tier.gateway.hybrid import Begun
-from edge_tier.gateway.relay import Passthrough, RelayConfig, StreamScan
+from edge_tier.gateway.passthrough import Passthrough
+from edge_tier.gateway.relay import RelayConfig, StreamScan
 from edge_tier.gateway.reply import Reply
 from wire.errors import HeadwaterError
 
@@ -72,7 +73,7 @@ class Streaming:
         )
 
     async def _splice(self, begun: Begun) -> None:
-        """Bytes go through as they are; see ``relay.Passthrough``."""
+        """Bytes go through as they are; see ``passthrough``."""
         response, scan, passthrough = begun.opened.response, self._scan, Passthrough(self._scan)
         send = self._reply.splicer(response, self._config.slow_readers)
         try:
