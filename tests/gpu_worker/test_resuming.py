@@ -159,7 +159,7 @@ async def test_an_answer_goes_on_under_its_name_without_a_second_beginning(
 ) -> None:
     engine = FakeEngine(WORDS)
     worker = await start_api(engine)
-    wanted = {**NAMED, "ids": [1], "replay": replay}
+    wanted = {**NAMED, "ids": [1], "begun": True, "replay": replay}
     usage = {"include_usage": True}
     data = await worker.events({**STREAM, "journal": wanted, "stream_options": usage})
     assert content(data) == ("ébc" if replay else "aébc")

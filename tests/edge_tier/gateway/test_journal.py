@@ -6,7 +6,7 @@ import pytest
 
 from edge_tier.gateway.journal import Journal, fits, split
 from wire.chat import ChunkEncoder
-from wire.journal import id_line
+from wire.journal import JournalWanted, id_line
 
 CHAT, PLAIN = ChunkEncoder("c", "m", 1), ChunkEncoder("c", "m", 1, "completion")
 
@@ -88,5 +88,4 @@ def test_an_event_and_its_ids() -> None:
 
 
 def test_what_is_asked_of_a_worker() -> None:
-    wanted = journal().wanted((5, 6), replay=True)
-    assert (wanted.id, wanted.created, wanted.ids, wanted.replay) == ("chatcmpl-1", 7, (5, 6), True)
+    assert journal().wanted() == JournalWanted(id="chatcmpl-1", created=7)
