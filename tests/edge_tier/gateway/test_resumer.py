@@ -19,7 +19,7 @@ from edge_tier.gateway.relay import RelayConfig
 from edge_tier.gateway.request import Policy
 from edge_tier.gateway.resume import ANEW, ResumeConfig
 from tests.fakes.gateway import MODEL, Gateway, gateway_in
-from tests.fakes.going_on import FEATURES, TEXT, TOKENS, WORDS, Worker, two_workers
+from tests.fakes.going_on import FEATURES, TEXT, TOKENS, WORDS, Words, Worker, two_workers
 from tests.fakes.waiting import until
 from wire.chat import ChunkEncoder, error_event
 from wire.journal import id_line
@@ -393,7 +393,7 @@ sides = ["output"]
 async def test_a_content_rule_sees_one_stream(tmp_path: Path) -> None:
     """What it waits for began before the cut and ends after it."""
     async with setting(tmp_path, policies=CONTENT) as at:
-        split_up = [((50,), "The plan i"), ((51,), "s"), ((52,), " this")]
+        split_up: Words = [((50,), "The plan i"), ((51,), "s"), ((52,), " this")]
         at.first.words = at.second.words = split_up
         whole = at.first.whole({"prompt_token_ids": (1,), "journal": JOURNAL})
         assert whole is not None
