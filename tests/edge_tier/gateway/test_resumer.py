@@ -15,9 +15,12 @@ from openai import APIError, AsyncOpenAI
 from openai.types.chat import ChatCompletionChunk
 from prometheus_client import generate_latest
 
+from edge_tier.gateway.gate import GateConfig
+from edge_tier.gateway.hybrid import HybridConfig
 from edge_tier.gateway.relay import RelayConfig
 from edge_tier.gateway.request import Policy
 from edge_tier.gateway.resume import ANEW, ResumeConfig
+from edge_tier.gateway.upstream import UpstreamConfig
 from tests.fakes.gateway import MODEL, Gateway, gateway_in
 from tests.fakes.going_on import FEATURES, TEXT, TOKENS, WORDS, Words, Worker, two_workers
 from tests.fakes.waiting import until
@@ -110,12 +113,21 @@ def assert_whole(raw: bytes) -> None:
     assert not any("error" in chunk for chunk in found)
 
 
+UNMET = """
+[[policies.default.content]]
+name = "never met"
+words = ["xyzzy"]
+sides = ["output"]
+"""
+
+
+@pytest.mark.parametrize("policies", ["", UNMET], ids=["spliced", "rewritten"])
 @pytest.mark.parametrize("ask", [GREEDY, SEEDED], ids=["greedy", "seeded"])
 async def test_the_same_text_goes_on_wherever_it_was_cut(
-    tmp_path: Path, ask: dict[str, Any]
+    tmp_path: Path, ask: dict[str, Any], policies: str
 ) -> None:
     """After every few bytes of the stream, also in its last event and its end mark."""
-    async with setting(tmp_path) as at:
+    async with setting(tmp_path, policies=policies) as at:
         whole = size(at.first)
         for cut in range(30, whole, 61):
             at.first.cuts, at.second.cuts = [cut], []
@@ -182,6 +194,54 @@ async def test_a_worker_whose_engine_is_gone_is_followed_and_its_error_not_shown
         at.first.cuts = [edge.index(b"id: 355")]
         at.first.faults = [error_event("the engine died", "server_error", code)]
         assert_whole(await at.raw(GREEDY))
+
+
+async def test_a_worker_that_falls_silent_is_followed(tmp_path: Path) -> None:
+    async with setting(tmp_path, upstream=UpstreamConfig(stall_timeout_s=0.05)) as at:
+        at.first.cuts, at.first.stalls = [800], True
+        assert_whole(await at.raw(GREEDY))
+        assert (await at.line())["resumed"][0][:2] == ["continued", "w2"]
+
+
+ROWS = """
+[[policies.default.routes]]
+name = "checked"
+when = {{ quality = "high" }}
+target = "local"
+mode = "{mode}"
+"""
+CHECKED = HybridConfig(gate=GateConfig(floor_tokens=2, floor_logprob=-0.5))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_has_passed_the_gate_goes_on_as_any_other(tmp_path: Path, stream: bool) -> None:
+    """A whole answer of which nothing was given out is asked for again, as a whole."""
+    async with setting(tmp_path, policies=ROWS.format(mode="gate"), hybrid=CHECKED) as at:
+        at.first.logprobs = True
+        asked = {"prompt_token_ids": (1,)} | ({"journal": JOURNAL} if stream else {})
+        at.first.cuts = [(at.first.whole(asked) or b"").index(b'"content":"."')]
+        at.gateway.headers |= {"x-headwater-quality": "high"}
+        body = GREEDY | {"model": "auto"}
+        if stream:
+            assert_whole(await at.raw(body))
+            assert (await at.line())["resumed"][0][1] == "w2"
+            assert at.first.backend.bodies[0]["logprobs_first"]
+            assert "logprobs_first" not in at.second.backend.bodies[0]
+        else:
+            at.second.backend.answer = at.second.backend.usual
+            whole = {k: v for k, v in body.items() if k != "stream_options"} | {"stream": False}
+            raw = await at.raw(whole)
+            assert json.loads(raw)["choices"][0]["message"]["content"] == "second"
+            assert not at.second.backend.bodies[0]["stream"]
+        assert (await at.line())["hybrid"] == "passed"
+
+
+async def test_a_draft_is_not_journaled(tmp_path: Path) -> None:
+    async with setting(tmp_path, policies=ROWS.format(mode="verify")) as at:
+        at.first.backend.answer = at.first.backend.usual
+        at.gateway.headers |= {"x-headwater-quality": "high"}
+        await at.raw(GREEDY | {"model": "auto"})
+        assert "journal" not in at.first.backend.bodies[0]
 
 
 async def test_an_error_that_another_worker_would_repeat_is_passed_on(tmp_path: Path) -> None:
