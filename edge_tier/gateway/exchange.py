@@ -267,6 +267,8 @@ class Exchange:
                 except HeadwaterError as error:
                     await self._go_on(begun, scan, error)
         except HeadwaterError as error:
+            if not reply.started:
+                raise
             self._break(error, scan.withheld)
         else:
             self._outcome = "whole" if scan.done else "broken"

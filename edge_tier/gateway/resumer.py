@@ -65,9 +65,11 @@ class Resumer:
             HeadwaterError: ``failure``, where nobody can.
         """
         journal, opened = scan.journal, begun.opened
-        told = journal.ids() if journal is not None else None
-        self.why_not = self._why_not(opened, scan, failure, told)
-        if self.why_not or journal is None or told is None:
+        if journal is None or not opened.prompt_ids:
+            raise failure
+        told = journal.ids()
+        self.why_not = self._why_not(scan, journal.lost, failure)
+        if self.why_not or told is None:
             raise failure
         if differs(scan):
             self._differed = True
@@ -92,19 +94,11 @@ class Resumer:
         begun.first = (ANEW if how == "anew" else b"") + again.response.take()
         self._note(how, again.worker, told)
 
-    def _why_not(
-        self,
-        opened: Opened,
-        scan: StreamScan,
-        failure: HeadwaterError,
-        told: tuple[int, ...] | None,
-    ) -> str:
-        if scan.journal is None or not opened.journaled or not opened.prompt_ids:
-            return "it cannot go on"
+    def _why_not(self, scan: StreamScan, lost: str, failure: HeadwaterError) -> str:
         if not another_may(failure, scan):
             return f"another worker would say the same: {scan.fault or failure.code}"
-        if scan.journal.lost or told is None:
-            return scan.journal.lost or "the worker told something else than token ids"
+        if lost:
+            return lost
         if len(self.times) >= self._config.max_resumes:
             return f"it went on {len(self.times)} times already"
         return ""
