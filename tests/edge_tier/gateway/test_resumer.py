@@ -213,13 +213,25 @@ mode = "{mode}"
 CHECKED = HybridConfig(gate=GateConfig(floor_tokens=2, floor_logprob=-0.5))
 
 
-@pytest.mark.parametrize("stream", [True, False])
-async def test_what_has_passed_the_gate_goes_on_as_any_other(tmp_path: Path, stream: bool) -> None:
+@pytest.mark.parametrize(
+    ("stream", "fault"),
+    [
+        (True, None),
+        (False, None),
+        (False, b": it ends here\n\n"),
+        (False, error_event("why", "server_error", "engine_broken")),
+    ],
+)
+async def test_what_has_passed_the_gate_goes_on_as_any_other(
+    tmp_path: Path, stream: bool, fault: bytes | None
+) -> None:
     """A whole answer of which nothing was given out is asked for again, as a whole."""
     async with setting(tmp_path, policies=ROWS.format(mode="gate"), hybrid=CHECKED) as at:
         at.first.logprobs = True
+        at.first.faults = [fault] if fault is not None else []
         asked = {"prompt_token_ids": (1,)} | ({"journal": JOURNAL} if stream else {})
-        at.first.cuts = [(at.first.whole(asked) or b"").index(b'"content":"."')]
+        whole = at.first.whole(asked) or b""
+        at.first.cuts = [whole.rindex(b"\n\n", 0, whole.index(b'"content":"."')) + 2]
         at.gateway.headers |= {"x-headwater-quality": "high"}
         body = GREEDY | {"model": "auto"}
         if stream:
