@@ -230,8 +230,8 @@ async def test_what_has_passed_the_gate_goes_on_as_any_other(
         at.first.logprobs = True
         at.first.faults = [fault] if fault is not None else []
         asked = {"prompt_token_ids": (1,)} | ({"journal": JOURNAL} if stream else {})
-        whole = at.first.whole(asked) or b""
-        at.first.cuts = [whole.rindex(b"\n\n", 0, whole.index(b'"content":"."')) + 2]
+        says = at.first.whole(asked) or b""
+        at.first.cuts = [says.rindex(b"\n\n", 0, says.index(b'"content":"."')) + 2]
         at.gateway.headers |= {"x-headwater-quality": "high"}
         body = GREEDY | {"model": "auto"}
         if stream:
@@ -292,7 +292,7 @@ async def test_a_worker_of_another_revision_is_not_asked(tmp_path: Path) -> None
 
 
 async def test_a_worker_that_has_just_rolled_is_not_gone_on_with(tmp_path: Path) -> None:
-    async with setting(tmp_path) as at:
+    async with setting(tmp_path, resume=ResumeConfig(timeout_s=0.1)) as at:
 
         async def rolled(_request: Any) -> Any:
             headers = {"x-model-digest": at.gateway.other_revision}
@@ -302,6 +302,24 @@ async def test_a_worker_that_has_just_rolled_is_not_gone_on_with(tmp_path: Path)
         at.first.cuts = [800]
         assert b"[DONE]" not in await at.raw(GREEDY)
         assert len(at.second.backend.bodies) == 1
+        assert "revision" in (await at.line())["not_resumed"]
+
+
+async def test_a_worker_that_is_too_busy_is_asked_again(tmp_path: Path) -> None:
+    async with setting(tmp_path, resume=ResumeConfig(retry_s=0.005)) as at:
+        at.first.cuts = [800]
+        times = 0
+
+        async def busy(request: web.Request) -> web.StreamResponse:
+            nonlocal times
+            times += 1
+            if times < 4:
+                return web.json_response({}, status=503)
+            return await at.second.answer(request)
+
+        at.second.backend.answer = busy
+        assert_whole(await at.raw(GREEDY))
+        assert times == 4
 
 
 async def test_a_worker_that_tells_no_tokens_is_not_asked_for_them(tmp_path: Path) -> None:
