@@ -149,13 +149,15 @@ class WorkerRoutes:
     ) -> web.StreamResponse:
         self._authorize(request)
         body = decode_body(await self._read(request), form)
+        generation = body.generation()
         wanted = Wanted(
-            generation=body.generation(),
+            generation=generation,
             kind=kind,
             stream=bool(body.stream),
             include_usage=body.include_usage,
             choices=body.n or 1,
             revision=body.revision,
+            journal=body.journaled(generation),
         )
         return await self._find(request, body.model).answers.respond(request, wanted)
 
