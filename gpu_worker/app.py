@@ -14,6 +14,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from gpu_worker.boot_metrics import BootMetrics
 from gpu_worker.config import WorkerConfig
 from gpu_worker.engine import Engine
 from gpu_worker.engines.llamacpp import LlamaCpp
@@ -25,6 +26,7 @@ from gpu_worker.roll import FreeMemory, Roller
 from gpu_worker.routes import ERROR_BODIES, WorkerRoutes
 from gpu_worker.serving import Serving, ServingConfig
 from gpu_worker.source_metrics import SourceMetrics
+from gpu_worker.waterfalls import Waterfalls
 from wire.events import Event
 from wire.http_errors import error_middleware
 from wire.http_events import follow
@@ -60,6 +62,7 @@ class Worker:
         pull_token: str | None = None,
         make_engine: EngineFactory,
         free_memory: FreeMemory,
+        started_s: float | None = None,
     ) -> None:
         self._config = config
         self._token = token
@@ -84,6 +87,7 @@ class Worker:
             TrustClient(self._source, trust, members),
             free_memory=free_memory,
             on_change=self._heartbeat.poke,
+            waterfalls=Waterfalls(model=config.model, started_s=started_s),
         )
         self._news = asyncio.Event()
         self._bound = asyncio.Event()
@@ -97,6 +101,7 @@ class Worker:
         ).add_to(app)
         SourceMetrics(registry, self._source.stats)
         TrustMetrics(registry, lambda: self._trust.view)
+        BootMetrics(registry, lambda: [self.roller.waterfalls])
         app.router.add_get(f"{ADMIN}/status", self._status)
         app.on_startup.append(self._begin)
         for url in self._config.sources:
@@ -108,6 +113,7 @@ class Worker:
     def bound(self, url: str) -> None:
         """The socket listens at ``url``: from now on edges are told of this worker."""
         self.identity.url = self._config.advertise_url or url
+        self.roller.waterfalls.listens()
         self._bound.set()
 
     def report(self) -> WorkerReport:
@@ -171,7 +177,7 @@ class Worker:
         require_token(request, self._token)
         body = {
             "report": self.report(),
-            "waterfalls": self.roller.waterfalls,
+            "waterfalls": list(self.roller.waterfalls),
             "sources": self._source.stats(),
             "trust": trust_status(self._trust.view),
         }
@@ -209,11 +215,13 @@ async def build_app(
     *,
     make_engine: EngineFactory | None = None,
     free_memory: FreeMemory = free_memory_bytes,
+    started_s: float | None = None,
 ) -> web.Application:
     """A worker ready to be served; it boots its model in the background.
 
     Args:
         make_engine: llama.cpp where none is given.
+        started_s: on ``time.perf_counter``, when the process began, for the boot's waterfall.
 
     Raises:
         ConfigError: a file or URL cannot be used; says which and what to do.
@@ -232,6 +240,7 @@ async def build_app(
         pull_token=pull_token,
         make_engine=make_engine or partial(llama_cpp, config),
         free_memory=free_memory,
+        started_s=started_s,
     )
     worker.add_to(app, registry)
     app[WORKER] = worker

@@ -21,9 +21,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from blake3 import blake3
 from msgspec.structs import replace
 
+from gpu_worker.copying import copy_proven, hash_range
 from gpu_worker.errors import BusyError, DiskError, DiskFullError
 from gpu_worker.flush import boot_id, flush, mark, may_be_torn
 from wire.chunk import Buffer, ChunkId
@@ -39,7 +39,6 @@ _PARTIAL = ".partial-"
 _OF_VARIANT = "+"
 
 
-_BLOCK_BYTES = 1 << 20
 _WRITE_BYTES = 64 * 1024
 """Written by one system call. The page cache takes larger ones in larger folios; a virtual machine
 may have to get such runs of memory from its host, while the file's lock is held."""
@@ -207,20 +206,20 @@ class PartialRevision:
             self._claim(chunk)
 
     def copy(self, chunk: ChunkId, source: Path, offset: int) -> bool:
-        """Copy a chunk from a file on the same disk; reflinked where the file system can.
+        """Copy a chunk from a file on this machine, proven on the way; its blocks are shared where
+        the file system can (``gpu_worker.copying``).
 
         Returns:
             False where the bytes there are not the chunk's (any more).
         """
         with self._use():
             try:
-                self._copy(chunk, source, offset)
+                proven = self._copy(chunk, source, offset)
             except OSError:
                 return False
-            if not self._holds(chunk):
-                return False
-            self._claim(chunk)
-            return True
+            if proven:
+                self._claim(chunk)
+            return proven
 
     def commit(self, final: Path, manifest_bytes: bytes) -> None:
         """Make the revision appear whole at ``final``, not flushed yet (``ModelFolder.flush``)."""
@@ -279,15 +278,17 @@ class PartialRevision:
     def _holds(self, chunk: ChunkId) -> bool:
         """Whether the bytes at the chunk's places are the chunk's."""
         return all(
-            _hash_range(self._files[path], offset, size) == chunk
+            hash_range(self._files[path], offset, size) == chunk
             for path, offset, size in self._places[chunk]
         )
 
-    def _copy(self, chunk: ChunkId, source: Path, offset: int) -> None:
+    def _copy(self, chunk: ChunkId, source: Path, offset: int) -> bool:
         handle = os.open(source, os.O_RDONLY)
         try:
-            for path, at, size in self._places[chunk]:
-                _copy_range(handle, self._files[path], offset, at, size)
+            return all(
+                copy_proven(handle, self._files[path], offset, at, size, write=_write_all) == chunk
+                for path, at, size in self._places[chunk]
+            )
         finally:
             os.close(handle)
 
@@ -407,32 +408,7 @@ def disk_error(folder: Path, error: OSError) -> DiskError:
     return DiskError(f"{folder}: {error.strerror or type(error).__name__}")
 
 
-def _hash_range(handle: int, offset: int, size: int) -> str:
-    """BLAKE3 of a part of a file, a small block at a time: it stays in the processor's cache."""
-    hasher, block = blake3(), memoryview(bytearray(min(size, _BLOCK_BYTES)))
-    end = offset + size
-    while offset < end:
-        count = os.preadv(handle, [block[: end - offset]], offset)
-        if count == 0:
-            break
-        hasher.update(block[:count])
-        offset += count
-    return hasher.hexdigest()
-
-
 def _write_all(handle: int, data: memoryview, offset: int) -> None:
     while data:
         written = os.pwrite(handle, data[:_WRITE_BYTES], offset)
         data, offset = data[written:], offset + written
-
-
-def _copy_range(source: int, target: int, offset: int, at: int, size: int) -> None:
-    while size > 0:
-        try:
-            copied = os.copy_file_range(source, target, size, offset, at)
-        except OSError:
-            # Not every pair of file systems supports it; the bytes are what matters.
-            copied = os.pwrite(target, os.pread(source, min(size, 1 << 20), offset), at)
-        if copied == 0:
-            raise OSError("seed file is shorter than its manifest says")
-        size, offset, at = size - copied, offset + copied, at + copied

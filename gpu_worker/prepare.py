@@ -109,7 +109,7 @@ class Preparation:
         except BaseException:
             await engine.aclose()
             raise
-        waterfall.steps_ms["probe: first token"] = probe.first_token_s * 1e3
+        waterfall.add_part("probe", "first token", probe.first_token_s * 1e3)
         return engine
 
     async def older(self) -> list[str]:

@@ -23,13 +23,13 @@ from gpu_worker.errors import LoadFailedError
 from gpu_worker.prepare import Preparation
 from gpu_worker.serving import Serving
 from gpu_worker.waterfall import Waterfall
+from gpu_worker.waterfalls import Waterfalls
 from wire.channel import ChannelPointer
 from wire.errors import HeadwaterError
 from wire.trust import TrustView
 from wire.trust_client import TrustClient
 
 _log = structlog.get_logger("roll")
-_KEPT_ROLLS = 8
 FreeMemory = Callable[[], int]
 """Bytes of main memory that could be used now."""
 
@@ -63,6 +63,7 @@ class Roller:
         *,
         free_memory: FreeMemory,
         on_change: Callable[[], None] = lambda: None,
+        waterfalls: Waterfalls | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
@@ -80,8 +81,7 @@ class Roller:
         """Why the last boot or roll failed, or the trust is stale; empty when all is well."""
         self.failures = 0
         """Looks in a row that failed."""
-        self.waterfalls: list[Waterfall] = []
-        """The boot first, then the latest rolls (bounded)."""
+        self.waterfalls = Waterfalls(model=config.model) if waterfalls is None else waterfalls
 
     @property
     def revision(self) -> str:
@@ -121,7 +121,7 @@ class Roller:
 
     async def _follow(self) -> str:
         """One look; returns what is to be told although nothing went wrong just now."""
-        waterfall = Waterfall()
+        waterfall = self.waterfalls.begin()
         with waterfall.step("trust"):
             view, doubt = await self._view()
         pointer = view.pointer(self._config.model, self._config.channel)
@@ -176,7 +176,7 @@ class Roller:
         for revision in dict.fromkeys([self._good, *await self._prepare.older()]):
             if revision == failed or (self._config.model, revision) not in view.revisions:
                 continue
-            waterfall = Waterfall()
+            waterfall = self.waterfalls.begin()
             try:
                 engine = await self._load(revision, waterfall)
             except HeadwaterError as error:
@@ -208,8 +208,7 @@ class Roller:
         old = self._serving.flip(engine)
         self._good = engine.revision
         engine.dead.add_done_callback(lambda _dead: self._on_change())
-        self.waterfalls.append(waterfall)
-        del self.waterfalls[1:-_KEPT_ROLLS]
+        self.waterfalls.keep(waterfall)
         self._on_change()
         if old is not None:
             self._retire_soon(old)
