@@ -16,16 +16,20 @@ from prometheus_client import CollectorRegistry
 
 from gpu_worker.boot_metrics import BootMetrics
 from gpu_worker.config import WorkerConfig
+from gpu_worker.disk import ModelFolder
 from gpu_worker.engine import Engine
-from gpu_worker.engines.llamacpp import LlamaCpp
+from gpu_worker.engines.llamacpp import ARGV, ENVIRON, LlamaCpp
 from gpu_worker.heartbeat import Heartbeat
 from gpu_worker.memory import free_memory_bytes
+from gpu_worker.memory_folder import memory_folder, open_memory_folder, remove_memory_folder
 from gpu_worker.order import EngineOrder
 from gpu_worker.prepare import EngineFactory, Preparation
+from gpu_worker.residency import gpu_present
 from gpu_worker.roll import FreeMemory, Roller
 from gpu_worker.routes import ERROR_BODIES, WorkerRoutes
 from gpu_worker.serving import Serving, ServingConfig
 from gpu_worker.source_metrics import SourceMetrics
+from gpu_worker.standby import Standby
 from gpu_worker.waterfalls import Waterfalls
 from wire.events import Event
 from wire.http_errors import error_middleware
@@ -62,12 +66,15 @@ class Worker:
         pull_token: str | None = None,
         make_engine: EngineFactory,
         free_memory: FreeMemory,
+        folder: ModelFolder | None = None,
+        standby: Standby | None = None,
         started_s: float | None = None,
     ) -> None:
         self._config = config
+        self._standby = standby
         self._token = token
         self._trust = trust
-        self.identity = Identity(config.name or f"{socket.gethostname()}-{config.port or getpid()}")
+        self.identity = Identity(name_of(config))
         self.serving = Serving(ServingConfig(queue_requests=config.max_queue))
         threads = config.receive_threads * max(1, len(config.sources))
         self._receivers = ThreadPoolExecutor(threads, thread_name_prefix="receive")
@@ -83,7 +90,16 @@ class Worker:
         self.roller = Roller(
             config,
             self.serving,
-            Preparation(config, self._source, self._disk, make_engine),
+            Preparation(
+                config,
+                self._source,
+                self._disk,
+                make_engine,
+                folder=folder,
+                on_pull=standby.prepare if standby is not None else lambda: None,
+                on_gpu=gpu_present() and config.engine.gpu_layers != 0,
+                free_memory=free_memory,
+            ),
             TrustClient(self._source, trust, members),
             free_memory=free_memory,
             on_change=self._heartbeat.poke,
@@ -141,6 +157,8 @@ class Worker:
         )
 
     async def _begin(self, _app: web.Application) -> None:
+        if self._standby is not None:
+            self._standby.prepare()  # while the trust metadata are fetched
         self._looking = asyncio.create_task(guard("look", self._look_always()), name="look")
 
     async def _look_always(self) -> None:
@@ -201,10 +219,15 @@ class Worker:
     async def _release(self, _app: web.Application) -> None:
         await self._stop_looking()
         await self.roller.aclose()
+        if self._standby is not None:
+            await self._standby.aclose()
         await self._heartbeat.aclose()
         await self._source.aclose()
         for pool in (self._receivers, self._disk):
             pool.shutdown(wait=False, cancel_futures=True)
+        if self._config.weights_in_memory:
+            folder = memory_folder(self._config, self.identity.name)
+            await asyncio.to_thread(remove_memory_folder, folder)
 
 
 WORKER = web.AppKey("worker", Worker)
@@ -231,6 +254,12 @@ async def build_app(
     if config.pull_token_file is not None:
         pull_token = await asyncio.to_thread(read_token, config.pull_token_file)
     trust = await asyncio.to_thread(open_trust, config.trust_dir, config.trust_root)
+    folder = None
+    if config.weights_in_memory:
+        root = memory_folder(config, name_of(config))
+        await asyncio.to_thread(open_memory_folder, root)
+        folder = ModelFolder(root, room=free_memory)
+    standby = Standby(ARGV, ENVIRON, config.supervisor) if make_engine is None else None
     registry = CollectorRegistry()
     app = web.Application(middlewares=[error_middleware(ERROR_BODIES)], client_max_size=0)
     worker = Worker(
@@ -238,8 +267,10 @@ async def build_app(
         token,
         trust,
         pull_token=pull_token,
-        make_engine=make_engine or partial(llama_cpp, config),
+        make_engine=make_engine or partial(llama_cpp, config, standby=standby),
         free_memory=free_memory,
+        folder=folder,
+        standby=standby,
         started_s=started_s,
     )
     worker.add_to(app, registry)
@@ -247,7 +278,14 @@ async def build_app(
     return app
 
 
-def llama_cpp(config: WorkerConfig, order: EngineOrder) -> Engine:
+def name_of(config: WorkerConfig) -> str:
+    """The worker's name in the fleet."""
+    return config.name or f"{socket.gethostname()}-{config.port or getpid()}"
+
+
+def llama_cpp(
+    config: WorkerConfig, order: EngineOrder, *, standby: Standby | None = None
+) -> Engine:
     """The engine by default: llama.cpp in a process of its own."""
     engine = config.engine
     if order.gpu_layers >= 0:
@@ -260,4 +298,6 @@ def llama_cpp(config: WorkerConfig, order: EngineOrder) -> Engine:
         revision=order.revision,
         config=engine,
         supervisor=config.supervisor,
+        mmap=order.mmap,
+        standby=standby,
     )

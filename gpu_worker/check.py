@@ -6,7 +6,7 @@ with its engine: what an engine will parse is parsed here first, within bounds (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wire.errors import GGUFInvalidError, NotFoundError
@@ -17,11 +17,12 @@ from wire.manifest import Manifest
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
     """What an engine is given: the weights, or the first file of split ones; the size of all of
-    them in bytes; and which variant they are."""
+    them in bytes; which variant they are; and every one of the files."""
 
     path: Path
     size: int
     variant: str = ""
+    paths: tuple[Path, ...] = field(default=(), compare=False)
 
 
 def check_model(manifest: Manifest, folder: Path, variant: str = "") -> ModelFiles:
@@ -43,7 +44,12 @@ def check_model(manifest: Manifest, folder: Path, variant: str = "") -> ModelFil
         raise NotFoundError(f"revision of {manifest.model} has no {what}")
     for entry in weights:
         _check(folder / entry.path)
-    return ModelFiles(folder / min(loaded), sum(entry.size for entry in weights), variant)
+    return ModelFiles(
+        folder / min(loaded),
+        sum(entry.size for entry in weights),
+        variant,
+        tuple(folder / entry.path for entry in weights),
+    )
 
 
 def _check(path: Path) -> None:

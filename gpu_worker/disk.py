@@ -17,7 +17,7 @@ import fcntl
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -52,11 +52,16 @@ class ModelFolder:
 
     Args:
         boot: names this boot of the machine (``flush.boot_id``).
+        room: bytes that may still be written where that is less than the file system says: one in
+            memory does not know what else needs the memory.
     """
 
-    def __init__(self, root: Path, *, boot: str | None = None) -> None:
+    def __init__(
+        self, root: Path, *, boot: str | None = None, room: Callable[[], int] | None = None
+    ) -> None:
         self.root = root
         self._boot = boot_id() if boot is None else boot
+        self._room = room
 
     def path(self, model: str, revision: str) -> Path:
         """Where a whole revision stands (or will)."""
@@ -92,7 +97,7 @@ class ModelFolder:
         if may_be_torn(whole, self._boot):
             with suppress(OSError):  # somebody else was first; or there is a partial one too
                 whole.rename(partial.folder)
-        partial.open(self._boot)
+        partial.open(self._boot, room=self._room)
 
     def flush(self, model: str, revision: str) -> None:
         """Bring a whole revision to the disk, so that a power cut costs nothing any more.
@@ -161,11 +166,12 @@ class PartialRevision:
         self._users = 0
         self._closed = False
 
-    def open(self, boot: str = "") -> None:
+    def open(self, boot: str = "", *, room: Callable[[], int] | None = None) -> None:
         """Take the folder and lay out the files at full length.
 
         Args:
             boot: names this boot of the machine.
+            room: as of ``ModelFolder``.
 
         Raises:
             BusyError: somebody else has it.
@@ -174,7 +180,7 @@ class PartialRevision:
         with self._use():
             self._bitmap = _lock(self.folder / BITMAP)
             mark(self.folder, boot)
-            self._check_space()
+            self._check_space(room)
             for entry in self._manifest.files:
                 self._files[entry.path] = _open(self.folder / entry.path, entry.size)
 
@@ -295,11 +301,17 @@ class PartialRevision:
     def _claim(self, chunk: ChunkId) -> None:
         os.pwrite(self._bitmap, b"\x01", self._order[chunk])
 
-    def _check_space(self) -> None:
-        used = sum(p.stat().st_blocks * 512 for p in self.folder.rglob("*") if p.is_file())
+    def _check_space(self, room: Callable[[], int] | None) -> None:
+        paths = (self.folder / entry.path for entry in self._manifest.files)
+        used = sum(path.stat().st_blocks * 512 for path in paths if path.is_file())
         disk = os.statvfs(self.folder)
         available = disk.f_bavail * disk.f_frsize
         needed = self._manifest.size - used
+        if room is not None and needed > (spare := room()):
+            raise DiskFullError(
+                f"{self.folder} needs {needed} B more and the memory has {spare} B to spare; "
+                "take a smaller variant, keep fewer revisions, or weights_in_memory = false"
+            )
         if needed > available:
             raise DiskFullError(
                 f"{self.folder} needs {needed} B more and the disk has {available} B free; "

@@ -193,7 +193,9 @@ class Roller:
     async def _make_room(self, size: int) -> None:
         """Where two models do not fit at once, the old one drains and stops first."""
         old = self._serving.engine
-        needed = int(size * self._config.memory_headroom)
+        # What stands in memory already is used where it stands.
+        there = 1.0 if self._config.weights_in_memory else 0.0
+        needed = int(size * (self._config.memory_headroom - there))
         if old is None or old.dead.done() or self._free_memory() >= needed:
             return
         _log.warning("no memory for two models; draining first", needed_bytes=needed)

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import msgspec
 import structlog
@@ -84,6 +84,16 @@ class Launch:
     argv: tuple[str, ...]
     first_line: bytes
     environ: dict[str, str] = field(default_factory=dict)
+    spares: Spares | None = None
+    """Where a child may stand by that has started already."""
+
+
+class Spares(Protocol):
+    """Children that have started and wait for their first line (``gpu_worker.standby``)."""
+
+    async def take(self, launch: Launch) -> Life | None:
+        """One that would do for this launch, and is the caller's from then on."""
+        ...
 
 
 class LogTail:
@@ -109,7 +119,7 @@ class LogTail:
         return line[: self._line_bytes].decode("utf-8", "replace")
 
 
-class _Child(asyncio.SubprocessProtocol):
+class Child(asyncio.SubprocessProtocol):
     """One life of the child: its ready line, its log, its exit."""
 
     def __init__(self, config: SupervisorConfig) -> None:
@@ -138,6 +148,44 @@ class _Child(asyncio.SubprocessProtocol):
     def connection_lost(self, _exc: Exception | None) -> None:
         if not self.drained.done():
             self.drained.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A child that runs."""
+
+    transport: asyncio.SubprocessTransport
+    child: Child
+
+
+async def spawn(launch: Launch, config: SupervisorConfig) -> Life:
+    """Start a child; it is told nothing yet.
+
+    Raises:
+        EngineStartError: it cannot be run.
+    """
+    try:
+        transport, child = await asyncio.get_running_loop().subprocess_exec(
+            lambda: Child(config),
+            *launch.argv,
+            env={**_child_environ(), **launch.environ},
+            # A terminal's Ctrl-C must reach the worker alone: it drains first.
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise EngineStartError(f"cannot run {launch.argv[0]}: {error.strerror}") from error
+    return Life(transport, child)
+
+
+async def end_life(life: Life, config: SupervisorConfig) -> None:
+    """SIGTERM, a grace, SIGKILL; then nothing of this child is left."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if life.child.exited.done():
+            break
+        with suppress(ProcessLookupError):
+            life.transport.send_signal(number)
+        await asyncio.wait({life.child.exited}, timeout=config.stop_grace_s)
+    life.transport.close()
 
 
 class EngineProcess:
@@ -170,7 +218,7 @@ class EngineProcess:
         self._clock = clock
         self._on_ready = on_ready
         self._backoff = Backoff(config)
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._transport: asyncio.SubprocessTransport | None = None
         self._watcher: asyncio.Task[None] | None = None
 
@@ -212,9 +260,9 @@ class EngineProcess:
         if not self.dead.done():
             self.dead.set_result("closed")
 
-    async def _watch(self, child: _Child) -> None:
+    async def _watch(self, child: Child) -> None:
         """From one death to the next, until the restarts are used up."""
-        alive: _Child | None = child
+        alive: Child | None = child
         while alive is not None:
             began = self._clock()
             # Not awaited itself: cancelling this task must not cancel what it waits for.
@@ -228,7 +276,7 @@ class EngineProcess:
         _log.error("engine given up", engine=self.name, why=self.last_death)
         self.dead.set_result(self.last_death)
 
-    async def _revive(self, lived_s: float) -> _Child | None:
+    async def _revive(self, lived_s: float) -> Child | None:
         """Wait and start again until that works; None when the restarts are used up."""
         delay_s = self._backoff.after_death(lived_s)
         while delay_s is not None:
@@ -243,20 +291,13 @@ class EngineProcess:
             delay_s = self._backoff.after_death(0.0)
         return None
 
-    async def _begin(self) -> _Child:
+    async def _begin(self) -> Child:
         """One life of the child up to its ready line."""
         self.state = "starting"
         launch = self.launch()
-        try:
-            transport, child = await asyncio.get_running_loop().subprocess_exec(
-                lambda: _Child(self._config),
-                *launch.argv,
-                env={**_child_environ(), **launch.environ},
-                # A terminal's Ctrl-C must reach the worker alone: it drains first.
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise EngineStartError(f"cannot run {launch.argv[0]}: {error.strerror}") from error
+        life = await launch.spares.take(launch) if launch.spares is not None else None
+        life = life or await spawn(launch, self._config)
+        transport, child = life.transport, life.child
         self._transport, self._child = transport, child
         try:
             self._on_ready(await self._ready_line(launch, transport, child))
@@ -267,7 +308,7 @@ class EngineProcess:
         return child
 
     async def _ready_line(
-        self, launch: Launch, transport: asyncio.SubprocessTransport, child: _Child
+        self, launch: Launch, transport: asyncio.SubprocessTransport, child: Child
     ) -> dict[str, Any]:
         cast(asyncio.WriteTransport, transport.get_pipe_transport(0)).write(
             launch.first_line + b"\n"
@@ -282,7 +323,7 @@ class EngineProcess:
             raise EngineStartError(self._report(f"died while loading ({self._exit_text()})"))
         raise EngineStartError(self._report(f"was not ready after {timeout_s:g} s"))
 
-    async def _read_ready(self, child: _Child) -> dict[str, Any]:
+    async def _read_ready(self, child: Child) -> dict[str, Any]:
         try:
             line = msgspec.json.decode(child.ready.result(), type=dict[str, Any])
         except msgspec.DecodeError as error:
@@ -305,16 +346,10 @@ class EngineProcess:
         transport, child = self._transport, self._child
         if transport is None or child is None:
             return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if child.exited.done():
-                break
-            with suppress(ProcessLookupError):
-                transport.send_signal(number)
-            await asyncio.wait({child.exited}, timeout=self._config.stop_grace_s)
-        transport.close()
+        await end_life(Life(transport, child), self._config)
         self._transport = None
 
-    async def _drain(self, child: _Child) -> None:
+    async def _drain(self, child: Child) -> None:
         """Death is known before the last lines are read; give them a moment for the report."""
         await asyncio.wait({child.drained}, timeout=0.2)
 

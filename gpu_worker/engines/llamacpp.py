@@ -60,9 +60,15 @@ from gpu_worker.engines.llamacpp_api import (
     refusal,
 )
 from gpu_worker.engines.llamacpp_tools import Props, features
+from gpu_worker.standby import Standby
 from gpu_worker.supervisor import EngineProcess, Launch, SupervisorConfig
 from wire.chat import TokenLogprob
 
+ARGV = (sys.executable, "-P", str(Path(llamacpp_process.__file__)))
+"""By its file and with -P, so it starts from any working directory and nothing in ours shadows the
+standard library."""
+ENVIRON = {"GGML_NO_BACKTRACE": "1"}
+"""A failed assertion would otherwise first run a debugger over the process."""
 _PROBE_PROMPT = "The capital of France is"
 
 
@@ -98,6 +104,8 @@ class LlamaCpp:
 
     Args:
         model_path: the GGUF file, or the first of a split one.
+        mmap: whether it is mapped instead of read; None: llama.cpp's default.
+        standby: where a child may wait that has started already.
         clock: monotonic seconds.
     """
 
@@ -109,12 +117,16 @@ class LlamaCpp:
         revision: str,
         config: LlamaCppConfig | None = None,
         supervisor: SupervisorConfig | None = None,
+        mmap: bool | None = None,
+        standby: Standby | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model = model
         self.revision = revision
         self._path = model_path
         self._config = config or LlamaCppConfig()
+        self._mmap = mmap
+        self._standby = standby
         self._clock = clock
         self._key = ""
         self._address = ""
@@ -246,13 +258,14 @@ class LlamaCpp:
             warmup=config.warmup,
             embeddings=config.embeddings,
             verbosity=config.verbosity,
+            mmap=self._mmap,
         )
-        # By its file and with -P, so it starts from any working directory and nothing in ours
-        # shadows the standard library.
-        argv = (sys.executable, "-P", str(Path(llamacpp_process.__file__)))
-        # A failed assertion would otherwise first run a debugger over the process.
-        environ = {"GGML_NO_BACKTRACE": "1"}
-        return Launch(argv=argv, first_line=msgspec.json.encode(settings), environ=environ)
+        return Launch(
+            argv=ARGV,
+            first_line=msgspec.json.encode(settings),
+            environ=dict(ENVIRON),
+            spares=self._standby,
+        )
 
     def _on_ready(self, line: dict[str, Any]) -> None:
         address = line.get("address")
