@@ -13,6 +13,7 @@ BENCHMARKS = (
     "classifiers",
     "artifacts",
     "cold_start",
+    "rolls",
     "chunk_store",
     "eviction",
 )

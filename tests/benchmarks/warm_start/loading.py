@@ -1,4 +1,4 @@
-"""Mapping and reading the same weights, resident and cold: the ground of ``gpu_worker.residency``."""
+"""Mapping and reading the same weights, resident and cold: what ``residency`` rests on."""
 
 from __future__ import annotations
 

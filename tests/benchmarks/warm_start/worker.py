@@ -9,13 +9,13 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from infra.edge_admin import TierAdmin
+from infra.local_config import render
 from infra.state import StateDir, read_secret
 from tests.benchmarks.processes import cpu_seconds
 
@@ -81,10 +81,8 @@ def worker(
         "ready_file": str(ready),
         **more,
     }
-    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
     config = folder / "headwater.toml"
-    config.write_text("[worker]\n" + "\n".join(lines) + "\n")
-    tomllib.loads(config.read_text())
+    config.write_text(render({"worker": values}))
     log = (folder / "log").open("wb")
     os.sync()
     started = time.time()
