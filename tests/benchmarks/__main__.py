@@ -14,6 +14,8 @@ BENCHMARKS = (
     "artifacts",
     "cold_start",
     "rolls",
+    "nodes",
+    "chaos",
     "chunk_store",
     "eviction",
 )
