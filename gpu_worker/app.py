@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from os import getpid
 
@@ -17,12 +17,10 @@ from prometheus_client import CollectorRegistry
 from gpu_worker.boot_metrics import BootMetrics
 from gpu_worker.config import WorkerConfig
 from gpu_worker.disk import ModelFolder
-from gpu_worker.engine import Engine
-from gpu_worker.engines.llamacpp import ARGV, ENVIRON, LlamaCpp
+from gpu_worker.engines import make as engines
 from gpu_worker.heartbeat import Heartbeat
 from gpu_worker.memory import free_memory_bytes
 from gpu_worker.memory_folder import memory_folder, open_memory_folder, remove_memory_folder
-from gpu_worker.order import EngineOrder
 from gpu_worker.prepare import EngineFactory, Preparation
 from gpu_worker.residency import gpu_present
 from gpu_worker.roll import FreeMemory, Roller
@@ -154,6 +152,7 @@ class Worker:
             reason=(self.roller.reason or self.serving.reason)[:500],
             features=features,
             boot=boot,
+            fault=engine.fault if engine is not None else self.roller.fault,
         )
 
     async def _begin(self, _app: web.Application) -> None:
@@ -243,7 +242,7 @@ async def build_app(
     """A worker ready to be served; it boots its model in the background.
 
     Args:
-        make_engine: llama.cpp where none is given.
+        make_engine: as ``gpu_worker.engines.make`` where none is given.
         started_s: on ``time.perf_counter``, when the process began, for the boot's waterfall.
 
     Raises:
@@ -259,7 +258,9 @@ async def build_app(
         root = memory_folder(config, name_of(config))
         await asyncio.to_thread(open_memory_folder, root)
         folder = ModelFolder(root, room=free_memory)
-    standby = Standby(ARGV, ENVIRON, config.supervisor) if make_engine is None else None
+    standby = None
+    if make_engine is None:
+        standby = engines.make_standby(config.engine, config.supervisor)
     registry = CollectorRegistry()
     app = web.Application(middlewares=[error_middleware(ERROR_BODIES)], client_max_size=0)
     worker = Worker(
@@ -267,7 +268,8 @@ async def build_app(
         token,
         trust,
         pull_token=pull_token,
-        make_engine=make_engine or partial(llama_cpp, config, standby=standby),
+        make_engine=make_engine
+        or partial(engines.make_engine, config.engine, config.supervisor, standby=standby),
         free_memory=free_memory,
         folder=folder,
         standby=standby,
@@ -281,23 +283,3 @@ async def build_app(
 def name_of(config: WorkerConfig) -> str:
     """The worker's name in the fleet."""
     return config.name or f"{socket.gethostname()}-{config.port or getpid()}"
-
-
-def llama_cpp(
-    config: WorkerConfig, order: EngineOrder, *, standby: Standby | None = None
-) -> Engine:
-    """The engine by default: llama.cpp in a process of its own."""
-    engine = config.engine
-    if order.gpu_layers >= 0:
-        engine = replace(engine, gpu_layers=order.gpu_layers)
-    if order.context_tokens:
-        engine = replace(engine, context_tokens=order.context_tokens)
-    return LlamaCpp(
-        order.path,
-        model=order.model,
-        revision=order.revision,
-        config=engine,
-        supervisor=config.supervisor,
-        mmap=order.mmap,
-        standby=standby,
-    )

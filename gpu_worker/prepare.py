@@ -27,6 +27,7 @@ from gpu_worker.waterfall import Waterfall
 from wire.errors import HeadwaterError
 from wire.source import Source
 from wire.sources.member import SourceStats
+from wire.workers import Fault
 
 _log = structlog.get_logger("prepare")
 
@@ -79,6 +80,8 @@ class Preparation:
             LoadFailedError: it must not be loaded, or has no variant that the configuration names.
             HeadwaterError: it could not be pulled, see ``gpu_worker.pull``.
         """
+        if self._config.engine.kind == "openai":
+            return ModelFiles(self._config.models_dir, 0)  # the server has its own
         before = self._source.stats()
         self._on_pull()
         with waterfall.step("pull"):
@@ -126,7 +129,8 @@ class Preparation:
             await engine.aclose()
             hung = f"did not load and answer within {limit_s:g} s"
             why = error.message if isinstance(error, HeadwaterError) else hung
-            raise LoadFailedError(f"{revision[:12]}: {why}") from error
+            fault: Fault = getattr(error, "fault", "hung")
+            raise LoadFailedError(f"{revision[:12]}: {why}", fault=fault) from error
         except BaseException:
             await engine.aclose()
             raise
@@ -182,7 +186,9 @@ class Preparation:
         try:
             return check_model(manifest, report.path, report.variant)
         except HeadwaterError as error:
-            raise LoadFailedError(f"{report.revision[:12]}: {error.message}") from error
+            raise LoadFailedError(
+                f"{report.revision[:12]}: {error.message}", fault="bad_file"
+            ) from error
 
     async def _blocking(self, work: Callable[..., T], *args: object) -> T:
         try:

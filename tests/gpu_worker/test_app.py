@@ -17,10 +17,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from gpu_worker.app import WORKER, Worker, build_app, llama_cpp
+from gpu_worker.app import WORKER, Worker, build_app
 from gpu_worker.config import WorkerConfig
 from gpu_worker.engine import EngineStartError
-from gpu_worker.engines.llamacpp import LlamaCpp
 from gpu_worker.order import EngineOrder
 from gpu_worker.prepare import EngineFactory
 from tests.fakes.quick_disk import quick_folder
@@ -376,13 +375,6 @@ async def test_metrics_show_the_boot(yard: Yard) -> None:
 def worker_source(yard: Yard) -> str:
     """The edge, as a source of this worker is named."""
     return urlsplit(yard.config.sources[0]).netloc
-
-
-async def test_llama_cpp_is_the_engine_by_default(tmp_path: Path) -> None:
-    order = EngineOrder(path=tmp_path / "m.gguf", model="chat", revision=ONE.id)
-    engine = llama_cpp(WorkerConfig(), order)
-    assert isinstance(engine, LlamaCpp)
-    assert (engine.model, engine.revision) == ("chat", ONE.id)
 
 
 async def lose_token(config: WorkerConfig) -> WorkerConfig:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.edge_admin import TierAdmin
-from infra.local_config import render
+from infra.local_config import Value, render
 from infra.state import StateDir, read_secret
 from tests.benchmarks.processes import cpu_seconds
 
@@ -65,13 +65,13 @@ class BenchWorker:
 
 @contextlib.contextmanager
 def worker(
-    state: StateDir, folder: Path, model: str, sources: Sequence[str], **more: object
+    state: StateDir, folder: Path, model: str, sources: Sequence[str], **more: Value
 ) -> Iterator[tuple[BenchWorker, float]]:
     """A worker with an empty disk below ``folder``, and the moment it was started (Unix time)."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     ready = folder / "ready.json"
-    values = {
+    values: dict[str, Value] = {
         "model": model,
         "sources": list(sources),
         "trust_root": str(state.trust_root),
@@ -106,7 +106,7 @@ def worker(
 
 
 def boot(
-    state: StateDir, folder: Path, model: str, revision: str, sources: Sequence[str], **more: object
+    state: StateDir, folder: Path, model: str, revision: str, sources: Sequence[str], **more: Value
 ) -> Boot:
     """Boot a worker from nothing and stop it again."""
     with worker(state, folder, model, sources, **more) as (running, started):
