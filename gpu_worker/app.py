@@ -14,15 +14,21 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from gpu_worker.boot_metrics import BootMetrics
 from gpu_worker.config import WorkerConfig
+from gpu_worker.disk import ModelFolder
 from gpu_worker.engines import make as engines
 from gpu_worker.heartbeat import Heartbeat
 from gpu_worker.memory import free_memory_bytes
+from gpu_worker.memory_folder import memory_folder, open_memory_folder, remove_memory_folder
 from gpu_worker.prepare import EngineFactory, Preparation
+from gpu_worker.residency import gpu_present
 from gpu_worker.roll import FreeMemory, Roller
 from gpu_worker.routes import ERROR_BODIES, WorkerRoutes
 from gpu_worker.serving import Serving, ServingConfig
 from gpu_worker.source_metrics import SourceMetrics
+from gpu_worker.standby import Standby
+from gpu_worker.waterfalls import Waterfalls
 from wire.events import Event
 from wire.http_errors import error_middleware
 from wire.http_events import follow
@@ -58,11 +64,15 @@ class Worker:
         pull_token: str | None = None,
         make_engine: EngineFactory,
         free_memory: FreeMemory,
+        folder: ModelFolder | None = None,
+        standby: Standby | None = None,
+        started_s: float | None = None,
     ) -> None:
         self._config = config
+        self._standby = standby
         self._token = token
         self._trust = trust
-        self.identity = Identity(config.name or f"{socket.gethostname()}-{config.port or getpid()}")
+        self.identity = Identity(name_of(config))
         self.serving = Serving(ServingConfig(queue_requests=config.max_queue))
         threads = config.receive_threads * max(1, len(config.sources))
         self._receivers = ThreadPoolExecutor(threads, thread_name_prefix="receive")
@@ -78,11 +88,21 @@ class Worker:
         self.roller = Roller(
             config,
             self.serving,
-            Preparation(config, self._source, self._disk, make_engine),
+            Preparation(
+                config,
+                self._source,
+                self._disk,
+                make_engine,
+                folder=folder,
+                on_pull=standby.prepare if standby is not None else lambda: None,
+                on_gpu=gpu_present() and config.engine.gpu_layers != 0,
+                free_memory=free_memory,
+            ),
             TrustClient(self._source, trust, members),
             free_memory=free_memory,
             on_change=self._heartbeat.poke,
             name=self.identity.name,
+            waterfalls=Waterfalls(model=config.model, started_s=started_s),
         )
         self._news = asyncio.Event()
         self._bound = asyncio.Event()
@@ -96,6 +116,7 @@ class Worker:
         ).add_to(app)
         SourceMetrics(registry, self._source.stats)
         TrustMetrics(registry, lambda: self._trust.view)
+        BootMetrics(registry, lambda: [self.roller.waterfalls])
         app.router.add_get(f"{ADMIN}/status", self._status)
         app.on_startup.append(self._begin)
         for url in self._config.sources:
@@ -107,6 +128,7 @@ class Worker:
     def bound(self, url: str) -> None:
         """The socket listens at ``url``: from now on edges are told of this worker."""
         self.identity.url = self._config.advertise_url or url
+        self.roller.waterfalls.listens()
         self._bound.set()
 
     def report(self) -> WorkerReport:
@@ -135,6 +157,8 @@ class Worker:
         )
 
     async def _begin(self, _app: web.Application) -> None:
+        if self._standby is not None:
+            self._standby.prepare()  # while the trust metadata are fetched
         self._looking = asyncio.create_task(guard("look", self._look_always()), name="look")
 
     async def _look_always(self) -> None:
@@ -172,7 +196,7 @@ class Worker:
         require_token(request, self._token)
         body = {
             "report": self.report(),
-            "waterfalls": self.roller.waterfalls,
+            "waterfalls": list(self.roller.waterfalls),
             "sources": self._source.stats(),
             "trust": trust_status(self._trust.view),
         }
@@ -196,10 +220,15 @@ class Worker:
     async def _release(self, _app: web.Application) -> None:
         await self._stop_looking()
         await self.roller.aclose()
+        if self._standby is not None:
+            await self._standby.aclose()
         await self._heartbeat.aclose()
         await self._source.aclose()
         for pool in (self._receivers, self._disk):
             pool.shutdown(wait=False, cancel_futures=True)
+        if self._config.weights_in_memory:
+            folder = memory_folder(self._config, self.identity.name)
+            await asyncio.to_thread(remove_memory_folder, folder)
 
 
 WORKER = web.AppKey("worker", Worker)
@@ -210,11 +239,13 @@ async def build_app(
     *,
     make_engine: EngineFactory | None = None,
     free_memory: FreeMemory = free_memory_bytes,
+    started_s: float | None = None,
 ) -> web.Application:
     """A worker ready to be served; it boots its model in the background.
 
     Args:
         make_engine: as ``gpu_worker.engines.make`` where none is given.
+        started_s: on ``time.perf_counter``, when the process began, for the boot's waterfall.
 
     Raises:
         ConfigError: a file or URL cannot be used; says which and what to do.
@@ -224,6 +255,14 @@ async def build_app(
     if config.pull_token_file is not None:
         pull_token = await asyncio.to_thread(read_token, config.pull_token_file)
     trust = await asyncio.to_thread(open_trust, config.trust_dir, config.trust_root)
+    folder = None
+    if config.weights_in_memory:
+        root = memory_folder(config, name_of(config))
+        await asyncio.to_thread(open_memory_folder, root)
+        folder = ModelFolder(root, room=free_memory)
+    standby = None
+    if make_engine is None:
+        standby = engines.make_standby(config.engine, config.supervisor)
     registry = CollectorRegistry()
     app = web.Application(middlewares=[error_middleware(ERROR_BODIES)], client_max_size=0)
     worker = Worker(
@@ -231,9 +270,18 @@ async def build_app(
         token,
         trust,
         pull_token=pull_token,
-        make_engine=make_engine or partial(engines.make_engine, config.engine, config.supervisor),
+        make_engine=make_engine
+        or partial(engines.make_engine, config.engine, config.supervisor, standby=standby),
         free_memory=free_memory,
+        folder=folder,
+        standby=standby,
+        started_s=started_s,
     )
     worker.add_to(app, registry)
     app[WORKER] = worker
     return app
+
+
+def name_of(config: WorkerConfig) -> str:
+    """The worker's name in the fleet."""
+    return config.name or f"{socket.gethostname()}-{config.port or getpid()}"

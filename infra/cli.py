@@ -20,6 +20,7 @@ from infra.commands import (
     up,
     upkeep,
     warm,
+    worker,
 )
 from infra.commands.options import JsonOption
 from infra.commands.output import command
@@ -54,7 +55,7 @@ app.command(rich_help_panel=_UP)(chat.chat)
 app.add_typer(route.route_app, name="route", rich_help_panel=_UP)
 app.add_typer(tiers.origin_app, name="origin", rich_help_panel=_TIERS)
 app.command(rich_help_panel=_TIERS)(tiers.edge)
-app.command(rich_help_panel=_TIERS)(tiers.worker)
+app.add_typer(worker.worker_app, name="worker", rich_help_panel=_TIERS)
 app.command(rich_help_panel=_OPERATE)(operate.status)
 app.command(rich_help_panel=_OPERATE)(upkeep.gc)
 app.command(rich_help_panel=_OPERATE)(upkeep.pin)
