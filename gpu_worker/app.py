@@ -102,6 +102,7 @@ class Worker:
             free_memory=free_memory,
             on_change=self._heartbeat.poke,
             waterfalls=Waterfalls(model=config.model, started_s=started_s),
+            name=self.identity.name,
         )
         self._news = asyncio.Event()
         self._bound = asyncio.Event()
@@ -186,6 +187,7 @@ class Worker:
     async def _follow(self, url: str) -> None:
         async def on_event(_event: Event) -> None:
             self._news.set()
+            self.roller.poke()
 
         await follow(url, on_event, config=self._config.events)
 

@@ -58,6 +58,12 @@ class Waterfall(msgspec.Struct, kw_only=True, dict=True):
     by_source: dict[str, int] = {}
     mismatches: dict[str, int] = {}
     """Chunks that a source sent rotten; none of them was used."""
+    divergence_nats: float = 0.0
+    """How far the engine's golden answers were from the published ones, at most."""
+    running: str = ""
+    """The step that is under way."""
+    missing_bytes: int = 0
+    """Of the pull that is under way: what has not arrived."""
 
     def __post_init__(self) -> None:
         self._clock: Callable[[], float] = time.perf_counter
@@ -83,9 +89,11 @@ class Waterfall(msgspec.Struct, kw_only=True, dict=True):
     def step(self, name: str) -> Iterator[None]:
         """Time a step, also where it fails."""
         start_s = self._clock()
+        self.running = name
         try:
             yield
         finally:
+            self.running = ""
             self.ran(name, start_s, self._clock())
 
     def ran(self, name: str, start_s: float, end_s: float) -> None:
@@ -104,6 +112,10 @@ class Waterfall(msgspec.Struct, kw_only=True, dict=True):
         """Note how long the beginning of the last step ``outer`` took."""
         start_ms = next((s.start_ms for s in reversed(self.spans) if s.name == outer), 0.0)
         self.add(f"{outer}{PART}{inner}", start_ms, length_ms)
+
+    def progressed(self, _origin: str, done: int, total: int) -> None:
+        """Told by a pull (``gpu_worker.pull.Progress``)."""
+        self.missing_bytes = total - done
 
     def add_pull(
         self,
