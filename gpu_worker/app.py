@@ -101,8 +101,8 @@ class Worker:
             TrustClient(self._source, trust, members),
             free_memory=free_memory,
             on_change=self._heartbeat.poke,
-            name=self.identity.name,
             waterfalls=Waterfalls(model=config.model, started_s=started_s),
+            name=self.identity.name,
         )
         self._news = asyncio.Event()
         self._bound = asyncio.Event()

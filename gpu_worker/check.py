@@ -26,9 +26,10 @@ class ModelFiles:
     path: Path
     size: int
     variant: str = ""
-    paths: tuple[Path, ...] = field(default=(), compare=False)
     golden: Expectations | None = None
     """What the model must answer, where the revision says so."""
+    paths: tuple[Path, ...] = field(default=(), compare=False)
+    """Every file of weights."""
 
 
 def check_model(manifest: Manifest, folder: Path, variant: str = "") -> ModelFiles:
@@ -52,13 +53,13 @@ def check_model(manifest: Manifest, folder: Path, variant: str = "") -> ModelFil
     size = sum(entry.size for entry in weights)
     paths = tuple(folder / entry.path for entry in weights)
     if all(path.endswith(SAFETENSORS) for path in loaded):
-        first = check_folder(manifest, folder, variant)
-    else:
-        first = folder / min(loaded)
-        for path in paths:
-            check_gguf(path)
+        path = check_folder(manifest, folder, variant)
+        golden = read_golden(manifest, folder, variant)
+        return ModelFiles(path, size, variant, golden, paths)
+    for entry in weights:
+        check_gguf(folder / entry.path)
     golden = read_golden(manifest, folder, variant)
-    return ModelFiles(first, size, variant, paths, golden)
+    return ModelFiles(folder / min(loaded), size, variant, golden, paths)
 
 
 def read_golden(manifest: Manifest, folder: Path, variant: str = "") -> Expectations | None:

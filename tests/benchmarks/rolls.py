@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 import time
@@ -24,7 +25,7 @@ MODEL = "bench-roll"
 SIZE = 2_600_000_000
 _NEXT = "next"
 _QUIET_S = 2.0
-"""Between a publish and its roll: what the publish left to write is written."""
+"""Between a publish and its roll: edges and workers have seen the publish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ def metadata_only(running: Stage, folder: Path, size: int, rounds: int) -> list[
         for number in range(rounds):
             write_loadable(file, size, template=f"{{# edit {number} #}}{CHATML}")
             revision, _ = running.publish(file, MODEL, _NEXT)
+            os.sync()  # else the roll waits for what the publish left to write
             time.sleep(_QUIET_S)
             started = time.perf_counter()
             with open_origin(running.origin, running.local.admin_token) as origin:
