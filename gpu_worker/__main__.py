@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
+
 import uvloop
 
 from gpu_worker.app import WORKER, build_app
 from gpu_worker.config import WorkerConfig
+from gpu_worker.waterfalls import process_age_s
 from wire.http_server import serve
 from wire.process import run_tier
 
 
 async def run(config: WorkerConfig) -> None:
     """Serve a worker until it is told to stop."""
-    app = await build_app(config)
+    age_s = process_age_s()
+    app = await build_app(config, started_s=age_s and time.perf_counter() - age_s)
 
     async def on_bound(url: str) -> None:
         app[WORKER].bound(url)

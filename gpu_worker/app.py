@@ -8,14 +8,17 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from gpu_worker.config import WorkerConfig
+from gpu_worker.disk import ModelFolder
 from gpu_worker.engine import Engine
-from gpu_worker.engines.make import make_engine as make_any_engine
+from gpu_worker.engines import make as engines
 from gpu_worker.memory import free_memory_bytes
+from gpu_worker.memory_folder import memory_folder, open_memory_folder
 from gpu_worker.order import EngineOrder
 from gpu_worker.prepare import EngineFactory
 from gpu_worker.roll import FreeMemory
 from gpu_worker.routes import ERROR_BODIES
-from gpu_worker.worker import MakeEngine, Worker
+from gpu_worker.standby import Standby
+from gpu_worker.worker import MakeEngine, Worker, name_of
 from wire.http_errors import error_middleware
 from wire.http_server import read_token
 from wire.trust_client import open_trust
@@ -30,11 +33,13 @@ async def build_app(
     *,
     make_engine: EngineFactory | None = None,
     free_memory: FreeMemory = free_memory_bytes,
+    started_s: float | None = None,
 ) -> web.Application:
-    """A worker ready to be served; it boots its model in the background.
+    """A worker ready to be served; it boots its models in the background.
 
     Args:
         make_engine: as ``gpu_worker.engines.make`` where none is given.
+        started_s: on ``time.perf_counter``, when the process began, for the boot's waterfall.
 
     Raises:
         ConfigError: a file or URL cannot be used; says which and what to do.
@@ -44,6 +49,14 @@ async def build_app(
     if config.pull_token_file is not None:
         pull_token = await asyncio.to_thread(read_token, config.pull_token_file)
     trust = await asyncio.to_thread(open_trust, config.trust_dir, config.trust_root)
+    folder = None
+    if config.weights_in_memory:
+        root = memory_folder(config, name_of(config))
+        await asyncio.to_thread(open_memory_folder, root)
+        folder = ModelFolder(root, room=free_memory)
+    standby = None
+    if make_engine is None:
+        standby = engines.make_standby(config.engine, config.supervisor)
     registry = CollectorRegistry()
     app = web.Application(middlewares=[error_middleware(ERROR_BODIES)], client_max_size=0)
     worker = Worker(
@@ -51,8 +64,11 @@ async def build_app(
         token,
         trust,
         pull_token=pull_token,
-        make_engine=_for_any(make_engine) if make_engine is not None else _by_the_files,
+        make_engine=_for_any(make_engine) if make_engine is not None else _by_the_files(standby),
         free_memory=free_memory,
+        folder=folder,
+        standby=standby,
+        started_s=started_s,
     )
     worker.add_to(app, registry)
     app[WORKER] = worker
@@ -63,5 +79,8 @@ def _for_any(make_engine: EngineFactory) -> MakeEngine:
     return lambda _config, order: make_engine(order)
 
 
-def _by_the_files(config: WorkerConfig, order: EngineOrder) -> Engine:
-    return make_any_engine(config.engine, config.supervisor, order)
+def _by_the_files(standby: Standby | None) -> MakeEngine:
+    def make(config: WorkerConfig, order: EngineOrder) -> Engine:
+        return engines.make_engine(config.engine, config.supervisor, order, standby=standby)
+
+    return make

@@ -7,7 +7,7 @@ with its engine: what an engine will parse is parsed here first, within bounds (
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpu_worker.check_folder import SAFETENSORS, check_folder
@@ -20,13 +20,16 @@ from wire.manifest import Manifest
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
     """What an engine is given: the GGUF file, or the first one of a split model, or the folder of
-    safetensors; the size of all weights in bytes; and which variant they are."""
+    safetensors; the size of all weights in bytes; which variant they are; and every one of the
+    files."""
 
     path: Path
     size: int
     variant: str = ""
     golden: Expectations | None = None
     """What the model must answer, where the revision says so."""
+    paths: tuple[Path, ...] = field(default=(), compare=False)
+    """Every file of weights."""
 
 
 def check_model(manifest: Manifest, folder: Path, variant: str = "") -> ModelFiles:
@@ -48,13 +51,15 @@ def check_model(manifest: Manifest, folder: Path, variant: str = "") -> ModelFil
         what = f"weights of variant {variant}" if variant else "weights"
         raise NotFoundError(f"revision of {manifest.model} has no {what}")
     size = sum(entry.size for entry in weights)
+    paths = tuple(folder / entry.path for entry in weights)
     if all(path.endswith(SAFETENSORS) for path in loaded):
         path = check_folder(manifest, folder, variant)
-        return ModelFiles(path, size, variant, read_golden(manifest, folder, variant))
+        golden = read_golden(manifest, folder, variant)
+        return ModelFiles(path, size, variant, golden, paths)
     for entry in weights:
         check_gguf(folder / entry.path)
     golden = read_golden(manifest, folder, variant)
-    return ModelFiles(folder / min(loaded), size, variant, golden)
+    return ModelFiles(folder / min(loaded), size, variant, golden, paths)
 
 
 def read_golden(manifest: Manifest, folder: Path, variant: str = "") -> Expectations | None:

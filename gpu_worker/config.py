@@ -74,6 +74,12 @@ class WorkerConfig:
     """The publisher's root, provisioned out of band."""
     trust_dir: Path = Path("worker-trust")
     models_dir: Path = Path("worker-models")
+    weights_in_memory: bool = False
+    """Revisions are put together in memory instead of in ``models_dir``: loading never waits for a
+    disk. They count as used memory, are lost with the machine, and are removed when the worker
+    stops; one that was killed finds them again."""
+    memory_dir: Path = Path("/dev/shm")  # noqa: S108 - what is made in it is checked
+    """A tmpfs; in it the worker makes ``headwater-NAME`` for its weights alone."""
     token_file: Path = Path("worker-token")
     """What clients (edges) must present, what heartbeats carry, and what opens private models at
     edges."""

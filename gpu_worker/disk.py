@@ -17,13 +17,13 @@ import fcntl
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from blake3 import blake3
 from msgspec.structs import replace
 
+from gpu_worker.copying import copy_proven, hash_range
 from gpu_worker.errors import BusyError, DiskError, DiskFullError
 from gpu_worker.flush import boot_id, flush, mark, may_be_torn
 from wire.chunk import Buffer, ChunkId
@@ -40,7 +40,6 @@ _ASIDE = ".aside-"
 _OF_VARIANT = "+"
 
 
-_BLOCK_BYTES = 1 << 20
 _WRITE_BYTES = 64 * 1024
 """Written by one system call. The page cache takes larger ones in larger folios; a virtual machine
 may have to get such runs of memory from its host, while the file's lock is held."""
@@ -54,11 +53,16 @@ class ModelFolder:
 
     Args:
         boot: names this boot of the machine (``flush.boot_id``).
+        room: bytes that may still be written where that is less than the file system says: one in
+            memory does not know what else needs the memory.
     """
 
-    def __init__(self, root: Path, *, boot: str | None = None) -> None:
+    def __init__(
+        self, root: Path, *, boot: str | None = None, room: Callable[[], int] | None = None
+    ) -> None:
         self.root = root
         self._boot = boot_id() if boot is None else boot
+        self._room = room
 
     def path(self, model: str, revision: str) -> Path:
         """Where a whole revision stands (or will)."""
@@ -94,7 +98,7 @@ class ModelFolder:
         if may_be_torn(whole, self._boot):
             with suppress(OSError):  # somebody else was first; or there is a partial one too
                 whole.rename(partial.folder)
-        partial.open(self._boot)
+        partial.open(self._boot, room=self._room)
 
     def flush(self, model: str, revision: str) -> None:
         """Bring a whole revision to the disk, so that a power cut costs nothing any more.
@@ -189,11 +193,12 @@ class PartialRevision:
         self._users = 0
         self._closed = False
 
-    def open(self, boot: str = "") -> None:
+    def open(self, boot: str = "", *, room: Callable[[], int] | None = None) -> None:
         """Take the folder and lay out the files at full length.
 
         Args:
             boot: names this boot of the machine.
+            room: as of ``ModelFolder``.
 
         Raises:
             BusyError: somebody else has it.
@@ -202,7 +207,7 @@ class PartialRevision:
         with self._use():
             self._bitmap = _lock(self.folder / BITMAP)
             mark(self.folder, boot)
-            self._check_space()
+            self._check_space(room)
             for entry in self._manifest.files:
                 self._files[entry.path] = _open(self.folder / entry.path, entry.size)
 
@@ -234,20 +239,20 @@ class PartialRevision:
             self._claim(chunk)
 
     def copy(self, chunk: ChunkId, source: Path, offset: int) -> bool:
-        """Copy a chunk from a file on the same disk; reflinked where the file system can.
+        """Copy a chunk from a file on this machine, proven on the way; its blocks are shared where
+        the file system can (``gpu_worker.copying``).
 
         Returns:
             False where the bytes there are not the chunk's (any more).
         """
         with self._use():
             try:
-                self._copy(chunk, source, offset)
+                proven = self._copy(chunk, source, offset)
             except OSError:
                 return False
-            if not self._holds(chunk):
-                return False
-            self._claim(chunk)
-            return True
+            if proven:
+                self._claim(chunk)
+            return proven
 
     def commit(self, final: Path, manifest_bytes: bytes) -> None:
         """Make the revision appear whole at ``final``, not flushed yet (``ModelFolder.flush``)."""
@@ -306,26 +311,34 @@ class PartialRevision:
     def _holds(self, chunk: ChunkId) -> bool:
         """Whether the bytes at the chunk's places are the chunk's."""
         return all(
-            _hash_range(self._files[path], offset, size) == chunk
+            hash_range(self._files[path], offset, size) == chunk
             for path, offset, size in self._places[chunk]
         )
 
-    def _copy(self, chunk: ChunkId, source: Path, offset: int) -> None:
+    def _copy(self, chunk: ChunkId, source: Path, offset: int) -> bool:
         handle = os.open(source, os.O_RDONLY)
         try:
-            for path, at, size in self._places[chunk]:
-                _copy_range(handle, self._files[path], offset, at, size)
+            return all(
+                copy_proven(handle, self._files[path], offset, at, size, write=_write_all) == chunk
+                for path, at, size in self._places[chunk]
+            )
         finally:
             os.close(handle)
 
     def _claim(self, chunk: ChunkId) -> None:
         os.pwrite(self._bitmap, b"\x01", self._order[chunk])
 
-    def _check_space(self) -> None:
-        used = sum(p.stat().st_blocks * 512 for p in self.folder.rglob("*") if p.is_file())
+    def _check_space(self, room: Callable[[], int] | None) -> None:
+        paths = (self.folder / entry.path for entry in self._manifest.files)
+        used = sum(path.stat().st_blocks * 512 for path in paths if path.is_file())
         disk = os.statvfs(self.folder)
         available = disk.f_bavail * disk.f_frsize
         needed = self._manifest.size - used
+        if room is not None and needed > (spare := room()):
+            raise DiskFullError(
+                f"{self.folder} needs {needed} B more and the memory has {spare} B to spare; "
+                "take a smaller variant, keep fewer revisions, or weights_in_memory = false"
+            )
         if needed > available:
             raise DiskFullError(
                 f"{self.folder} needs {needed} B more and the disk has {available} B free; "
@@ -434,32 +447,7 @@ def disk_error(folder: Path, error: OSError) -> DiskError:
     return DiskError(f"{folder}: {error.strerror or type(error).__name__}")
 
 
-def _hash_range(handle: int, offset: int, size: int) -> str:
-    """BLAKE3 of a part of a file, a small block at a time: it stays in the processor's cache."""
-    hasher, block = blake3(), memoryview(bytearray(min(size, _BLOCK_BYTES)))
-    end = offset + size
-    while offset < end:
-        count = os.preadv(handle, [block[: end - offset]], offset)
-        if count == 0:
-            break
-        hasher.update(block[:count])
-        offset += count
-    return hasher.hexdigest()
-
-
 def _write_all(handle: int, data: memoryview, offset: int) -> None:
     while data:
         written = os.pwrite(handle, data[:_WRITE_BYTES], offset)
         data, offset = data[written:], offset + written
-
-
-def _copy_range(source: int, target: int, offset: int, at: int, size: int) -> None:
-    while size > 0:
-        try:
-            copied = os.copy_file_range(source, target, size, offset, at)
-        except OSError:
-            # Not every pair of file systems supports it; the bytes are what matters.
-            copied = os.pwrite(target, os.pread(source, min(size, 1 << 20), offset), at)
-        if copied == 0:
-            raise OSError("seed file is shorter than its manifest says")
-        size, offset, at = size - copied, offset + copied, at + copied

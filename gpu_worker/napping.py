@@ -7,6 +7,7 @@ and sleeps on: it is loaded, and proves itself, when the first request wants it.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
@@ -15,9 +16,11 @@ import structlog
 from gpu_worker.asleep import Asleep
 from gpu_worker.check import ModelFiles
 from gpu_worker.config import WorkerConfig
+from gpu_worker.disk import ModelFolder
 from gpu_worker.engine import Engine
 from gpu_worker.errors import LoadFailedError, NoRoomError
 from gpu_worker.keeper import Keeper, Tenant
+from gpu_worker.memory import free_memory_bytes
 from gpu_worker.prepare import CountedSource, EngineFactory, Preparation
 from gpu_worker.waterfall import Waterfall
 
@@ -54,8 +57,21 @@ class NappingPreparation(Preparation):
         *,
         keeper: Keeper,
         tenant: Sleeper,
+        folder: ModelFolder | None = None,
+        on_pull: Callable[[], None] = lambda: None,
+        on_gpu: bool = False,
+        free_memory: Callable[[], int] = free_memory_bytes,
     ) -> None:
-        super().__init__(config, source, executor, make_engine)
+        super().__init__(
+            config,
+            source,
+            executor,
+            make_engine,
+            folder=folder,
+            on_pull=on_pull,
+            on_gpu=on_gpu,
+            free_memory=free_memory,
+        )
         self._headroom = config.memory_headroom
         self._model = config.model
         self._keeper = keeper

@@ -18,8 +18,10 @@ from gpu_worker.config import WorkerConfig
 from gpu_worker.disk import ModelFolder, disk_error
 from gpu_worker.engine import Engine
 from gpu_worker.errors import LoadFailedError, VariantUnknownError
+from gpu_worker.memory import free_memory_bytes
 from gpu_worker.order import EngineOrder
 from gpu_worker.pull import PullReport, pull
+from gpu_worker.residency import Loading, choose_loading, resident_share
 from gpu_worker.variants import ManifestOnce, find_variant
 from gpu_worker.waterfall import Waterfall
 from wire.errors import HeadwaterError
@@ -41,7 +43,14 @@ class CountedSource(Source, Protocol):
 
 
 class Preparation:
-    """What a worker needs to prepare revisions of its model."""
+    """What a worker needs to prepare revisions of its model.
+
+    Args:
+        folder: where revisions stand; ``models_dir`` where none is given.
+        on_pull: called when a pull begins: what does not need the weights can begin, too.
+        on_gpu: whether layers go to a GPU with memory of its own.
+        free_memory: bytes of main memory that could be used now.
+    """
 
     def __init__(
         self,
@@ -49,12 +58,20 @@ class Preparation:
         source: CountedSource,
         executor: ThreadPoolExecutor,
         make_engine: EngineFactory,
+        *,
+        folder: ModelFolder | None = None,
+        on_pull: Callable[[], None] = lambda: None,
+        on_gpu: bool = False,
+        free_memory: Callable[[], int] = free_memory_bytes,
     ) -> None:
         self._config = config
         self._source = source
         self._executor = executor
         self._make_engine = make_engine
-        self._folder = ModelFolder(config.models_dir)
+        self._folder = folder if folder is not None else ModelFolder(config.models_dir)
+        self._on_pull = on_pull
+        self._on_gpu = on_gpu
+        self._free_memory = free_memory
 
     async def files(self, revision: str, waterfall: Waterfall) -> ModelFiles:
         """The revision's weights on disk, checked: one variant of them, where there are several.
@@ -66,6 +83,7 @@ class Preparation:
         if self._config.engine.kind == "openai":
             return ModelFiles(self._config.models_dir, 0)  # the server has its own
         before = self._source.stats()
+        self._on_pull()
         with waterfall.step("pull"):
             source = ManifestOnce(self._source)
             variant = await self._variant(revision, source)
@@ -92,11 +110,14 @@ class Preparation:
             LoadFailedError: it did not come up, or did not answer sanely in time.
         """
         limit_s = self._config.load_timeout_s
+        loading = await self._blocking(self._loading, files)
+        waterfall.decisions["load"] = str(loading)
         order = EngineOrder(
             path=files.path,
             model=self._config.model,
             revision=revision,
             variant=files.variant,
+            mmap=loading.mmap,
         )
         engine = self._make_engine(order)
         try:
@@ -114,7 +135,7 @@ class Preparation:
         except BaseException:
             await engine.aclose()
             raise
-        waterfall.steps_ms["probe: first token"] = probe.first_token_s * 1e3
+        waterfall.add_part("probe", "first token", probe.first_token_s * 1e3)
         if probe.verdict is not None:
             waterfall.divergence_nats = probe.verdict.max_nats
         return engine
@@ -154,6 +175,16 @@ class Preparation:
             )
         except VariantUnknownError as error:
             raise LoadFailedError(f"{revision[:12]}: {error.message}", fault="bad_file") from error
+
+    def _loading(self, files: ModelFiles) -> Loading:
+        """Map or read: by what of the files is in memory just now."""
+        return choose_loading(
+            resident_share(files.paths),
+            on_gpu=self._on_gpu,
+            in_memory=self._config.weights_in_memory,
+            room_bytes=self._free_memory(),
+            size=files.size,
+        )
 
     def _flush(self, revision: str) -> None:
         try:

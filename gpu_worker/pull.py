@@ -71,7 +71,14 @@ class PullReport:
     """Copied from older revisions on this disk."""
     fetched_bytes: int = 0
     fetched_chunks: int = 0
-    steps_ms: dict[str, float] = field(default_factory=dict)
+    spans_s: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Each step's beginning and end, in seconds of ``time.perf_counter``. ``seed`` and ``fetch``
+    overlap."""
+
+    @property
+    def steps_ms(self) -> dict[str, float]:
+        """Each step's milliseconds."""
+        return {step: (end - start) * 1e3 for step, (start, end) in self.spans_s.items()}
 
 
 async def pull(
@@ -120,10 +127,7 @@ async def pull(
             missing = await run.resume(partial, missing)
         with _timed(report, "find"):
             seeds = await run.find(missing)
-        with _timed(report, "seed"):
-            missing = await run.seed(partial, missing, seeds)
-        with _timed(report, "fetch"):
-            await run.fetch(partial, missing, source)
+        await run.bring(partial, missing, seeds, source)
         with _timed(report, "commit"):
             await run.blocking(partial.commit, report.path, data)
     finally:
@@ -184,6 +188,26 @@ class _Pull:
 
     async def find(self, missing: Refs) -> dict[ChunkId, Seed]:
         return await self.blocking(find_seeds, self._folder, self._report.model, set(missing))
+
+    async def bring(
+        self, partial: PartialRevision, missing: Refs, seeds: dict[ChunkId, Seed], source: Source
+    ) -> None:
+        """Copy and fetch at the same time; what turned out not to be in the seeds is fetched
+        then."""
+        seeded = {chunk: ref for chunk, ref in missing.items() if chunk in seeds}
+        others = {chunk: ref for chunk, ref in missing.items() if chunk not in seeds}
+
+        async def copy() -> Refs:
+            with _timed(self._report, "seed"):
+                return await self.seed(partial, seeded, seeds)
+
+        with _first_failure():
+            async with asyncio.TaskGroup() as group:
+                copying = group.create_task(copy(), name="pull-seeds")
+                with _timed(self._report, "fetch"):
+                    await self.fetch(partial, others, source)
+                    if rotten := await copying:
+                        await self.fetch(partial, rotten, source)
 
     async def seed(
         self, partial: PartialRevision, missing: Refs, seeds: dict[ChunkId, Seed]
@@ -300,9 +324,10 @@ def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
 
 @contextmanager
 def _timed(report: PullReport, step: str) -> Iterator[None]:
-    """Add the milliseconds of a ``with`` block to the report, also when it fails."""
-    start = time.perf_counter()
+    """Add the span of a ``with`` block to the report, also when it fails."""
+    start_s = time.perf_counter()
+    report.spans_s[step] = (start_s, start_s)  # in the order in which they begin
     try:
         yield
     finally:
-        report.steps_ms[step] = (time.perf_counter() - start) * 1e3
+        report.spans_s[step] = (start_s, time.perf_counter())

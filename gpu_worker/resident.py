@@ -17,15 +17,18 @@ import structlog
 
 from gpu_worker.asleep import Asleep
 from gpu_worker.config import ModelConfig, WorkerConfig
+from gpu_worker.disk import ModelFolder
 from gpu_worker.engine import Engine
 from gpu_worker.errors import LoadFailedError, NoRoomError
 from gpu_worker.keeper import Keeper
 from gpu_worker.memory import PLENTY_BYTES
 from gpu_worker.napping import NappingPreparation
 from gpu_worker.prepare import CountedSource, EngineFactory
+from gpu_worker.residency import gpu_present
 from gpu_worker.roll import FreeMemory, Roller
 from gpu_worker.serving import Serving, ServingConfig
 from gpu_worker.waterfall import Waterfall
+from gpu_worker.waterfalls import Waterfalls
 from wire.errors import HeadwaterError
 from wire.http_server import guard
 from wire.trust import TrustView
@@ -45,6 +48,11 @@ class Household:
     trust: TrustClient
     keeper: Keeper
     free_memory: FreeMemory
+    folder: ModelFolder
+    on_pull: Callable[[], None] = lambda: None
+    """As of ``Preparation``."""
+    started_s: float | None = None
+    """As of ``Waterfalls``."""
 
 
 class Resident:
@@ -76,7 +84,16 @@ class Resident:
             on_idle=house.keeper.idle,
         )
         self.prepare = NappingPreparation(
-            config, house.source, house.disk, make_engine, keeper=house.keeper, tenant=self
+            config,
+            house.source,
+            house.disk,
+            make_engine,
+            keeper=house.keeper,
+            tenant=self,
+            folder=house.folder,
+            on_pull=house.on_pull,
+            on_gpu=gpu_present() and config.engine.gpu_layers != 0,
+            free_memory=house.free_memory,
         )
         self.roller = Roller(
             config,
@@ -85,6 +102,7 @@ class Resident:
             house.trust,
             free_memory=self._free_memory,
             on_change=on_change,
+            waterfalls=Waterfalls(model=model.model, started_s=house.started_s),
             name=house.name,
         )
         self._news = asyncio.Event()
@@ -189,20 +207,6 @@ class Resident:
             self._news.set()  # it had to make room, and nothing came: the next look tries again
         return problem
 
-    def _put_in_service(self, engine: Engine) -> None:
-        old = self.serving.flip(engine)
-        self._on_change()
-        if old is not None:
-            self._keep(f"retire-{old.revision[:12]}", self._retire(old))
-
-    async def _retire(self, engine: Engine) -> None:
-        try:
-            left = await self.serving.drain(engine, self.config.drain_s)
-            if left:
-                _log.warning("streams cut at the deadline", revision=engine.revision, streams=left)
-        finally:
-            await engine.aclose()
-
     async def _wake(self) -> None:
         """Load what sleeps; what sleeps may be another revision by then."""
         while isinstance(asleep := self.serving.engine, Asleep) and not asleep.dead.done():
@@ -220,7 +224,9 @@ class Resident:
                 return
             if self.serving.engine is asleep:
                 self.wakes += 1
-                self._put_in_service(engine)
+                self.serving.flip(engine)
+                self._on_change()
+                await asleep.aclose()
             else:
                 await engine.aclose()
 

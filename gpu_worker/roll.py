@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import structlog
 
@@ -48,14 +48,13 @@ from gpu_worker.roll_events import (
 from gpu_worker.roll_rules import RollRules, RuleBrokenError
 from gpu_worker.serving import Serving
 from gpu_worker.waterfall import Waterfall
+from gpu_worker.waterfalls import Waterfalls
 from wire.errors import HeadwaterError
 from wire.trust import TrustView
 from wire.trust_client import TrustClient
 from wire.workers import Fault, Phase
 
 _log = structlog.get_logger("roll")
-_T = TypeVar("_T")
-_KEPT_ROLLS = 8
 _PHASES: dict[str, Phase] = {name: name for name in get_args(Phase)}
 _FRESH_LOOK_S = 1.0
 """A look that is older is repeated before the flip."""
@@ -69,6 +68,7 @@ class _Attempt:
 
     waterfall: Waterfall
     looked_s: float
+    begun: bool = False
     files: ModelFiles | None = None
     engine: Engine | None = None
     """Loaded and proven, and not yet in service."""
@@ -95,6 +95,7 @@ class Roller:
         *,
         free_memory: FreeMemory,
         on_change: Callable[[], None] = lambda: None,
+        waterfalls: Waterfalls | None = None,
         clock: Callable[[], float] = time.monotonic,
         name: str = "",
     ) -> None:
@@ -110,8 +111,7 @@ class Roller:
         self._news = asyncio.Event()
         self._attempt: _Attempt | None = None
         self._retiring = Retiring(serving, config.drain_s)
-        self.waterfalls: list[Waterfall] = []
-        """The boot first, then the latest rolls (bounded)."""
+        self.waterfalls = Waterfalls(model=config.model) if waterfalls is None else waterfalls
 
     @property
     def revision(self) -> str:
@@ -202,7 +202,7 @@ class Roller:
         before, again = self.reason, True
         while again:
             self._news.clear()
-            self._attempt = _Attempt(Waterfall(), self._clock())
+            self._attempt = _Attempt(self.waterfalls.begin(), self._clock())
             event = await self._look_event()
             if restart and isinstance(event, Looked):
                 event = Restart(event, fresh)
@@ -261,11 +261,14 @@ class Roller:
 
     async def _pull(self, revision: str, *, fresh: bool) -> Event:
         attempt = self._current()
-        if attempt.files is not None or attempt.waterfall.revision:  # the next one, falling back
-            attempt = self._attempt = _Attempt(Waterfall(), attempt.looked_s)
+        if attempt.begun:  # the next one, falling back
+            attempt = self._attempt = _Attempt(self.waterfalls.begin(), attempt.looked_s)
+        attempt.begun = True
         get = self._prepare.fresh_files if fresh else self._prepare.files
         attempt.files = await get(revision, attempt.waterfall)
-        needed = int(attempt.files.size * self._config.memory_headroom)
+        # What stands in memory already is used where it stands.
+        there = 1.0 if self._config.weights_in_memory else 0.0
+        needed = int(attempt.files.size * (self._config.memory_headroom - there))
         room = self._free_memory() >= needed
         if self._alive and not room:
             _log.warning("no memory for two models; draining first", needed_bytes=needed)
@@ -300,8 +303,7 @@ class Roller:
             raise RuleBrokenError("nothing was loaded")
         old = self._serving.flip(engine)
         engine.dead.add_done_callback(lambda _dead: self._on_change())
-        self.waterfalls.append(attempt.waterfall)
-        del self.waterfalls[1:-_KEPT_ROLLS]
+        self.waterfalls.keep(attempt.waterfall)
         self._on_change()
         if old is not None:
             self._retiring.soon(old)

@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import msgspec
 import structlog
@@ -99,6 +99,16 @@ class Launch:
     first_line: bytes = b""
     environ: dict[str, str] = field(default_factory=dict)
     answers: Callable[[], Awaitable[bool]] | None = None
+    spares: Spares | None = None
+    """Where a child may stand by that has started already."""
+
+
+class Spares(Protocol):
+    """Children that have started and wait for their first line (``gpu_worker.standby``)."""
+
+    async def take(self, launch: Launch) -> Life | None:
+        """One that would do for this launch, and is the caller's from then on."""
+        ...
 
 
 class LogTail:
@@ -124,7 +134,7 @@ class LogTail:
         return line[: self._line_bytes].decode("utf-8", "replace")
 
 
-class _Child(asyncio.SubprocessProtocol):
+class Child(asyncio.SubprocessProtocol):
     """One life of the child: its ready line, its log, its exit.
 
     Args:
@@ -169,6 +179,52 @@ class _Child(asyncio.SubprocessProtocol):
             self.verdict.set_result(fault)
 
 
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A child that runs."""
+
+    transport: asyncio.SubprocessTransport
+    child: Child
+
+
+async def spawn(launch: Launch, config: SupervisorConfig) -> Life:
+    """Start a child; it is told nothing yet.
+
+    Raises:
+        EngineStartError: it cannot be run.
+    """
+    try:
+        transport, child = await asyncio.get_running_loop().subprocess_exec(
+            lambda: Child(config, talks=launch.answers is None),
+            *launch.argv,
+            env={**_child_environ(), **launch.environ},
+            # A terminal's Ctrl-C must reach the worker alone: it drains first.
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise EngineStartError(f"cannot run {launch.argv[0]}: {error.strerror}") from error
+    return Life(transport, child)
+
+
+async def end_life(life: Life, config: SupervisorConfig) -> None:
+    """SIGTERM, a grace, SIGKILL; then nothing of this child is left."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if life.child.exited.done():
+            break
+        with suppress(ProcessLookupError):
+            life.transport.send_signal(number)
+        await asyncio.wait({life.child.exited}, timeout=config.stop_grace_s)
+    # An engine may have processes of its own, which would go on holding its memory.
+    kill_group(life, signal.SIGKILL)
+    life.transport.close()
+
+
+def kill_group(life: Life, number: signal.Signals) -> None:
+    """Send a signal to a child and all that it started: it leads a group of its own."""
+    with suppress(ProcessLookupError):
+        os.killpg(life.transport.get_pid(), number)
+
+
 class EngineProcess:
     """A supervised child process.
 
@@ -203,7 +259,7 @@ class EngineProcess:
         self._backoff = Backoff(config)
         self._mute = False
         """Whether the last start failed in good order and without a reason."""
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._transport: asyncio.SubprocessTransport | None = None
         self._watcher: asyncio.Task[None] | None = None
 
@@ -265,9 +321,9 @@ class EngineProcess:
         if not self.dead.done():
             self.dead.set_result("closed")
 
-    async def _watch(self, child: _Child) -> None:
+    async def _watch(self, child: Child) -> None:
         """From one death to the next, until the restarts are used up."""
-        alive: _Child | None = child
+        alive: Child | None = child
         while alive is not None:
             began = self._clock()
             # Not awaited itself: cancelling this task must not cancel what it waits for.
@@ -284,7 +340,7 @@ class EngineProcess:
         _log.error("engine given up", engine=self.name, why=self.last_death)
         self.dead.set_result(self.last_death)
 
-    async def _revive(self, lived_s: float) -> _Child | None:
+    async def _revive(self, lived_s: float) -> Child | None:
         """Wait and start again until that works; None when the restarts are used up."""
         delay_s = self._backoff.after_death(lived_s)
         while delay_s is not None:
@@ -305,20 +361,13 @@ class EngineProcess:
             delay_s = self._backoff.after_death(0.0)
         return None
 
-    async def _begin(self) -> _Child:
+    async def _begin(self) -> Child:
         """One life of the child until it is ready."""
         self.state = "starting"
         launch = self.launch()
-        try:
-            transport, child = await asyncio.get_running_loop().subprocess_exec(
-                lambda: _Child(self._config, talks=launch.answers is None),
-                *launch.argv,
-                env={**_child_environ(), **launch.environ},
-                # A terminal's Ctrl-C must reach the worker alone: it drains first.
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise EngineStartError(f"cannot run {launch.argv[0]}: {error.strerror}") from error
+        life = await launch.spares.take(launch) if launch.spares is not None else None
+        life = life or await spawn(launch, self._config)
+        transport, child = life.transport, life.child
         self._transport, self._child = transport, child
         try:
             self._on_ready(await self._until_ready(launch, transport, child))
@@ -329,7 +378,7 @@ class EngineProcess:
         return child
 
     async def _until_ready(
-        self, launch: Launch, transport: asyncio.SubprocessTransport, child: _Child
+        self, launch: Launch, transport: asyncio.SubprocessTransport, child: Child
     ) -> dict[str, Any]:
         """What the child said when it was ready.
 
@@ -362,7 +411,7 @@ class EngineProcess:
             await asyncio.sleep(self._config.poll_s)
 
     async def _start_error(
-        self, child: _Child, what: str, *, late: bool = False, said: str = ""
+        self, child: Child, what: str, *, late: bool = False, said: str = ""
     ) -> EngineStartError:
         if not late:
             await self._drain(child)
@@ -373,7 +422,7 @@ class EngineProcess:
         return EngineStartError(self._report(what), fault=fault)
 
     def _fault(
-        self, child: _Child, *, loading: bool = False, timed_out: bool = False, said: str = ""
+        self, child: Child, *, loading: bool = False, timed_out: bool = False, said: str = ""
     ) -> Fault:
         transport = self._transport
         return name_fault(
@@ -387,7 +436,7 @@ class EngineProcess:
             )
         )
 
-    async def _read_ready(self, child: _Child) -> dict[str, Any]:
+    async def _read_ready(self, child: Child) -> dict[str, Any]:
         try:
             line = msgspec.json.decode(child.ready.result(), type=dict[str, Any])
         except msgspec.DecodeError as error:
@@ -411,24 +460,14 @@ class EngineProcess:
         if transport is None or child is None:
             return
         child.judge("")
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if child.exited.done():
-                break
-            with suppress(ProcessLookupError):
-                transport.send_signal(number)
-            await asyncio.wait({child.exited}, timeout=self._config.stop_grace_s)
-        # An engine may have processes of its own, which would go on holding its memory.
-        self._kill(signal.SIGKILL)
-        transport.close()
+        await end_life(Life(transport, child), self._config)
         self._transport = None
 
     def _kill(self, number: signal.Signals) -> None:
-        """Send a signal to the child and all that it started: it leads a group of its own."""
-        if self._transport is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._transport.get_pid(), number)
+        if self._transport is not None and self._child is not None:
+            kill_group(Life(self._transport, self._child), number)
 
-    async def _drain(self, child: _Child) -> None:
+    async def _drain(self, child: Child) -> None:
         """Death is known before the last lines are read; give them a moment for the report. What
         the child has started would keep its pipes open."""
         self._kill(signal.SIGKILL)

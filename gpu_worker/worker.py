@@ -13,12 +13,14 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from gpu_worker.boot_metrics import BootMetrics
 from gpu_worker.commands import Orderly
 from gpu_worker.config import WorkerConfig, all_models
 from gpu_worker.disk import ModelFolder
 from gpu_worker.engine import Engine
 from gpu_worker.heartbeat import Heartbeat
 from gpu_worker.keeper import Keeper
+from gpu_worker.memory_folder import memory_folder, remove_memory_folder
 from gpu_worker.order import EngineOrder
 from gpu_worker.reports import Identity, report_of
 from gpu_worker.resident import Household, Resident
@@ -27,6 +29,7 @@ from gpu_worker.roll import FreeMemory, Roller
 from gpu_worker.routes import WorkerRoutes
 from gpu_worker.serving import Serving
 from gpu_worker.source_metrics import SourceMetrics
+from gpu_worker.standby import Standby
 from wire.errors import ConfigError
 from wire.events import Event
 from wire.http_events import follow
@@ -75,9 +78,14 @@ class Worker:
         pull_token: str | None = None,
         make_engine: MakeEngine,
         free_memory: FreeMemory,
+        folder: ModelFolder | None = None,
+        standby: Standby | None = None,
+        started_s: float | None = None,
     ) -> None:
         models = all_models(config)
         self._config = config
+        self._folder = folder or ModelFolder(config.models_dir)
+        self._standby = standby
         self._token = token
         self._trust = trust
         self.identity = Identity(name_of(config))
@@ -101,6 +109,9 @@ class Worker:
             trust=TrustClient(self._source, trust, members),
             keeper=self.keeper,
             free_memory=free_memory,
+            folder=self._folder,
+            on_pull=standby.prepare if standby is not None else lambda: None,
+            started_s=started_s,
         )
         self._heartbeat = Heartbeat(
             config.heartbeat_to,
@@ -140,6 +151,7 @@ class Worker:
         ).add_to(app)
         SourceMetrics(registry, self._source.stats)
         TrustMetrics(registry, lambda: self._trust.view)
+        BootMetrics(registry, lambda: [r.roller.waterfalls for r in self.residents])
         ResidentMetrics(registry, self.residents, self.keeper)
         app.router.add_get(f"{ADMIN}/status", self._status)
         app.on_startup.append(self._begin)
@@ -152,6 +164,8 @@ class Worker:
     def bound(self, url: str) -> None:
         """The socket listens at ``url``: from now on edges are told of this worker."""
         self.identity.url = self._config.advertise_url or url
+        for resident in self.residents:
+            resident.roller.waterfalls.listens()
         self._bound.set()
 
     def report(self, index: int = 0) -> WorkerReport:
@@ -174,9 +188,10 @@ class Worker:
         return reports if len(reports) > 1 else reports[0]
 
     async def _begin(self, _app: web.Application) -> None:
-        folder = ModelFolder(self._config.models_dir)
+        if self._standby is not None:
+            self._standby.prepare()  # while the trust metadata are fetched
         for resident in self.residents:
-            await asyncio.to_thread(folder.recover, resident.name)
+            await asyncio.to_thread(self._folder.recover, resident.name)
             resident.begin()
         for name, work in (("commands", self._orderly.run()), ("keeper", self.keeper.run())):
             self._tasks.append(asyncio.create_task(guard(name, work), name=name))
@@ -239,7 +254,12 @@ class Worker:
     async def _release(self, _app: web.Application) -> None:
         await self._stop()
         await asyncio.gather(*[resident.aclose() for resident in self.residents])
+        if self._standby is not None:
+            await self._standby.aclose()
         await self._heartbeat.aclose()
         await self._source.aclose()
         for pool in (self._receivers, self._disk):
             pool.shutdown(wait=False, cancel_futures=True)
+        if self._config.weights_in_memory:
+            folder = memory_folder(self._config, self.identity.name)
+            await asyncio.to_thread(remove_memory_folder, folder)

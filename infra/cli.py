@@ -21,6 +21,7 @@ from infra.commands import (
     up,
     upkeep,
     warm,
+    worker,
 )
 from infra.commands.options import JsonOption
 from infra.commands.output import command
@@ -55,7 +56,7 @@ app.command(rich_help_panel=_UP)(chat.chat)
 app.add_typer(route.route_app, name="route", rich_help_panel=_UP)
 app.add_typer(tiers.origin_app, name="origin", rich_help_panel=_TIERS)
 app.command(rich_help_panel=_TIERS)(tiers.edge)
-app.command(rich_help_panel=_TIERS)(tiers.worker)
+app.add_typer(worker.worker_app, name="worker", rich_help_panel=_TIERS)
 app.command(rich_help_panel=_OPERATE)(operate.status)
 app.add_typer(fleet.fleet_app, name="fleet", rich_help_panel=_OPERATE)
 app.command(rich_help_panel=_OPERATE)(upkeep.gc)

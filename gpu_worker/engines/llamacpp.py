@@ -12,9 +12,15 @@ import msgspec
 
 from gpu_worker.engines import llamacpp_process
 from gpu_worker.engines.native import LlamaCppConfig, NativeEngine, default_threads
+from gpu_worker.standby import Standby
 from gpu_worker.supervisor import Launch, SupervisorConfig
 
-__all__ = ["LlamaCpp", "LlamaCppConfig", "default_threads"]
+ARGV = (sys.executable, "-P", str(Path(llamacpp_process.__file__)))
+"""By its file and with -P, so it starts from any working directory and nothing in ours shadows the
+standard library."""
+ENVIRON = {"GGML_NO_BACKTRACE": "1"}
+"""A failed assertion would otherwise first run a debugger over the process."""
+__all__ = ["ARGV", "ENVIRON", "LlamaCpp", "LlamaCppConfig", "default_threads"]
 
 
 class LlamaCpp(NativeEngine):
@@ -22,6 +28,7 @@ class LlamaCpp(NativeEngine):
 
     Args:
         path: the GGUF file, or the first of a split one.
+        standby: where a child may wait that has started already.
         clock: monotonic seconds.
     """
 
@@ -33,8 +40,10 @@ class LlamaCpp(NativeEngine):
         revision: str,
         config: LlamaCppConfig | None = None,
         supervisor: SupervisorConfig | None = None,
+        standby: Standby | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._standby = standby
         super().__init__(
             "llama.cpp",
             path,
@@ -62,10 +71,11 @@ class LlamaCpp(NativeEngine):
             warmup=config.warmup,
             embeddings=config.embeddings,
             verbosity=config.verbosity,
+            mmap=config.mmap,
         )
-        # By its file and with -P, so it starts from any working directory and nothing in ours
-        # shadows the standard library.
-        argv = (sys.executable, "-P", str(Path(llamacpp_process.__file__)))
-        # A failed assertion would otherwise first run a debugger over the process.
-        environ = {"GGML_NO_BACKTRACE": "1"}
-        return Launch(argv=argv, first_line=msgspec.json.encode(settings), environ=environ)
+        return Launch(
+            argv=ARGV,
+            first_line=msgspec.json.encode(settings),
+            environ=dict(ENVIRON),
+            spares=self._standby,
+        )

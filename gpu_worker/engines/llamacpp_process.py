@@ -1,13 +1,15 @@
 """The child process that holds llama.cpp: ``python -m gpu_worker.engines.llamacpp_process``.
 
 ``xllamacpp.Server`` listens from its constructor on and cannot be stopped, and a hostile file may
-crash it, so it lives alone here. The settings come as one line of JSON on stdin; stdin then stays
-open, and its end means that the worker is gone. One line of JSON on stdout says where the server
-listens, or why it does not. Imports nothing of the worker, so it starts quickly.
+crash it, so it lives alone here. It loads its libraries and waits: the settings come as one line of
+JSON on stdin, perhaps much later; stdin then stays open, and its end means that the worker is gone.
+One line of JSON on stdout says where the server listens, or why it does not. Imports nothing of the
+worker, so it starts quickly.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -40,15 +42,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     warmup: bool
     embeddings: bool
     verbosity: int
+    mmap: bool | None = None
+    """Whether the file is mapped instead of read; None: llama.cpp's default."""
 
 
 def main() -> int:
     """Load, say so, and serve until the worker closes stdin or dies."""
-    settings = msgspec.json.decode(sys.stdin.buffer.readline(MAX_SETTINGS_BYTES), type=Settings)
+    _die_with_parent()
     answer = _take_stdout()
-    _die_with(settings.parent_pid)
     # A crash must be known at once, not after gigabytes of core have been written.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(ImportError):
+        import xllamacpp  # noqa: F401 - while nobody waits; what fails now is told below
+    line = sys.stdin.buffer.readline(MAX_SETTINGS_BYTES)
+    if not line:
+        return 0  # it stood by and was not needed
+    settings = msgspec.json.decode(line, type=Settings)
+    _stay_with(settings.parent_pid)
     try:
         server = _serve(settings)
     except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear it
@@ -77,6 +87,11 @@ def _serve(settings: Settings) -> Any:
     params.offline = True
     params.verbosity = settings.verbosity
     params.warmup = settings.warmup
+    if settings.mmap is not None:
+        modes = xllamacpp.llama_load_mode
+        params.load_mode = (
+            modes.LLAMA_LOAD_MODE_MMAP if settings.mmap else modes.LLAMA_LOAD_MODE_NONE
+        )
     params.n_parallel = settings.slots
     # llama.cpp divides the context among the slots as long as they do not share one cache.
     params.kv_unified = False
@@ -116,12 +131,17 @@ def _say(answer: BinaryIO, line: dict[str, str]) -> None:
     answer.close()
 
 
-def _die_with(parent_pid: int) -> None:
-    """Leave no orphan: end when the worker ends, by whatever means."""
+def _die_with_parent() -> None:
+    """Leave no orphan: the kernel ends this process with its parent, by whatever means."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _stay_with(parent_pid: int) -> None:
+    """End when the worker ended before that was asked for; and, where the kernel does not do it,
+    at the end of stdin."""
     if os.getppid() != parent_pid:
         os._exit(0)
     threading.Thread(target=_exit_at_end_of_stdin, name="lifeline", daemon=True).start()

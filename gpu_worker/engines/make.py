@@ -12,13 +12,14 @@ from typing import Any
 import msgspec
 
 from gpu_worker.engine import Engine
-from gpu_worker.engines.choose import EngineKind, Machine, ModelForm, choose
+from gpu_worker.engines.choose import EngineKind, Machine, ModelForm, NoEngineError, choose
 from gpu_worker.engines.config import EngineConfig
 from gpu_worker.engines.llama_server import LlamaServer
-from gpu_worker.engines.llamacpp import LlamaCpp
+from gpu_worker.engines.llamacpp import ARGV, ENVIRON, LlamaCpp
 from gpu_worker.engines.openai_server import OpenAIServer
 from gpu_worker.engines.vllm import Vllm
 from gpu_worker.order import EngineOrder
+from gpu_worker.standby import Standby
 from gpu_worker.supervisor import SupervisorConfig
 
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
@@ -41,10 +42,12 @@ def make_engine(
     order: EngineOrder,
     *,
     machine: Machine | None = None,
+    standby: Standby | None = None,
 ) -> Engine:
     """The engine, not started.
 
     Args:
+        standby: where a child of llama.cpp's may wait that has started already.
         machine: as :func:`look_at_machine` where None.
 
     Raises:
@@ -54,11 +57,27 @@ def make_engine(
         kind: EngineKind = "openai"
     else:
         kind = choose(config.kind, form_of(order.path), machine or look_at_machine(config))
-    return build(kind, _fitted(config, order), supervisor, order)
+    return build(kind, _fitted(config, order), supervisor, order, standby)
+
+
+def make_standby(
+    config: EngineConfig, supervisor: SupervisorConfig, machine: Machine | None = None
+) -> Standby | None:
+    """A place for a child that starts before its weights are here; None where the engine for GGUF
+    files is no child of that kind."""
+    try:
+        kind = choose(config.kind, ModelForm(format="gguf"), machine or look_at_machine(config))
+    except NoEngineError:
+        return None
+    return Standby(ARGV, ENVIRON, supervisor) if kind == "llamacpp" else None
 
 
 def build(
-    kind: EngineKind, config: EngineConfig, supervisor: SupervisorConfig, order: EngineOrder
+    kind: EngineKind,
+    config: EngineConfig,
+    supervisor: SupervisorConfig,
+    order: EngineOrder,
+    standby: Standby | None = None,
 ) -> Engine:
     """An engine of this kind."""
     who: dict[str, Any] = {"model": order.model, "revision": order.revision}
@@ -69,7 +88,7 @@ def build(
         return Vllm(order.path, **child, vllm=config.vllm)
     if kind == "llama-server":
         return LlamaServer(order.path, **child, server=config.server)
-    return LlamaCpp(order.path, **child)
+    return LlamaCpp(order.path, **child, standby=standby)
 
 
 def form_of(path: Path) -> ModelForm:

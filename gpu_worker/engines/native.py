@@ -60,7 +60,9 @@ class LlamaCppConfig(ChildConfig):
     prompt_cache_mib: int = 512
     """Main memory for prompts of idle slots."""
     cache_prompt: bool = True
-    warmup: bool = True
+    warmup: bool = False
+    """Whether llama.cpp decodes once before it listens. The probe that every engine has to answer
+    does the same, so this would only be done twice."""
     mmap: bool | None = None
     """Whether the file is mapped instead of read; None: as llama.cpp thinks best."""
     embeddings: bool = False

@@ -24,6 +24,7 @@ from gpu_worker.engine import (
 from wire.chat import TokenLogprob
 
 PROMPT = "The capital of France is"
+_FEW_TOKENS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ class Question:
     tokens: int
     timeout_s: float
     generation: Generation
+    enough_s: float = 0.25
+    """After the first token: who has said at least two by then has shown that it answers. A large
+    model on a small machine need not say all of them while nobody is served."""
 
     @classmethod
     def of(
@@ -62,22 +66,25 @@ async def probe(
     """
     try:
         async with asyncio.timeout(question.timeout_s):
-            return await _probe(ask(question.generation), clock)
+            return await _probe(ask(question.generation), question, clock)
     except TimeoutError as error:
         raise ProbeFailedError(f"{name}: probe: no answer in time") from error
     except EngineError as error:
         raise ProbeFailedError(f"{name}: probe: {error.message}") from error
 
 
-async def _probe(stream: TokenStream, clock: Callable[[], float]) -> Probe:
-    began, first_s, text = clock(), 0.0, ""
+async def _probe(stream: TokenStream, question: Question, clock: Callable[[], float]) -> Probe:
+    began, first_s, text, seen = clock(), 0.0, "", 0
     try:
         async for batch in stream:
-            first_s = first_s or clock() - began
+            passed_s = clock() - began
+            first_s = first_s or passed_s
             for event in batch:
                 if isinstance(event, Token):
-                    text += event.text
+                    text, seen = text + event.text, seen + 1
                     _check_logprobs(event.logprobs or [])
+                    if seen >= _FEW_TOKENS and passed_s - first_s >= question.enough_s:
+                        return Probe(text, seen, first_s, passed_s)
                 elif isinstance(event, Finish) and event.completion_tokens:
                     return Probe(text, event.completion_tokens, first_s, clock() - began)
     finally:

@@ -162,6 +162,23 @@ class Place:
         url, key = self._resolve("edge", self.edge, self.api_key, "api_key")
         return Access(url=url, secret=_need(key, url, "--api-key or HEADWATER_API_KEY"))
 
+    def worker(self, given: str | None) -> Access:
+        """A worker with its token; the state directory's where no URL is given.
+
+        Raises:
+            ConfigError: none is known, or nothing here opens it.
+        """
+        from infra.state import READY_NAME, StateDir, read_ready, read_secret
+
+        ready = read_ready(self.state_dir / READY_NAME)
+        url = given.rstrip("/") if given is not None else ready and ready.worker
+        if not url:
+            raise ConfigError(_nothing_runs("worker", self.state_dir, "--worker URL"))
+        token = read_secret(self.token_file) if self.token_file is not None else None
+        if token is None and ready is not None and url == ready.worker:
+            token = read_secret(StateDir(self.state_dir).worker_token)
+        return Access(url=url, secret=_need(token, url, "--token-file"))
+
     def reachable(self) -> dict[str, Access]:
         """Every tier that is known, with what opens it (empty where nothing does). Only the ones
         given on the command line where there are any.

@@ -1,5 +1,5 @@
-"""``headwater origin | edge | worker``: one tier in this process, the same program that an image
-runs; and ``headwater origin init``.
+"""``headwater origin | edge``: one tier in this process, the same program that an image runs; and
+``headwater origin init``. The worker has a file of its own.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def origin(
       $ headwater origin --config headwater.toml --port 7400
     """
     if context.invoked_subcommand is None:
-        _run("origin", config, port, as_json)
+        run_in_process("origin", config, port, as_json)
 
 
 @origin_app.command("init")
@@ -121,22 +121,11 @@ def edge(config: ConfigOption = None, port: PortOption = None, as_json: JsonOpti
 
       $ HEADWATER_EDGE__ORIGINS='["http://origin:7400"]' headwater edge --config headwater.toml
     """
-    _run("edge", config, port, as_json)
+    run_in_process("edge", config, port, as_json)
 
 
-def worker(
-    config: ConfigOption = None, port: PortOption = None, as_json: JsonOption = False
-) -> None:
-    """Run a GPU worker until Ctrl-C: the same as `python -m gpu_worker`.
-
-    Example:
-
-      $ headwater worker --config headwater.toml --port 0
-    """
-    _run("worker", config, port, as_json)
-
-
-def _run(tier: str, config: Path | None, port: int | None, as_json: bool) -> None:
+def run_in_process(tier: str, config: Path | None, port: int | None, as_json: bool) -> None:
+    """Run a tier until it is told to stop; ends the command with its exit status."""
     with command(as_json=as_json):
         if as_json:
             from infra.config_view import load_config

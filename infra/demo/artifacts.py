@@ -14,8 +14,9 @@ from infra.golden import golden_maker
 from infra.local import DEMO_FILES, Local
 from infra.local_config import LOCAL_MODEL
 from infra.publishing import open_publisher
-from infra.render import duration, shares, short, size, table, waterfall
+from infra.render import duration, shares, short, size, table
 from infra.state import read_secret
+from infra.timeline import read_waterfalls, timeline
 from origin.publish import Published
 from wire.chunk import MAX_CHUNK_BYTES, Chunk
 from wire.http_client import BlockingClient
@@ -171,17 +172,15 @@ async def start_worker(story: Story, local: Local) -> None:
         await local.joined()
         after = await asyncio.to_thread(served, local)
         boot = (await asyncio.to_thread(worker_status, local))["waterfalls"][0]
-        steps = boot["steps_ms"]
-        story.show(waterfall(steps))
+        story.show(timeline(*read_waterfalls({"waterfalls": [boot]})))
         edge = local.urls.edge.removeprefix("http://")
         named = {_who(name, edge): count for name, count in boot["by_source"].items()}
         story.show(shares({"this disk": boot["from_disk"], **named}))
         origin_bytes = after["origin"] - before["origin"]
         edge_bytes = after["edge"] - before["edge"]
-        whole = sum(ms for name, ms in steps.items() if ": " not in name)
         story.say(
             f"revision {short(boot['revision'])} ({size(boot['size'])}) serves after "
-            f"{duration(whole)}; the edge sent {size(edge_bytes)} of chunks, the origin "
+            f"{duration(boot['total_ms'])}; the edge sent {size(edge_bytes)} of chunks, the origin "
             f"{size(origin_bytes)}"
         )
         figures |= {

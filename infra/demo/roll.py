@@ -22,7 +22,8 @@ from infra.errors import StepError
 from infra.local import Local
 from infra.local_config import LOCAL_MODEL
 from infra.publishing import open_origin
-from infra.render import duration, shares, short, size, waterfall
+from infra.render import duration, shares, short, size
+from infra.timeline import read_waterfalls, timeline
 from wire.errors import HeadwaterError
 from wire.paths import DEFAULT_CHANNEL
 
@@ -128,7 +129,7 @@ async def _roll(story: Story, local: Local, recitals: Recitals, revision: str) -
     fall = (await asyncio.to_thread(worker_status, local))["waterfalls"][-1]
     moved = {tier: after[tier] - sent[tier] for tier in after}
     streams = judge(recitals.answers, revision, flip.seen_s)
-    story.show(waterfall(fall["steps_ms"]))
+    story.show(timeline(*read_waterfalls({"waterfalls": [fall]})))
     parts = {"this disk": fall["from_disk"], "older revision on disk": fall["from_seeds"]}
     story.show(shares(parts | fall["by_source"]))
     story.say(

@@ -13,6 +13,7 @@ BENCHMARKS = (
     "classifiers",
     "artifacts",
     "cold_start",
+    "rolls",
     "nodes",
     "chaos",
     "chunk_store",

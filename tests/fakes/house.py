@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gpu_worker.config import ModelConfig, WorkerConfig
+from gpu_worker.disk import ModelFolder
 from gpu_worker.keeper import Keeper
 from gpu_worker.order import EngineOrder
 from gpu_worker.pull import PullConfig
@@ -45,6 +46,7 @@ class House:
             trust=TrustClient(sources, store),
             keeper=Keeper(budget_bytes),
             free_memory=lambda: 1 << 40,
+            folder=ModelFolder(folder / "models"),
         )
 
     def resident(self, model: ModelConfig) -> Resident:

@@ -6,7 +6,9 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -244,6 +246,47 @@ async def test_a_roll_under_way_does_not_make_a_stopping_worker_ready_again(yard
 
 
 # What it is built from
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a tmpfs")
+async def test_weights_in_memory_are_gone_when_the_worker_is(yard: Yard) -> None:
+    name = f"test-{os.getpid()}"
+    folder = Path("/dev/shm") / f"headwater-{name}"
+    yard.edge.source.publish(ONE)
+    async with yard.worker(name=name, weights_in_memory=True) as (worker, _server):
+        await yard.until_ready(worker, ONE)
+        path = yard.engines[0].order.path
+        assert path == folder / "chat" / ONE.id / "model.gguf"
+        assert path.read_bytes() == ONE.files["model.gguf"]
+        boot = worker.roller.waterfalls[0]
+        assert boot.decisions["load"].startswith("mmap: they stand in memory")
+        assert not yard.config.models_dir.exists()
+    assert not folder.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a tmpfs")
+async def test_weights_that_memory_cannot_take_are_not_pulled(yard: Yard) -> None:
+    yard.edge.source.publish(ONE)
+    config = replace(yard.config, name=f"full-{os.getpid()}", weights_in_memory=True)
+    app = await build_app(config, make_engine=yard.make_engine, free_memory=lambda: 100)
+    async with TestServer(app):
+        worker = app[WORKER]
+        await until(lambda: "the memory has 100 B to spare" in worker.roller.reason)
+        assert f"needs {ONE.manifest.size} B more" in worker.roller.reason
+
+
+async def test_metrics_show_the_boot(yard: Yard) -> None:
+    yard.edge.source.publish(ONE)
+    async with yard.worker() as (worker, server):
+        await yard.until_ready(worker, ONE)
+        _, text = await get(server, "/metrics")
+    assert 'headwater_worker_boot_seconds{model="chat",step="pull: fetch"}' in text
+    assert f'headwater_worker_boot_bytes{{model="chat",source="{worker_source(yard)}"}}' in text
+
+
+def worker_source(yard: Yard) -> str:
+    """The edge, as a source of this worker is named."""
+    return urlsplit(yard.config.sources[0]).netloc
 
 
 async def lose_token(config: WorkerConfig) -> WorkerConfig:

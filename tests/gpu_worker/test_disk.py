@@ -89,6 +89,14 @@ def test_a_revision_appears_whole_and_without_its_scaffold(folder: ModelFolder) 
     assert open_files(folder.root) == []
 
 
+def test_memory_that_cannot_take_a_revision_is_not_filled(tmp_path: Path) -> None:
+    size = REVISION.manifest.size
+    folder = ModelFolder(tmp_path, room=lambda: size - 1)
+    with pytest.raises(DiskFullError, match=rf"needs {size} B more and the memory has {size - 1}"):
+        bring(folder)
+    bring(ModelFolder(tmp_path, room=lambda: size))
+
+
 def test_a_partial_revision_is_not_there_yet(folder: ModelFolder) -> None:
     with opened(folder) as partial:
         partial.write(IDS[0], A)

@@ -158,7 +158,10 @@ async def test_a_worker_boots_answers_rolls_and_stops(
     upstream.source.publish(one)
     upstream.hub.publish("channel", ["trust"])
     status = await worker.until_serving(one)
-    assert {"load", "probe", "probe: first token"} <= status["waterfalls"][0]["steps_ms"].keys()
+    boot = status["waterfalls"][0]
+    assert {"start", "listen", "load", "probe", "probe: first token"} <= boot["steps_ms"].keys()
+    assert boot["decisions"]["load"].startswith("mmap: ")
+    assert boot["total_ms"] < 60_000
     text, digest = await worker.ask()
     assert digest == one.id
     assert text

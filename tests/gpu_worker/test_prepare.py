@@ -108,7 +108,10 @@ async def test_an_engine_is_started_and_probed(bench: Bench) -> None:
     engine = await bench.prepare.engine(files, ONE.id, waterfall)
     assert engine is bench.engines[0]
     assert (engine.ready, engine.revision, engine.model) == (True, ONE.id, "chat")
-    assert bench.engines[0].order == EngineOrder(path=files.path, model="chat", revision=ONE.id)
+    assert bench.engines[0].order == EngineOrder(
+        path=files.path, model="chat", revision=ONE.id, mmap=True
+    )
+    assert waterfall.decisions["load"].startswith("mmap: ")
     assert waterfall.steps_ms["probe: first token"] == 125.0
 
 

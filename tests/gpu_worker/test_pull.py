@@ -110,8 +110,8 @@ async def test_a_pull_brings_every_byte_and_asks_for_each_chunk_once(kit: Kit) -
         "open",
         "resume",
         "find",
-        "seed",
         "fetch",
+        "seed",
         "commit",
     ]
     assert kit.progress[-1] == ("net", report.size, report.size)

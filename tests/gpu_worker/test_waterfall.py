@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 
 from gpu_worker.disk import ModelFolder
@@ -34,21 +35,67 @@ def holding(name: str, *revisions: Revision) -> MemorySource:
 
 
 def fail_after_half_a_second(waterfall: Waterfall, clock: ManualClock) -> None:
-    with waterfall.step("probe", clock):
+    with waterfall.step("probe"):
         clock.advance(0.5)
         _ = 1 / 0
 
 
 def test_steps_are_timed_also_where_they_fail() -> None:
-    clock, waterfall = ManualClock(), Waterfall()
-    with waterfall.step("load", clock):
+    clock = ManualClock()
+    waterfall = Waterfall.begin(clock=clock)
+    with waterfall.step("load"):
         clock.advance(0.25)
     clock.advance(1)
     with pytest.raises(ZeroDivisionError):
         fail_after_half_a_second(waterfall, clock)
-    with waterfall.step("load", clock):
+    with waterfall.step("load"):
         clock.advance(0.25)
     assert waterfall.steps_ms == pytest.approx({"load": 500.0, "probe": 500.0})
+    assert [(s.name, s.start_ms, s.end_ms) for s in waterfall.spans] == [
+        ("load", 0.0, 250.0),
+        ("probe", 1_250.0, 1_750.0),
+        ("load", 1_750.0, 2_000.0),
+    ]
+    assert waterfall.total_ms == 2_000.0
+
+
+def test_overlapping_steps_have_their_own_starts() -> None:
+    clock = ManualClock()
+    waterfall = Waterfall.begin(clock=clock, ago_s=0.5, wall=lambda: 1_000.0)
+    with waterfall.step("pull"):
+        clock.advance(0.1)
+        with waterfall.step("standby"):
+            clock.advance(0.1)
+        clock.advance(0.1)
+    waterfall.add_part("pull", "first byte", 50.0)
+    spans = {span.name: (span.start_ms, span.length_ms) for span in waterfall.spans}
+    assert spans == {
+        "standby": pytest.approx((600.0, 100.0)),
+        "pull": pytest.approx((500.0, 300.0)),
+        "pull: first byte": pytest.approx((500.0, 50.0)),
+    }
+    assert waterfall.began_at == 999.5
+    assert waterfall.total_ms == pytest.approx(800.0)
+
+
+def test_it_survives_its_own_json() -> None:
+    clock = ManualClock()
+    waterfall = Waterfall.begin("boot", model="chat", clock=clock)
+    with waterfall.step("trust"):
+        clock.advance(0.25)
+    waterfall.decisions["load"] = "mmap: all of it is in memory"
+    read = msgspec.json.decode(msgspec.json.encode(waterfall), type=Waterfall)
+    assert (read.kind, read.model, read.steps_ms) == ("boot", "chat", {"trust": 250.0})
+    assert read.spans == waterfall.spans
+    assert read.decisions == waterfall.decisions
+
+
+def test_spans_are_bounded() -> None:
+    waterfall = Waterfall()
+    for _ in range(1_000):
+        waterfall.add("trust", 1.0, 1.0)
+    assert len(waterfall.spans) == 200
+    assert waterfall.steps_ms == {"trust": 1_000.0}
 
 
 async def test_its_numbers_are_those_of_the_sources_and_the_disk(

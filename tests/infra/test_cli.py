@@ -26,6 +26,7 @@ COMMANDS = [
     "origin new-key",
     "edge",
     "worker",
+    "worker report",
     "publish",
     "roll",
     "purge",
@@ -75,6 +76,7 @@ NEEDS_A_SYSTEM = [
     ["keys", "revoke", "k1"],
     ["keys", "rotate", "k1"],
     ["audit"],
+    ["worker", "report"],
     ["chat", "hello"],
     ["publish", "x.gguf", "--model", "chat"],
 ]

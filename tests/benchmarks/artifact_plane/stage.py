@@ -18,6 +18,7 @@ from pathlib import Path
 from infra.local import Local
 from tests.benchmarks.processes import free_port, program
 from tests.fakes.processes import peak_rss_bytes
+from wire.paths import DEFAULT_CHANNEL
 
 _LOOK_EVERY_S = 0.05
 _NGINX = """
@@ -111,12 +112,13 @@ class Stage:
     origin: str
     edge: str
 
-    def publish(self, file: Path, model: str) -> tuple[str, Run]:
+    def publish(self, file: Path, model: str, channel: str = DEFAULT_CHANNEL) -> tuple[str, Run]:
         """Publish a file by the command; its revision, and what that took."""
         state = self.local.state
         run = timed(
             headwater(
-                *("publish", file, "--model", model, "--no-parity", "--json"),
+                *("publish", file, "--model", model, "--channel", channel),
+                *("--no-parity", "--json"),
                 *("--origin", self.origin, "--token-file", state.admin_token),
                 *("--state-dir", state.root),
             )

@@ -13,11 +13,11 @@ from gpu_worker.engines.choose import Machine, ModelForm, NoEngineError
 from gpu_worker.engines.config import EngineConfig
 from gpu_worker.engines.llama_server import LlamaServer, LlamaServerConfig
 from gpu_worker.engines.llamacpp import LlamaCpp
-from gpu_worker.engines.make import form_of, look_at_machine, make_engine
+from gpu_worker.engines.make import form_of, look_at_machine, make_engine, make_standby
 from gpu_worker.engines.openai_server import OpenAIServer
 from gpu_worker.engines.vllm import Vllm, VllmConfig
 from gpu_worker.order import EngineOrder
-from gpu_worker.supervisor import SupervisorConfig
+from gpu_worker.supervisor import SupervisorConfig, end_life
 from tests.fakes.programs import vllm_model
 from wire.errors import ConfigError
 from wire.settings import load
@@ -114,3 +114,40 @@ def test_the_table_of_the_configuration(tmp_path: Path) -> None:
                 file=file,
                 environ={f"HEADWATER_WORKER__ENGINE__{name}": value},
             )
+
+
+@pytest.mark.parametrize(
+    ("config", "machine", "stands_by"),
+    [
+        (EngineConfig(), Machine(llamacpp=True), True),
+        (EngineConfig(kind="llamacpp"), Machine(llamacpp=True, llama_server=True, gpu=True), True),
+        (EngineConfig(), Machine(llamacpp=True, llama_server=True, gpu=True), False),
+        (EngineConfig(), Machine(llama_server=True), False),
+        (EngineConfig(kind="openai"), Machine(llamacpp=True), False),
+        (EngineConfig(kind="vllm"), Machine(llamacpp=True, vllm=True), False),
+        (EngineConfig(), Machine(), False),
+    ],
+)
+async def test_a_child_stands_by_only_where_one_of_ours_loads_the_files(
+    config: EngineConfig, machine: Machine, stands_by: bool
+) -> None:
+    standby = make_standby(config, SupervisorConfig(), machine)
+    assert (standby is not None) == stands_by
+
+
+async def test_the_child_that_stands_by_is_the_one_that_is_launched(tmp_path: Path) -> None:
+    standby = make_standby(EngineConfig(), SupervisorConfig(), HERE)
+    assert standby is not None
+    engine = make_engine(
+        EngineConfig(),
+        SupervisorConfig(),
+        order(tmp_path / "m.gguf"),
+        machine=HERE,
+        standby=standby,
+    )
+    assert isinstance(engine, LlamaCpp)
+    standby.prepare()
+    life = await standby.take(engine.process.launch())
+    assert life is not None, "the launch is of something else than what stands by"
+    await end_life(life, SupervisorConfig())
+    await engine.aclose()

@@ -8,10 +8,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from gpu_worker.engine import EngineRefusedError, Message, ProbeFailedError, Token, TokenEvent
+from gpu_worker.engine import (
+    EngineRefusedError,
+    Generation,
+    Message,
+    ProbeFailedError,
+    Token,
+    TokenEvent,
+)
 from gpu_worker.engines.soundness import Question, probe
 from tests.fakes.clock import ManualClock
-from tests.fakes.engine import FakeEngine, finish
+from tests.fakes.engine import FakeEngine, FakeStream, finish
 from wire.chat import TokenLogprob
 
 QUESTION = Question.of(8, 0.05)
@@ -60,3 +67,33 @@ def test_engines_that_take_or_give_less_are_asked_for_less() -> None:
     question = Question.of(4, 1.0, prompt=(Message("user", "x"),), logprobs=False)
     assert question.generation.prompt == (Message("user", "x"),)
     assert not question.generation.sampling.logprobs
+
+
+class SlowEngine(FakeEngine):
+    """Says a token at a time, each after a while."""
+
+    def __init__(self, clock: ManualClock, token_s: float) -> None:
+        super().__init__([[Token("a", [TokenLogprob("a", -0.5)])] for _ in range(8)])
+        self._clock = clock
+        self._token_s = token_s
+
+    def stream(self, request: Generation) -> FakeStream:
+        clock, token_s = self._clock, self._token_s
+
+        class Slow(FakeStream):
+            async def __anext__(self) -> list[TokenEvent]:
+                clock.advance(token_s)
+                return await super().__anext__()
+
+        self.asked.append(request)
+        return Slow(self)
+
+
+@pytest.mark.parametrize(("token_s", "tokens"), [(0.1, 4), (0.3, 2), (1.0, 2)])
+async def test_a_slow_engine_need_not_say_everything(token_s: float, tokens: int) -> None:
+    clock = ManualClock()
+    engine = SlowEngine(clock, token_s)
+    found = await probe("llama.cpp m", engine.stream, Question.of(8, 1.0), clock)
+    assert (found.tokens, found.text) == (tokens, "a" * tokens)
+    assert found.first_token_s == pytest.approx(token_s)
+    assert engine.open == 0, "its slot was not given back"

@@ -1,0 +1,89 @@
+"""A child process that has started ahead of its work and waits for its orders.
+
+Starting an interpreter and loading an engine's libraries (with a GPU: its driver, too) takes no
+model, so it is done while the weights are still being pulled. The spare child waits for the line
+on stdin that any child gets; it holds no secret and no file until then, and ends with the worker
+as any child does. There is one at most. One that died while it waited is not missed: the engine is
+started as without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+
+from gpu_worker.engine import EngineStartError
+from gpu_worker.supervisor import Launch, Life, SupervisorConfig, end_life, spawn
+
+_log = structlog.get_logger("standby")
+
+
+class Standby:
+    """Keeps one spare child. Used from one event loop.
+
+    Args:
+        argv, environ: of the child; only a launch with the same takes it.
+    """
+
+    def __init__(
+        self,
+        argv: tuple[str, ...],
+        environ: Mapping[str, str],
+        config: SupervisorConfig | None = None,
+    ) -> None:
+        self._launch = Launch(argv=argv, first_line=b"", environ=dict(environ))
+        self._config = config or SupervisorConfig()
+        self._spare: asyncio.Task[Life] | None = None
+        self._closed = False
+
+    @property
+    def pid(self) -> int | None:
+        """The spare's process id, where one waits."""
+        life = self._life()
+        return life.transport.get_pid() if life is not None else None
+
+    def prepare(self) -> None:
+        """Start a spare child, unless one waits already. Returns at once."""
+        if self._closed or self._starting() or self._life() is not None:
+            return
+        self._spare = asyncio.create_task(spawn(self._launch, self._config), name="standby")
+
+    async def take(self, launch: Launch) -> Life | None:
+        """The spare child, which is the caller's from then on; None where there is none that
+        lives, or the launch is of something else."""
+        spare, same = self._spare, self._launch
+        if spare is None or (launch.argv, launch.environ) != (same.argv, same.environ):
+            return None
+        self._spare = None
+        try:
+            life = await spare
+        except EngineStartError as error:
+            _log.warning("no child stands by", why=error.message)
+            return None
+        if life.child.exited.done():
+            _log.warning("the child that stood by died", log=life.child.log.lines()[-3:])
+            await end_life(life, self._config)
+            return None
+        return life
+
+    async def aclose(self) -> None:
+        """Stop the spare. May be called twice."""
+        self._closed = True
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return
+        (life,) = await asyncio.gather(spare, return_exceptions=True)
+        if isinstance(life, Life):
+            await end_life(life, self._config)
+
+    def _starting(self) -> bool:
+        return self._spare is not None and not self._spare.done()
+
+    def _life(self) -> Life | None:
+        spare = self._spare
+        if spare is None or not spare.done() or spare.cancelled() or spare.exception() is not None:
+            return None
+        life = spare.result()
+        return None if life.child.exited.done() else life

@@ -1,0 +1,120 @@
+"""The waterfalls of one model on this worker: that of its boot, and those of its latest rolls.
+
+A worker's boot begins with its process: what the interpreter and the imports take, a caller waits
+for as well.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import overload
+
+import structlog
+
+from gpu_worker.waterfall import Waterfall
+
+_log = structlog.get_logger("waterfall")
+_KEPT_ROLLS = 8
+_STAT = Path("/proc/self/stat")
+_START_TIME = 19
+"""Of the fields behind the command's name (proc(5): field 22)."""
+
+
+class Waterfalls(Sequence[Waterfall]):
+    """The boot's first, then the latest rolls', bounded.
+
+    Args:
+        started_s: on ``clock``, when the process began; None: the boot begins when it is begun.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str = "",
+        started_s: float | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._model = model
+        self._started_s = started_s
+        self._made_s = clock()
+        self._listens_s: float | None = None
+        self._clock = clock
+        self._kept: list[Waterfall] = []
+
+    def begin(self) -> Waterfall:
+        """A new one. Until one is kept it is the boot's, and the process's start is in it."""
+        if self._kept:
+            return Waterfall.begin("roll", model=self._model, clock=self._clock)
+        if self._started_s is None:
+            return Waterfall.begin("boot", model=self._model, clock=self._clock)
+        ago_s = self._clock() - self._started_s
+        boot = Waterfall.begin("boot", model=self._model, ago_s=ago_s, clock=self._clock)
+        boot.ran("start", self._started_s, self._made_s)
+        return boot
+
+    def listens(self) -> None:
+        """The worker's socket is bound, while its first model is still on its way."""
+        self._listens_s = self._listens_s or self._clock()
+
+    def keep(self, waterfall: Waterfall) -> None:
+        """It led to an engine that serves. One line in the log says all of it."""
+        if waterfall.kind == "boot" and self._started_s is not None and self._listens_s is not None:
+            waterfall.ran("listen", self._made_s, self._listens_s)
+        self._kept.append(waterfall)
+        del self._kept[1:-_KEPT_ROLLS]
+        _log.info(
+            "waterfall",
+            kind=waterfall.kind,
+            model=waterfall.model,
+            revision=waterfall.revision,
+            total_ms=round(waterfall.total_ms, 1),
+            spans={s.name: [round(s.start_ms, 1), round(s.length_ms, 1)] for s in waterfall.spans},
+            bytes={
+                "disk": waterfall.from_disk,
+                "seeds": waterfall.from_seeds,
+                **waterfall.by_source,
+            },
+            decisions=waterfall.decisions,
+        )
+
+    @property
+    def boot(self) -> Waterfall | None:
+        return self._kept[0] if self._kept else None
+
+    @property
+    def last_roll(self) -> Waterfall | None:
+        return self._kept[-1] if len(self._kept) > 1 else None
+
+    @overload
+    def __getitem__(self, index: int) -> Waterfall: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Waterfall]: ...
+
+    def __getitem__(self, index: int | slice) -> Waterfall | list[Waterfall]:
+        return self._kept[index]
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __iter__(self) -> Iterator[Waterfall]:
+        return iter(self._kept)
+
+
+def process_age_s(stat: Path = _STAT, now_s: Callable[[], float] | None = None) -> float | None:
+    """Seconds since this process began, to the kernel's tick (10 ms); None where nobody tells.
+
+    Args:
+        now_s: seconds since the machine was booted, as ``stat`` counts them.
+    """
+    try:
+        fields = stat.read_text().rpartition(")")[2].split()
+        began_s = int(fields[_START_TIME]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
+    now = now_s() if now_s is not None else time.clock_gettime(time.CLOCK_BOOTTIME)
+    return max(0.0, now - began_s)
