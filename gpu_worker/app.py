@@ -17,7 +17,9 @@ from prometheus_client import CollectorRegistry
 from gpu_worker.config import WorkerConfig
 from gpu_worker.engine import Engine
 from gpu_worker.engines.llamacpp import LlamaCpp
+from gpu_worker.hardware import Hardware
 from gpu_worker.heartbeat import Heartbeat
+from gpu_worker.judge import hardware_for
 from gpu_worker.memory import free_memory_bytes
 from gpu_worker.order import EngineOrder
 from gpu_worker.prepare import EngineFactory, Preparation
@@ -60,6 +62,7 @@ class Worker:
         pull_token: str | None = None,
         make_engine: EngineFactory,
         free_memory: FreeMemory,
+        hardware: Hardware,
     ) -> None:
         self._config = config
         self._token = token
@@ -80,7 +83,7 @@ class Worker:
         self.roller = Roller(
             config,
             self.serving,
-            Preparation(config, self._source, self._disk, make_engine),
+            Preparation(config, self._source, self._disk, make_engine, hardware=hardware),
             TrustClient(self._source, trust, members),
             free_memory=free_memory,
             on_change=self._heartbeat.poke,
@@ -209,11 +212,14 @@ async def build_app(
     *,
     make_engine: EngineFactory | None = None,
     free_memory: FreeMemory = free_memory_bytes,
+    hardware: Hardware | None = None,
 ) -> web.Application:
     """A worker ready to be served; it boots its model in the background.
 
     Args:
         make_engine: llama.cpp where none is given.
+        hardware: what a model must fit; what the configuration says, or this machine, where none is
+            given.
 
     Raises:
         ConfigError: a file or URL cannot be used; says which and what to do.
@@ -223,6 +229,8 @@ async def build_app(
     if config.pull_token_file is not None:
         pull_token = await asyncio.to_thread(read_token, config.pull_token_file)
     trust = await asyncio.to_thread(open_trust, config.trust_dir, config.trust_root)
+    if hardware is None:
+        hardware = await asyncio.to_thread(hardware_for, config.fit)
     registry = CollectorRegistry()
     app = web.Application(middlewares=[error_middleware(ERROR_BODIES)], client_max_size=0)
     worker = Worker(
@@ -232,6 +240,7 @@ async def build_app(
         pull_token=pull_token,
         make_engine=make_engine or partial(llama_cpp, config),
         free_memory=free_memory,
+        hardware=hardware,
     )
     worker.add_to(app, registry)
     app[WORKER] = worker

@@ -17,11 +17,12 @@ from wire.manifest import Manifest
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
     """What an engine is given: the weights, or the first file of split ones; the size of all of
-    them in bytes; and which variant they are."""
+    them in bytes; which variant they are; and how many layers go to GPUs, -1 where nobody said."""
 
     path: Path
     size: int
     variant: str = ""
+    gpu_layers: int = -1
 
 
 def check_model(manifest: Manifest, folder: Path, variant: str = "") -> ModelFiles:

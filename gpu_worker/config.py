@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpu_worker.engines.llamacpp import LlamaCppConfig
+from gpu_worker.fit_needs import FitConfig
 from gpu_worker.pull import PullConfig
 from gpu_worker.supervisor import SupervisorConfig
 from wire.http_client import ClientConfig
@@ -30,7 +31,7 @@ class WorkerConfig:
     channel: str = DEFAULT_CHANNEL
     variant: str = ""
     """The variant of the weights to take (``Q4_K_M``), where a revision has several; where empty,
-    the first of ``gpu_worker.variants.PREFERENCE`` that it has. Ignored where it has none."""
+    the best that fits this machine (``headwater fit`` shows it). Ignored where it has none."""
     sources: tuple[str, ...] = ("http://127.0.0.1:7401",)
     """Edges and origins to pull from, nearest first by measurement."""
     heartbeat_to: tuple[str, ...] = ()
@@ -67,6 +68,8 @@ class WorkerConfig:
     """A new model is loaded beside the old one where this many times its size is free."""
     pull: PullConfig = field(default_factory=PullConfig)
     engine: LlamaCppConfig = field(default_factory=LlamaCppConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    """What of this machine a model may take."""
     supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
     nearest: NearestConfig = field(default_factory=NearestConfig)
     """How one of ``sources`` is chosen, and when a second one is asked as well."""

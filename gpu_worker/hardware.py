@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 GPU_REACHES, HBM_REACHES, UNIFIED_REACHES, CPU_REACHES = 0.70, 0.45, 0.60, 0.60
-"""The share of the nominal bandwidth at which llama.cpp reads weights for one conversation: graphics
-memory, stacked memory (where its many small kernels wait for each other), Apple's, a CPU's. From
-its published figures for a 7B Q4_0 (discussions 4167 and 15013 of ggml-org/llama.cpp): an RTX 4090
-189 tokens/s of 3.8 GB, an M2 Max 66, an A100 150."""
+"""The share of the nominal bandwidth at which llama.cpp reads weights for one conversation:
+graphics memory; stacked memory, where its many small kernels wait for each other; Apple's; a CPU's.
+Estimates, rounded, that give what users report of a 7B Q4_0 of 3.8 GB (ggml-org/llama.cpp,
+discussions 4167 and 15013: about 190 tokens/s on an RTX 4090, 66 on an M2 Max). Small models reach
+less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

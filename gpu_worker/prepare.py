@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import structlog
@@ -18,11 +19,14 @@ from gpu_worker.config import WorkerConfig
 from gpu_worker.disk import ModelFolder, disk_error
 from gpu_worker.engine import Engine
 from gpu_worker.errors import LoadFailedError, VariantUnknownError
+from gpu_worker.fit_rule import Choice
+from gpu_worker.hardware import UNBOUNDED, Hardware
+from gpu_worker.judge import Judge, ask_of
 from gpu_worker.order import EngineOrder
 from gpu_worker.pull import PullReport, pull
 from gpu_worker.variants import ManifestOnce, find_variant
 from gpu_worker.waterfall import Waterfall
-from wire.errors import HeadwaterError
+from wire.errors import GGUFInvalidError, HeadwaterError
 from wire.source import Source
 from wire.sources.member import SourceStats
 
@@ -40,7 +44,11 @@ class CountedSource(Source, Protocol):
 
 
 class Preparation:
-    """What a worker needs to prepare revisions of its model."""
+    """What a worker needs to prepare revisions of its model.
+
+    Args:
+        hardware: what a revision's variant must fit (``gpu_worker.fit_rule``).
+    """
 
     def __init__(
         self,
@@ -48,37 +56,42 @@ class Preparation:
         source: CountedSource,
         executor: ThreadPoolExecutor,
         make_engine: EngineFactory,
+        *,
+        hardware: Hardware = UNBOUNDED,
     ) -> None:
         self._config = config
         self._source = source
         self._executor = executor
         self._make_engine = make_engine
         self._folder = ModelFolder(config.models_dir)
+        self._judge = Judge(hardware=hardware, ask=ask_of(config.engine), config=config.fit)
 
     async def files(self, revision: str, waterfall: Waterfall) -> ModelFiles:
         """The revision's weights on disk, checked: one variant of them, where there are several.
 
         Raises:
-            LoadFailedError: it must not be loaded, or has no variant that the configuration names.
+            LoadFailedError: it must not be loaded, fits nowhere here, or has no variant that the
+                configuration names.
             HeadwaterError: it could not be pulled, see ``gpu_worker.pull``.
         """
         before = self._source.stats()
         with waterfall.step("pull"):
             source = ManifestOnce(self._source)
-            variant = await self._variant(revision, source)
+            choice = await self._choose(revision, source)
             report = await pull(
                 self._config.model,
                 revision,
                 source,
                 self._folder,
                 self._executor,
-                variant=variant,
+                variant=choice.variant,
                 config=self._config.pull,
             )
         waterfall.add_pull(report, before, self._source.stats())
         self._executor.submit(self._flush, revision)  # while it is loaded and used
         with waterfall.step("check"):
-            return await self._blocking(self._check, report)
+            files = await self._blocking(self._check, report)
+        return replace(files, gpu_layers=choice.gpu_layers)
 
     async def engine(self, files: ModelFiles, revision: str, waterfall: Waterfall) -> Engine:
         """An engine that has loaded the files and answered a probe; nothing is left running where
@@ -93,6 +106,7 @@ class Preparation:
             model=self._config.model,
             revision=revision,
             variant=files.variant,
+            gpu_layers=files.gpu_layers,
         )
         engine = self._make_engine(order)
         try:
@@ -124,19 +138,24 @@ class Preparation:
         keep = {serving, *older[: self._config.keep_previous]}
         await self._blocking(self._folder.keep_only, self._config.model, keep)
 
-    async def _variant(self, revision: str, source: Source) -> str:
-        config = self._config
+    async def _choose(self, revision: str, source: ManifestOnce) -> Choice:
+        """The variant that this machine takes."""
         try:
-            return await find_variant(
-                config.model,
+            choice = await find_variant(
+                self._config.model,
                 revision,
                 source,
                 self._folder,
                 self._blocking,
-                wanted=config.variant,
+                wanted=self._config.variant,
+                judge=self._judge,
             )
-        except VariantUnknownError as error:
+        except (VariantUnknownError, GGUFInvalidError) as error:
             raise LoadFailedError(f"{revision[:12]}: {error.message}") from error
+        if choice.refused:
+            raise LoadFailedError(f"{revision[:12]}: {choice.reason}")
+        _log.info("variant chosen", revision=revision, variant=choice.variant, why=choice.reason)
+        return choice
 
     def _flush(self, revision: str) -> None:
         try:

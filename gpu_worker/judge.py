@@ -1,0 +1,116 @@
+"""A machine and what is asked of it: judges the variants of a revision, one header at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gpu_worker.engines.llamacpp import LlamaCppConfig
+from gpu_worker.fit import Row, fit_row
+from gpu_worker.fit_needs import Ask, FitConfig
+from gpu_worker.hardware import UNBOUNDED, Hardware
+from gpu_worker.hardware_read import read_hardware
+from gpu_worker.hardware_table import preset
+from gpu_worker.model_shape import model_shape
+from wire.errors import GGUFInvalidError
+from wire.gguf import DEFAULT_LIMITS, GGUF, read_gguf
+from wire.manifest import FileEntry, Manifest
+
+_PART = re.compile(r"-\d{5}-of-\d{5}(?=\.gguf$)")
+GGUF_SUFFIX = ".gguf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """Says how a variant would fit.
+
+    ``hardware`` is read once, before an engine of ours takes any of it: a new revision is judged as
+    if the old one had made room.
+    """
+
+    hardware: Hardware = UNBOUNDED
+    ask: Ask = field(default_factory=Ask)
+    config: FitConfig = field(default_factory=FitConfig)
+
+    def row(self, variant: str, headers: Sequence[GGUF]) -> Row:
+        """One variant, by the headers of its files.
+
+        Raises:
+            GGUFInvalidError: they state what cannot be.
+            ConfigError: nobody could ask this.
+        """
+        return fit_row(variant, model_shape(headers), self.hardware, self.ask, self.config)
+
+
+def hardware_for(config: FitConfig) -> Hardware:
+    """The machine that the configuration names, else this one. Blocking.
+
+    Raises:
+        ConfigError: no such machine is known.
+    """
+    return preset(config.hardware).hardware() if config.hardware else read_hardware()
+
+
+def ask_of(engine: LlamaCppConfig) -> Ask:
+    """What an engine with this configuration would ask of a model."""
+    return Ask(
+        context_tokens=engine.context_tokens,
+        slots=engine.slots,
+        batch_tokens=engine.batch_tokens,
+        prompt_cache_bytes=engine.prompt_cache_mib << 20,
+        gpu_layers=engine.gpu_layers,
+    )
+
+
+def loaded_files(manifest: Manifest, variant: str) -> tuple[FileEntry, ...]:
+    """The GGUF files that an engine would load of a variant: the first, and the other parts where
+    it is a split one; none where the weights are no GGUF."""
+    found = {
+        entry.path: entry
+        for entry in manifest.files
+        if entry.role == "weights" and entry.variant == variant and is_gguf_path(entry.path)
+    }
+    if not found:
+        return ()
+    first = min(found)
+    model = _PART.sub("", first)
+    parts = sorted(path for path in found if path == first or _PART.sub("", path) == model)
+    return tuple(found[path] for path in parts)
+
+
+def is_gguf_path(path: str) -> bool:
+    return path.lower().endswith(GGUF_SUFFIX)
+
+
+class HeaderSoFar:
+    """The beginning of a file, until it holds the whole header. Sans-IO.
+
+    Args:
+        size: of the whole file, in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._data = bytearray()
+        self._short = False
+
+    def feed(self, data: bytes | bytearray | memoryview) -> GGUF | None:
+        """Add the next bytes; the header, once they hold all of it.
+
+        Raises:
+            GGUFInvalidError: what is here is no header already, or it is beyond its limit.
+        """
+        self._data += data
+        self._short = False
+        try:
+            return read_gguf(self._read, self._size)
+        except GGUFInvalidError:
+            if not self._short or len(self._data) >= DEFAULT_LIMITS.header_bytes:
+                raise
+            return None
+
+    def _read(self, offset: int, length: int) -> bytes:
+        found = bytes(self._data[offset : offset + length])
+        self._short = self._short or len(found) < min(length, self._size - offset)
+        return found
