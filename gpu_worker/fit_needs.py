@@ -9,6 +9,8 @@ engine needs beside: buffers to compute in, the process, the GPU's own context. 
   up, their product), or the experts' outputs;
 - the mask of attention, 2 bytes for each token of the batch and of the context;
 - a row of probabilities for each slot.
+
+Against its log, ``tests/gpu_worker/test_fit_measured.py`` holds this to 0 to 35 % too much.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ KV_TYPES = {
 CELLS = 256
 """llama.cpp pads the tokens of a slot to a multiple of this."""
 _MAX_CONTEXT = 1 << 24
+_INPUT_BYTES = 48
+"""Of each token of a batch: its id, its position, its place in the cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +74,8 @@ def check_ask(ask: Ask) -> None:
         if kind not in KV_TYPES:
             known = ", ".join(sorted(KV_TYPES))
             raise ConfigError(f"keys and values are kept as {known}; not as {kind[:40]!r}")
+    if not 0 < ask.batch_tokens <= _MAX_CONTEXT:
+        raise ConfigError(f"batches of {ask.batch_tokens} tokens cannot be had")
     if not 0 < ask.context_tokens <= _MAX_CONTEXT or not 0 < ask.slots <= 4_096:
         raise ConfigError(
             f"{ask.slots} slots of {ask.context_tokens} tokens; 1 to 4096 slots of 1 to "
@@ -93,7 +99,8 @@ def compute_bytes(shape: ModelShape, ask: Ask) -> int:
     experts = 2 * (shape.experts_used + 1) * width if shape.experts else 0
     windows = {layer.memory.window for layer in shape.layers}
     masks = sum(_cells(LayerMemory(window=window), ask, ask.context_tokens) for window in windows)
-    return batch * (4 * max(attention, forward, experts) + 2 * masks) + 4 * ask.slots * shape.vocab
+    token = 4 * max(attention, forward, experts) + 2 * masks + _INPUT_BYTES
+    return batch * token + 4 * ask.slots * shape.vocab
 
 
 def _cells(memory: LayerMemory, ask: Ask, tokens: int) -> int:

@@ -61,11 +61,10 @@ def choose(rows: Iterable[Row], hardware: Hardware, ask: Ask, *, wanted: str = "
 
     Args:
         rows: one a variant, in any order, at least one.
-        wanted: the variant that the configuration names.
+        wanted: the variant that the configuration names; ignored where there is none of it.
     """
     ranked = sorted(rows, key=lambda row: rank(row.variant, row.weights_bytes))
-    if wanted:
-        ranked = [row for row in ranked if row.variant == wanted]
+    ranked = [row for row in ranked if row.variant == wanted] or ranked
     usual = [row for row in ranked if not is_last_resort(row.variant)]
     last = [row for row in ranked if is_last_resort(row.variant)]
     taken = _whole(usual) or _partial(usual) or _whole(last) or _partial(last)

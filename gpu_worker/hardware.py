@@ -45,6 +45,8 @@ class Hardware:
     ram_reaches: float = CPU_REACHES
     gpus: tuple[Gpu, ...] = ()
     unified: bool = False
+    note: str = ""
+    """What could not be read, and why."""
 
     @property
     def gpu_bandwidth(self) -> float:

@@ -72,7 +72,8 @@ def read_hardware(machine: Machine | None = None) -> Hardware:
         return _apple(machine)
     total, free = _memory(machine)
     cpu = cpu_name(_text(machine, "/proc/cpuinfo"))
-    gpus = visible(machine.gpus(), machine.environ.get("CUDA_VISIBLE_DEVICES"))
+    found, note = _gpus(machine)
+    gpus = visible(found, machine.environ.get("CUDA_VISIBLE_DEVICES"))
     names = ", ".join(dict.fromkeys(gpu.name for gpu in gpus))
     return Hardware(
         name=names or cpu or "this machine",
@@ -81,6 +82,7 @@ def read_hardware(machine: Machine | None = None) -> Hardware:
         ram_bytes=total,
         ram_free_bytes=free,
         gpus=tuple(_gpu(gpu) for gpu in gpus),
+        note=note,
     )
 
 
@@ -125,6 +127,13 @@ def measure_ram_bandwidth(clock: Callable[[], float] = time.perf_counter) -> flo
         target[:] = source
         best = min(best, clock() - start)
     return 2 * len(source) / best if best > 0 else 0.0
+
+
+def _gpus(machine: Machine) -> tuple[tuple[NvidiaGpu, ...], str]:
+    try:
+        return machine.gpus(), ""
+    except TimeoutError as error:
+        return (), f"{error}; going on without GPUs"
 
 
 def _memory(machine: Machine) -> tuple[int, int]:

@@ -156,9 +156,6 @@ def preset(key: str) -> Preset:
 
 
 def by_device_name(name: str) -> Preset | None:
-    """The GPU whose driver calls it so; the longest name that is contained. None: not in the
-    table."""
-    named = [row for row in _ROWS if row.kind != "cpu" and row.name.lower() in name.lower()]
-    exact = [row for row in named if row.name.lower() == name.lower()]
-    # A "GeForce RTX 4070 Ti" is none of "GeForce RTX 4070".
-    return next(iter(exact), None)
+    """The GPU that its driver calls exactly so: a "GeForce RTX 4070 Ti" is no "GeForce RTX 4070".
+    None: not in the table."""
+    return next((row for row in _ROWS if row.kind != "cpu" and row.name == name), None)

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from gpu_worker.engines.llamacpp import LlamaCppConfig
 from gpu_worker.fit import Row, fit_row
 from gpu_worker.fit_needs import Ask, FitConfig
-from gpu_worker.hardware import UNBOUNDED, Hardware
+from gpu_worker.fit_rule import Choice, choose
+from gpu_worker.hardware import Hardware
 from gpu_worker.hardware_read import read_hardware
 from gpu_worker.hardware_table import preset
 from gpu_worker.model_shape import model_shape
-from wire.errors import GGUFInvalidError
-from wire.gguf import DEFAULT_LIMITS, GGUF, read_gguf
+from wire.errors import GGUFTruncatedError
+from wire.gguf import GGUF, read_gguf
 from wire.manifest import FileEntry, Manifest
 
 _PART = re.compile(r"-\d{5}-of-\d{5}(?=\.gguf$)")
@@ -29,7 +30,7 @@ class Judge:
     if the old one had made room.
     """
 
-    hardware: Hardware = UNBOUNDED
+    hardware: Hardware
     ask: Ask = field(default_factory=Ask)
     config: FitConfig = field(default_factory=FitConfig)
 
@@ -41,6 +42,10 @@ class Judge:
             ConfigError: nobody could ask this.
         """
         return fit_row(variant, model_shape(headers), self.hardware, self.ask, self.config)
+
+    def choose(self, rows: Sequence[Row], *, wanted: str = "") -> Choice:
+        """The variant to take of these, which are at least one (``gpu_worker.fit_rule``)."""
+        return choose(rows, self.hardware, self.ask, wanted=wanted)
 
 
 def hardware_for(config: FitConfig) -> Hardware:
@@ -93,24 +98,18 @@ class HeaderSoFar:
     def __init__(self, size: int) -> None:
         self._size = size
         self._data = bytearray()
-        self._short = False
 
     def feed(self, data: bytes | bytearray | memoryview) -> GGUF | None:
         """Add the next bytes; the header, once they hold all of it.
 
         Raises:
-            GGUFInvalidError: what is here is no header already, or it is beyond its limit.
+            GGUFInvalidError: what is here is no beginning of a header within the limits.
         """
         self._data += data
-        self._short = False
         try:
             return read_gguf(self._read, self._size)
-        except GGUFInvalidError:
-            if not self._short or len(self._data) >= DEFAULT_LIMITS.header_bytes:
-                raise
+        except GGUFTruncatedError:
             return None
 
     def _read(self, offset: int, length: int) -> bytes:
-        found = bytes(self._data[offset : offset + length])
-        self._short = self._short or len(found) < min(length, self._size - offset)
-        return found
+        return bytes(self._data[offset : offset + length])

@@ -204,12 +204,12 @@ class _Reader:
         return count
 
     def width(self, tensors: Iterable[Tensor]) -> int:
-        """Of an embedding; where it is not stated, as its tensor is, or as a large model's."""
+        """Of an embedding; where it is not stated, as its tensor is, else as the widest one."""
         stated = self.number("embedding_length")
         if stated:
             return stated
-        found = next((t.dims[0] for t in tensors if t.name == INPUT), 0)
-        width = min(found, self.limits.width) or 8_192
+        widths = {tensor.name: tensor.dims[0] for tensor in tensors}
+        width = min(widths.get(INPUT) or max(widths.values(), default=1), self.limits.width)
         self.assume(f"embeddings of {width} numbers")
         return width
 

@@ -1,5 +1,5 @@
 """NVIDIA's GPUs through NVML (``libnvidia-ml.so.1``), the library of the driver that ``nvidia-smi``
-uses. No driver, no GPUs: never an error.
+uses. No driver, no GPUs: that is no error.
 
 Declarations are those of NVIDIA's ``nvml.h``. A driver that is being reset can hang a call for ever
 and no thread can be stopped there, so everything is asked in a daemon thread with a deadline.
@@ -10,12 +10,9 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
-
-import structlog
-
-_log = structlog.get_logger("hardware")
 
 LIBRARY = "libnvidia-ml.so.1"
 MAX_GPUS = 64
@@ -140,22 +137,22 @@ class NvmlLibrary:
 def nvidia_gpus(
     open_nvml: Callable[[], Nvml] = NvmlLibrary, *, timeout_s: float = 5.0
 ) -> tuple[NvidiaGpu, ...]:
-    """The GPUs of this machine in the driver's order; none where there is no driver, or it does
-    not answer in time."""
+    """The GPUs of this machine in the driver's order; none where there is no driver, or it refuses.
+
+    Raises:
+        TimeoutError: it does not answer in time.
+    """
     found: list[NvidiaGpu] = []
-    whole = threading.Event()
+    answered = threading.Event()
 
     def ask() -> None:
-        try:
+        with suppress(OSError, NvmlError):
             found.extend(_ask(open_nvml))
-        except (OSError, NvmlError) as error:
-            _log.debug("no NVIDIA GPUs", why=str(error))
-        whole.set()
+        answered.set()
 
     threading.Thread(target=ask, name="nvml", daemon=True).start()
-    if not whole.wait(timeout_s):
-        _log.warning("the NVIDIA driver does not answer; going on without GPUs", after_s=timeout_s)
-        return ()
+    if not answered.wait(timeout_s):
+        raise TimeoutError(f"the NVIDIA driver did not answer within {timeout_s:g} s")
     return tuple(found)
 
 

@@ -20,7 +20,7 @@ from gpu_worker.disk import ModelFolder, disk_error
 from gpu_worker.engine import Engine
 from gpu_worker.errors import LoadFailedError, VariantUnknownError
 from gpu_worker.fit_rule import Choice
-from gpu_worker.hardware import UNBOUNDED, Hardware
+from gpu_worker.hardware import Hardware
 from gpu_worker.judge import Judge, ask_of
 from gpu_worker.order import EngineOrder
 from gpu_worker.pull import PullReport, pull
@@ -47,7 +47,8 @@ class Preparation:
     """What a worker needs to prepare revisions of its model.
 
     Args:
-        hardware: what a revision's variant must fit (``gpu_worker.fit_rule``).
+        hardware: what a variant must fit (``gpu_worker.fit_rule``); anything fits where none is
+            given.
     """
 
     def __init__(
@@ -57,14 +58,17 @@ class Preparation:
         executor: ThreadPoolExecutor,
         make_engine: EngineFactory,
         *,
-        hardware: Hardware = UNBOUNDED,
+        hardware: Hardware | None = None,
     ) -> None:
         self._config = config
         self._source = source
         self._executor = executor
         self._make_engine = make_engine
         self._folder = ModelFolder(config.models_dir)
-        self._judge = Judge(hardware=hardware, ask=ask_of(config.engine), config=config.fit)
+        self._judge: Judge | None = None
+        if hardware is not None:
+            ask = ask_of(config.engine)
+            self._judge = Judge(hardware=hardware, ask=ask, config=config.fit)
 
     async def files(self, revision: str, waterfall: Waterfall) -> ModelFiles:
         """The revision's weights on disk, checked: one variant of them, where there are several.

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 from gpu_worker.disk import ModelFolder
 from gpu_worker.errors import VariantUnknownError
 from gpu_worker.fit import Row
-from gpu_worker.fit_rule import Choice, choose, is_last_resort, rank
+from gpu_worker.fit_rule import Choice, is_last_resort, rank
 from gpu_worker.judge import HeaderSoFar, Judge, loaded_files
 from wire.chunk import Chunk, ChunkId
 from wire.errors import GGUFInvalidError, HeadwaterError
@@ -116,7 +116,8 @@ async def find_variant(
 
     Args:
         wanted: the variant that the configuration names.
-        judge: the machine; where there is none, everything fits.
+        judge: the machine; where there is none, the best by its name is taken, and no header is
+            read.
 
     Raises:
         VariantUnknownError: as :func:`candidates`.
@@ -124,47 +125,48 @@ async def find_variant(
         NotFoundError, SourceUnavailableError, ChunkMismatchError, ManifestInvalidError: the
             manifest or a header was not to be had.
     """
-    judge = judge or Judge()
     here = await blocking(lambda: folder.manifest(model, revision))
     if here is not None and (not here.variants or not wanted or wanted in here.variants):
         place = folder.path(model, revision)
         choice = await blocking(lambda: _choose_here(here, place, judge, wanted))
         if not choice.refused or wanted or not here.variants:
             return choice
-        try:
+        try:  # what was right for another machine, or for another context
             return await _choose_there(revision, source, blocking, judge, wanted)
         except HeadwaterError:
             return choice
     return await _choose_there(revision, source, blocking, judge, wanted)
 
 
-def _choose_here(manifest: Manifest, folder: Path, judge: Judge, wanted: str) -> Choice:
-    """Of what is on this disk. Blocking."""
-    rows: list[Row] = []
-    for variant in candidates(manifest, wanted):
-        files = loaded_files(manifest, variant)
-        if not files:
-            return _unjudged(variant)
-        rows.append(judge.row(variant, [_read(folder / entry.path) for entry in files]))
-    return choose(rows, judge.hardware, judge.ask, wanted=wanted)
+def _choose_here(manifest: Manifest, folder: Path, judge: Judge | None, wanted: str) -> Choice:
+    """Of the one variant that is on this disk. Blocking."""
+    variant = candidates(manifest, wanted)[0]
+    files = loaded_files(manifest, variant)
+    if judge is None or not files:
+        return _unjudged(variant)
+    headers = [_read(folder / entry.path) for entry in files]
+    return judge.choose([judge.row(variant, headers)], wanted=wanted)
 
 
 async def _choose_there(
-    revision: str, source: ManifestOnce, blocking: Blocking, judge: Judge, wanted: str
+    revision: str, source: ManifestOnce, blocking: Blocking, judge: Judge | None, wanted: str
 ) -> Choice:
     """Of what a source has, by the headers alone."""
     data = await source.manifest(revision)
     manifest = await blocking(lambda: decode(data, revision))
+    names = candidates(manifest, wanted)
+    if judge is None:
+        return _unjudged(names[0])
     rows: list[Row] = []
-    for variant in candidates(manifest, wanted):
+    for variant in names:
         files = loaded_files(manifest, variant)
         if not files:
             return _unjudged(variant)
         headers = [await read_header(entry, source, blocking) for entry in files]
-        rows.append(judge.row(variant, headers))
+        rows.append(await blocking(partial(judge.row, variant, headers)))
         if rows[-1].whole and not is_last_resort(variant):
             break
-    return choose(rows, judge.hardware, judge.ask, wanted=wanted)
+    return judge.choose(rows, wanted=wanted)
 
 
 async def read_header(entry: FileEntry, source: ManifestOnce, blocking: Blocking) -> GGUF:
@@ -184,7 +186,7 @@ async def read_header(entry: FileEntry, source: ManifestOnce, blocking: Blocking
 
 
 def _unjudged(variant: str) -> Choice:
-    return Choice(variant=variant, reason="its weights are no GGUF; the engine decides")
+    return Choice(variant=variant, reason="not judged: no GGUF, or nobody said for which machine")
 
 
 def _read(path: Path) -> GGUF:

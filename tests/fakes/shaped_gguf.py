@@ -9,8 +9,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+from gpu_worker.model_shape import ModelShape, model_shape
 from tests.fakes import raw_gguf
 from wire.gguf import GGUF, read_gguf
 from wire.gguf_types import TENSOR_TYPES
@@ -83,6 +85,12 @@ def shaped_gguf(shape: Shape, variant: str = "Q4_K_M") -> GGUF:
     """The header as it would be read from the file, which is not written."""
     head, size = _file(shape, variant)
     return read_gguf(lambda offset, length: head[offset : offset + length], size)
+
+
+@lru_cache
+def shape_of(shape: Shape, variant: str = "Q4_K_M") -> ModelShape:
+    """What the worker makes of the header."""
+    return model_shape(shaped_gguf(shape, variant))
 
 
 def shaped_header(shape: Shape, variant: str = "Q4_K_M") -> tuple[bytes, int]:
