@@ -104,7 +104,7 @@ def _partial(rows: Sequence[Row]) -> Row | None:
 
 
 def _reason(taken: Row, ranked: Sequence[Row], hardware: Hardware, *, wanted: str) -> str:
-    name = taken.variant or "it"
+    name = taken.variant or "the model"
     why = _where(taken, hardware)
     if wanted:
         return f"{name} was asked for; {why}"

@@ -57,6 +57,8 @@ class Fitted:
     rows: tuple[Row, ...]
     choice: Choice
     revision: str = ""
+    fetched_bytes: int = 0
+    """From sources, to know this."""
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -68,6 +70,7 @@ class Fitted:
         return {
             "model": self.what,
             "revision": self.revision,
+            "fetched": self.fetched_bytes,
             "hardware": hardware,
             "ask": asdict(self.ask),
             "variants": [asdict(row) for row in self.rows],
@@ -197,12 +200,15 @@ async def fit_model(
             rows = await _rows(revision, ManifestOnce(source), judge, receivers, variant)
         finally:
             await source.aclose()
-    ranked = tuple(sorted(rows, key=lambda row: rank(row.variant, row.weights_bytes)))
-    choice = judge.choose(rows, wanted=variant)
-    what = f"{model}@{channel}"
     return Fitted(
-        what=what, place=place, ask=ask, rows=ranked, choice=choice, revision=revision
-    )  # fmt: skip
+        what=f"{model}@{channel}",
+        place=place,
+        ask=ask,
+        rows=tuple(sorted(rows, key=lambda row: rank(row.variant, row.weights_bytes))),
+        choice=judge.choose(rows, wanted=variant),
+        revision=revision,
+        fetched_bytes=sum(stats.bytes for stats in source.stats()),
+    )
 
 
 def parts(path: Path) -> list[Path]:

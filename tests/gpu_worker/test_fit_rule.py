@@ -137,7 +137,7 @@ def test_a_revision_without_variants_is_judged_too() -> None:
     row = replace(rows(LLAMA_8B, machine, "Q8_0")[0], variant="")
     choice = choose([row], machine, Ask())
     assert (choice.variant, choice.gpu_layers) == ("", 33)
-    assert choice.reason.startswith("it: all 32 layers")
+    assert choice.reason.startswith("the model: all 32 layers")
 
 
 NAMES = [

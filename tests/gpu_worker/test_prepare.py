@@ -109,7 +109,9 @@ async def test_an_engine_is_started_and_probed(bench: Bench) -> None:
     engine = await bench.prepare.engine(files, ONE.id, waterfall)
     assert engine is bench.engines[0]
     assert (engine.ready, engine.revision, engine.model) == (True, ONE.id, "chat")
-    assert bench.engines[0].order == EngineOrder(path=files.path, model="chat", revision=ONE.id)
+    assert bench.engines[0].order == EngineOrder(
+        path=files.path, model="chat", revision=ONE.id, gpu_layers=0
+    )
     assert waterfall.steps_ms["probe: first token"] == 125.0
 
 
