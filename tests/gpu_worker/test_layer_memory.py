@@ -23,7 +23,7 @@ class Stated:
         return found if isinstance(found, tuple) else (found,)
 
 
-HEADS = {"attention.head_count": 8, "attention.head_count_kv": 2}
+HEADS: dict[str, int | tuple[int, ...]] = {"attention.head_count": 8, "attention.head_count_kv": 2}
 
 
 def kept(stated: Stated, count: int = 6, recurrent: set[int] | None = None) -> list[LayerMemory]:
@@ -99,7 +99,12 @@ def test_the_last_layers_may_share_what_earlier_ones_keep() -> None:
     assert [bool(memory.keys) for memory in kept(stated)] == [True, True, *[False] * 4]
 
 
-MAMBA = {"ssm.inner_size": 128, "ssm.state_size": 16, "ssm.conv_kernel": 4, "ssm.group_count": 1}
+MAMBA: dict[str, int | tuple[int, ...]] = {
+    "ssm.inner_size": 128,
+    "ssm.state_size": 16,
+    "ssm.conv_kernel": 4,
+    "ssm.group_count": 1,
+}
 
 
 def test_recurrent_layers_keep_a_state() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -81,8 +82,12 @@ def test_without_a_driver_there_are_no_gpus() -> None:
 def test_a_driver_that_refuses_has_no_gpus() -> None:
     for call in ("start", "memory"):
         driver = FakeNvml(gpus=[("G", 2, 1)], fails=frozenset({call}))
-        assert nvidia_gpus(lambda driver=driver: driver) == ()
+        assert nvidia_gpus(partial(_same, driver)) == ()
         assert driver.started == 0
+
+
+def _same(driver: FakeNvml) -> FakeNvml:
+    return driver
 
 
 def test_a_driver_that_hangs_is_given_up() -> None:
