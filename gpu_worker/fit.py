@@ -71,7 +71,7 @@ def fit_row(
         ConfigError: the asked numbers make no sense; says which.
     """
     check_ask(ask)
-    if not config.use_gpu or ask.gpu_layers == 0:
+    if config.use_gpu == "no" or ask.gpu_layers == 0:
         hardware = hardware.without_gpus()
     needs = Needs.of(shape, ask, config)
     placed = _place(needs, hardware, ask, config)

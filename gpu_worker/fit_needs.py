@@ -16,6 +16,7 @@ Against its log, ``tests/gpu_worker/test_fit_measured.py`` holds this to 0 to 35
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from gpu_worker.layer_memory import LayerMemory
 from gpu_worker.model_shape import ModelShape
@@ -64,8 +65,9 @@ class FitConfig:
     token_bytes: int = 256
     hardware: str = ""
     """Judge for this machine of ``gpu_worker.hardware_table``, not for the one that is read."""
-    use_gpu: bool = True
-    """False: the engine is built without GPU support."""
+    use_gpu: Literal["auto", "yes", "no"] = "auto"
+    """Whether layers may go to GPUs; ``auto``: where an engine here can use them
+    (``gpu_worker.offload``)."""
 
 
 def check_ask(ask: Ask) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from gpu_worker.engines.llamacpp import LlamaCppConfig
 from gpu_worker.fit import Row, fit_row
@@ -14,6 +14,8 @@ from gpu_worker.hardware import Hardware
 from gpu_worker.hardware_read import read_hardware
 from gpu_worker.hardware_table import preset
 from gpu_worker.model_shape import model_shape
+from gpu_worker.offload import engine_offloads
+from wire.chunk import Buffer
 from wire.errors import GGUFTruncatedError
 from wire.gguf import GGUF, read_gguf
 from wire.manifest import FileEntry, Manifest
@@ -48,13 +50,28 @@ class Judge:
         return choose(rows, self.hardware, self.ask, wanted=wanted)
 
 
-def hardware_for(config: FitConfig) -> Hardware:
-    """The machine that the configuration names, else this one. Blocking.
+def hardware_for(
+    config: FitConfig,
+    *,
+    read: Callable[[], Hardware] = read_hardware,
+    offloads: Callable[[], bool] = engine_offloads,
+) -> Hardware:
+    """The machine that the configuration names, else this one; without its GPUs where no engine
+    here can use them. Blocking.
 
     Raises:
         ConfigError: no such machine is known.
     """
-    return preset(config.hardware).hardware() if config.hardware else read_hardware()
+    if config.hardware:
+        return preset(config.hardware).hardware()
+    found = read()
+    if not found.gpus or config.use_gpu != "auto" or offloads():
+        return found
+    note = (
+        f"{found.gpus[0].name} is not used: llama.cpp here is built without GPU support; install a "
+        "build that has it, or put its llama-server on the PATH"
+    )
+    return replace(found.without_gpus(), note=note)
 
 
 def ask_of(engine: LlamaCppConfig) -> Ask:
@@ -99,13 +116,14 @@ class HeaderSoFar:
         self._size = size
         self._data = bytearray()
 
-    def feed(self, data: bytes | bytearray | memoryview) -> GGUF | None:
+    def feed(self, *parts: Buffer) -> GGUF | None:
         """Add the next bytes; the header, once they hold all of it.
 
         Raises:
             GGUFInvalidError: what is here is no beginning of a header within the limits.
         """
-        self._data += data
+        for part in parts:
+            self._data += part
         try:
             return read_gguf(self._read, self._size)
         except GGUFTruncatedError:

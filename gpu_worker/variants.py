@@ -8,7 +8,8 @@ no source answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -18,14 +19,17 @@ from gpu_worker.errors import VariantUnknownError
 from gpu_worker.fit import Row
 from gpu_worker.fit_rule import Choice, is_last_resort, rank
 from gpu_worker.judge import HeaderSoFar, Judge, loaded_files
-from wire.chunk import Chunk, ChunkId
+from wire.chunk import Buffer, Chunk, ChunkId
 from wire.errors import GGUFInvalidError, HeadwaterError
 from wire.gguf import GGUF, read_gguf
-from wire.manifest import FileEntry, Manifest, decode
+from wire.manifest import ChunkRef, FileEntry, Manifest, decode
 from wire.source import Source
 
 MAX_HEADER_CHUNKS = 256
 _HELD_BYTES = 64 * 1024 * 1024
+_AT_ONCE = 8
+_AT_ONCE_BYTES = 12 * 1024 * 1024
+"""More than a vocabulary, less than that and a piece of the first tensor."""
 T = TypeVar("T")
 
 
@@ -176,13 +180,33 @@ async def read_header(entry: FileEntry, source: ManifestOnce, blocking: Blocking
         GGUFInvalidError: it has none, or one beyond the limits.
         HeadwaterError: as ``Source.chunk``.
     """
-    so_far = HeaderSoFar(entry.size)
-    for ref in entry.chunks[:MAX_HEADER_CHUNKS]:
-        chunk = await source.peek(ref.id)
-        header = await blocking(partial(so_far.feed, chunk.data))
+    so_far, rest = HeaderSoFar(entry.size), list(entry.chunks[:MAX_HEADER_CHUNKS])
+    batch = rest[:1]
+    while batch:
+        del rest[: len(batch)]
+        found = await asyncio.gather(
+            *(source.peek(ref.id) for ref in batch), return_exceptions=True
+        )
+        header = await blocking(partial(so_far.feed, *map(_data, found)))
         if header is not None:
             return header
+        batch = _together(rest)
     raise GGUFInvalidError(f"{entry.path}: no header in its first {MAX_HEADER_CHUNKS} chunks")
+
+
+def _data(found: Chunk | BaseException) -> Buffer:
+    if isinstance(found, BaseException):
+        raise found
+    return found.data
+
+
+def _together(rest: Sequence[ChunkRef]) -> list[ChunkRef]:
+    """The chunks to ask for at the same time. A header that is not one chunk has a few of them
+    (``docs/adr/0010``); where a source is far, each by itself would cost its round trip."""
+    taken = list(rest[:_AT_ONCE])
+    while len(taken) > 1 and sum(ref.size for ref in taken) > _AT_ONCE_BYTES:
+        taken.pop()
+    return taken
 
 
 def _unjudged(variant: str) -> Choice:

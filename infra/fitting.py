@@ -20,9 +20,9 @@ from gpu_worker.fit import Row
 from gpu_worker.fit_needs import Ask, FitConfig
 from gpu_worker.fit_rule import Choice, rank
 from gpu_worker.hardware import Hardware
-from gpu_worker.hardware_read import measure_ram_bandwidth, read_hardware
+from gpu_worker.hardware_read import measure_ram_bandwidth
 from gpu_worker.hardware_table import Preset, preset
-from gpu_worker.judge import Judge, is_gguf_path, loaded_files
+from gpu_worker.judge import Judge, hardware_for, is_gguf_path, loaded_files
 from gpu_worker.variants import ManifestOnce, candidates, read_header
 from infra.render import pairs, short, size, table
 from wire.errors import ConfigError, NotFoundError
@@ -144,7 +144,7 @@ def place_for(config: FitConfig, *, ram_bytes: int = 0) -> Place:
         return Place(hardware=row.hardware(ram_bytes=ram_bytes), row=row)
     if ram_bytes:
         raise ConfigError("--ram goes with --hardware; this machine has the memory it has")
-    hardware = read_hardware()
+    hardware = hardware_for(config)
     if not hardware.ram_bandwidth:
         measured = measure_ram_bandwidth()
         hardware = replace(hardware, ram_bandwidth=measured, ram_reaches=1.0)

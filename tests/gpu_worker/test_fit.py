@@ -129,7 +129,7 @@ def test_layers_that_the_configuration_fixes_are_not_exceeded() -> None:
 
 def test_an_engine_without_gpu_support_has_main_memory_only() -> None:
     found = fit_row(
-        "Q8_0", shape_of(LLAMA_8B), preset("h100").hardware(), Ask(), FitConfig(use_gpu=False)
+        "Q8_0", shape_of(LLAMA_8B), preset("h100").hardware(), Ask(), FitConfig(use_gpu="no")
     )
     assert (found.where, found.gpu_layers) == ("memory", 0)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gpu_worker.engines.llamacpp import LlamaCppConfig
 from gpu_worker.fit_needs import Ask, FitConfig
+from gpu_worker.hardware import Hardware
 from gpu_worker.hardware_table import preset
 from gpu_worker.judge import HeaderSoFar, Judge, ask_of, hardware_for, loaded_files
 from tests.fakes import raw_gguf
@@ -42,6 +43,24 @@ def test_the_machine_is_this_one_or_one_of_the_table() -> None:
     assert hardware_for(FitConfig()).ram_bytes > 0
     with pytest.raises(ConfigError, match="abacus"):
         hardware_for(FitConfig(hardware="abacus"))
+
+
+def test_gpus_count_where_an_engine_can_use_them() -> None:
+    def read() -> Hardware:
+        return preset("l4").hardware()
+
+    blind = hardware_for(FitConfig(), read=read, offloads=lambda: False)
+    assert blind.gpus == ()
+    assert "NVIDIA L4 is not used" in blind.note
+    assert hardware_for(FitConfig(), read=read, offloads=lambda: True) == read()
+    # Who says so is believed, and nobody is asked.
+    assert hardware_for(FitConfig(use_gpu="yes"), read=read, offloads=_never) == read()
+    no_gpu = preset("cpu-server").hardware()
+    assert hardware_for(FitConfig(), read=lambda: no_gpu, offloads=_never) == no_gpu
+
+
+def _never() -> bool:
+    raise AssertionError("nobody should ask")
 
 
 def manifest(*paths: str, variant: str = "", role: str = "weights") -> Manifest:
