@@ -144,6 +144,8 @@ def _refusal(row: Row, ranked: Sequence[Row], hardware: Hardware, ask: Ask) -> s
         advice.append(f"ask for a context of {shorter.context_fits} tokens")
     if ask.slots > 1:
         advice.append("ask for fewer slots")
+    if ask.prompt_cache_bytes >= row.missing_bytes:
+        advice.append("set engine.prompt_cache_mib to 0")
     if all(rank(row.variant, 0)[0] < _LAST for row in ranked):
         advice.append("publish a smaller variant")
     advice.append("take a machine with more memory")

@@ -128,6 +128,10 @@ def test_a_refusal_says_what_is_missing_and_what_to_do() -> None:
     assert "smaller variant" not in long.reason
     shorter = Ask(slots=1, context_tokens=long.row.context_fits)
     assert not chosen(LLAMA_8B, "cpu-laptop", "Q2_K", ask=shorter).refused
+    assert "engine.prompt_cache_mib" not in long.reason
+    tiny = Hardware(name="M", ram_bytes=GB // 2, ram_free_bytes=GB // 2)
+    small = rows(Shape(), tiny, "F16")
+    assert "set engine.prompt_cache_mib to 0" in choose(small, tiny, Ask()).reason
     with_gpu = chosen(LLAMA_70B, "rtx3060-12", "F16")
     assert "11.9 GB on the GPU and 63.2 GB of main memory are usable" in with_gpu.reason
 
