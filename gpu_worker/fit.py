@@ -199,7 +199,7 @@ def _longest(shape: ModelShape, hardware: Hardware, ask: Ask, config: FitConfig)
 
 def _tokens_per_s(needs: Needs, hardware: Hardware, placed: _Placed) -> float:
     on_gpu, beside = sum(needs.reads[: placed.units]), sum(needs.reads[placed.units :])
-    gpu, ram = hardware.gpu_bandwidth, hardware.ram_bandwidth * hardware.ram_reaches
+    gpu, ram = hardware.gpu_bandwidth, hardware.ram_speed
     if (on_gpu and not gpu) or (beside and not ram):
         return 0.0
     seconds = (on_gpu / gpu if on_gpu else 0.0) + (beside / ram if beside else 0.0)

@@ -16,6 +16,11 @@ discussions 4167 and 15013: about 190 tokens/s on an RTX 4090, 66 on an M2 Max).
 less."""
 
 
+CORE_READS = 12e9
+"""Bytes of weights per second that one core works through, whatever the memory gives. An estimate:
+on one core of an EPYC of 2024, which others used too, 11 GB/s of F16 and Q8_0, 9 of Q4_K_M."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
     """One GPU. Bytes, and bytes per second; 0 where nobody knows."""
@@ -57,6 +62,14 @@ class Hardware:
         memory = sum(gpu.memory_bytes for gpu in self.gpus)
         time = sum(gpu.memory_bytes / (gpu.bandwidth * gpu.reaches) for gpu in self.gpus)
         return memory / time if time else 0.0
+
+    @property
+    def ram_speed(self) -> float:
+        """Bytes per second that the processor reads for one conversation: what the memory gives,
+        or what its cores work through. llama.cpp leaves one of them to others."""
+        if not self.ram_bandwidth:
+            return 0.0
+        return min(self.ram_bandwidth * self.ram_reaches, max(self.cores - 1, 1) * CORE_READS)
 
     def without_gpus(self) -> Hardware:
         """The same machine for an engine that cannot use its GPUs."""

@@ -32,7 +32,7 @@ def machine(ram: float, *gpus: float, unified: bool = False) -> Hardware:
     )
     size = int(ram * GB)
     return Hardware(
-        name="M", ram_bytes=size, ram_free_bytes=size, ram_bandwidth=1e11, gpus=cards,
+        name="M", ram_bytes=size, ram_free_bytes=size, ram_bandwidth=1e11, cores=16, gpus=cards,
         unified=unified,
     )  # fmt: skip
 
