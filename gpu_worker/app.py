@@ -231,7 +231,13 @@ async def build_app(
     trust = await asyncio.to_thread(open_trust, config.trust_dir, config.trust_root)
     if hardware is None:
         hardware = await asyncio.to_thread(hardware_for, config.fit)
-        _log.info("hardware", found=hardware)
+        _log.info(
+            "hardware",
+            name=hardware.name,
+            gpus=len(hardware.gpus),
+            ram_free_bytes=hardware.ram_free_bytes,
+            note=hardware.note,
+        )
     registry = CollectorRegistry()
     app = web.Application(middlewares=[error_middleware(ERROR_BODIES)], client_max_size=0)
     worker = Worker(

@@ -222,11 +222,11 @@ class _Reader:
         return min(self.number("vocab_size", limit=self.limits.vocab) or rows, self.limits.vocab)
 
     def feed_forward(self, width: int, used: int) -> int:
+        """The widest there is: of a dense layer, or of all experts that are used together."""
         dense = self.number("feed_forward_length") or 4 * width
-        if not used:
-            return dense
         each = self.number("expert_feed_forward_length") or dense
-        return max(used * each, 0) + self.number("expert_shared_feed_forward_length")
+        shared = self.number("expert_shared_feed_forward_length")
+        return max(dense, used * each + shared)
 
     def query_width(self, width: int) -> int:
         heads = self.number("attention.head_count", limit=self.limits.heads)

@@ -175,10 +175,14 @@ def visible(gpus: tuple[NvidiaGpu, ...], wanted: str | None) -> tuple[NvidiaGpu,
 def _ask(open_nvml: Callable[[], Nvml]) -> list[NvidiaGpu]:
     nvml = open_nvml()
     nvml.start()
+    found: list[NvidiaGpu] = []
     try:
-        return [_gpu(nvml, index) for index in range(min(nvml.count(), MAX_GPUS))]
+        for index in range(min(nvml.count(), MAX_GPUS)):
+            with suppress(NvmlError):  # one that fell off the bus must not hide the others
+                found.append(_gpu(nvml, index))
     finally:
         nvml.stop()
+    return found
 
 
 def _gpu(nvml: Nvml, index: int) -> NvidiaGpu:

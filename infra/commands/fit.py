@@ -86,6 +86,7 @@ def fit(
         from gpu_worker.judge import ask_of
         from infra.config_view import load_config
         from infra.fitting import fit_file, fit_model, is_gguf_path, place_for
+        from wire.errors import ConfigError
         from wire.paths import model_at_channel
 
         worker = load_config("worker", config)
@@ -101,6 +102,8 @@ def fit(
         machine = place_for(limits, ram_bytes=int(ram * _GIB))
         path = Path(model)
         if is_gguf_path(model) or path.is_file():
+            if variant:
+                raise ConfigError("--variant goes with a published model; a file is one variant")
             fitted = fit_file(path, machine, ask, limits)
         else:
             name, channel = model_at_channel(model)

@@ -55,13 +55,15 @@ def mac(name: str, memory_bytes: int) -> Machine:
 
 @dataclass
 class FakeNvml:
-    """A driver. Faults: ``fails`` names the calls that fail; ``hangs`` holds the first one."""
+    """A driver. Faults: ``fails`` names the calls that fail; ``hangs`` holds the first one; the
+    GPUs of ``lost`` say nothing."""
 
     gpus: list[tuple[str, int, int]] = field(default_factory=list)
     """Name, all memory and free memory."""
     fails: frozenset[str] = frozenset()
     hangs: threading.Event | None = None
     claims: int | None = None
+    lost: frozenset[int] = frozenset()
     started: int = 0
 
     def start(self) -> None:
@@ -80,6 +82,8 @@ class FakeNvml:
         return f"GPU-{index:08x}-0000"
 
     def memory(self, index: int) -> tuple[int, int]:
+        if index in self.lost:
+            raise NvmlError("memory: 15")
         self._maybe_fail("memory")
         return self.gpus[index % len(self.gpus)][1:]
 

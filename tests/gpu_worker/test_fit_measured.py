@@ -20,6 +20,7 @@ from gpu_worker.model_shape import ModelShape, model_shape
 from gpu_worker.supervisor import SupervisorConfig
 from tests.fakes.shaped_gguf import Shape, write_shaped_gguf
 from tests.fakes.tiny_gguf import write_tiny_gguf
+from tests.fakes.waiting import until
 from wire.gguf import read_gguf
 
 _SIZE = re.compile(r"(model|KV|RS|compute) buffer size = +([\d.]+) MiB")
@@ -51,6 +52,8 @@ async def measure(path: Path, ask: Ask) -> Measured:
     engine = LlamaCpp(path, model="m", revision="a" * 64, config=config, supervisor=logs)
     try:
         await engine.start()
+        # The log has a pipe of its own: it may be behind the news that the engine is up.
+        await until(lambda: any("compute buffer" in line for line in engine.process.log_tail()))
         log = "\n".join(engine.process.log_tail())
         resident = psutil.Process(engine.process.pid).memory_info().rss
     finally:

@@ -98,6 +98,11 @@ def test_a_driver_that_hangs_is_given_up() -> None:
     hangs.set()
 
 
+def test_a_gpu_that_is_lost_does_not_hide_the_others() -> None:
+    driver = FakeNvml(gpus=[("A", 2, 1), ("B", 2, 1)], lost=frozenset({0}))
+    assert [(gpu.index, gpu.name) for gpu in nvidia_gpus(lambda: driver)] == [(1, "B")]
+
+
 def test_a_driver_is_not_believed_to_have_any_number() -> None:
     driver = FakeNvml(gpus=[("G", 2, 1)], claims=4_000_000_000)
     assert len(nvidia_gpus(lambda: driver)) == MAX_GPUS

@@ -71,6 +71,7 @@ def test_what_fits_nowhere_is_shown_and_is_a_failure(model: str) -> None:
         (["--hardware", "abacus"], "known: rtx3060-12"),
         (["--kv-type", "q9"], "keys and values are kept as"),
         (["--ram", "8"], "--ram goes with --hardware"),
+        (["--variant", "Q4_0"], "a file is one variant"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(model: str, arguments: list[str], why: str) -> None:
