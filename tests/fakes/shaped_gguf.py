@@ -19,6 +19,9 @@ from wire.gguf_types import TENSOR_TYPES
 
 _CODES = {kind.name: code for code, kind in TENSOR_TYPES.items()}
 _ALIGNMENT = 32
+_STATE, _KERNEL, _RANK = 16, 4, 16
+"""Of a recurrent layer."""
+_ALWAYS_F32 = ("gate_inp", "ssm_conv1d", "ssm_dt", "ssm_a")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,8 @@ class Shape:
     experts_used: int = 0
     expert_ff: int = 0
     window: int = 0
+    inner: int = 0
+    """Numbers of a recurrent layer, which a ``mamba`` has and nothing else."""
     tied: bool = False
     tokens: bool = False
     """With a vocabulary, so that llama.cpp loads it."""
@@ -131,6 +136,9 @@ def _keys(shape: Shape) -> Iterator[bytes]:
         "expert_feed_forward_length": shape.expert_ff,
         "vocab_size": shape.vocab,
     }
+    if shape.inner:
+        numbers |= {"ssm.inner_size": shape.inner, "ssm.state_size": _STATE}
+        numbers |= {"ssm.conv_kernel": _KERNEL, "ssm.time_step_rank": _RANK}
     for name, number in numbers.items():
         if number:
             yield raw_gguf.u32_key(f"{arch}.{name}", number)
@@ -167,8 +175,26 @@ def _tensors(shape: Shape) -> Iterator[tuple[str, Sequence[int]]]:
     if not shape.tied:
         yield "output.weight", (shape.embd, shape.vocab)
     for layer in range(shape.layers):
-        for name, dims in _layer(shape, layer).items():
-            yield f"blk.{layer}.{name}.weight", dims
+        parts = _recurrent(shape) if shape.inner else _layer(shape, layer)
+        for name, dims in parts.items():
+            # A recurrent layer has tensors that are no weights.
+            yield f"blk.{layer}.{name}" + ("" if "ssm_" in name else ".weight"), dims
+
+
+def _recurrent(shape: Shape) -> dict[str, Sequence[int]]:
+    embd, inner = shape.embd, shape.inner
+    return {
+        "attn_norm": (embd,),
+        "ssm_in.weight": (embd, 2 * inner),
+        "ssm_conv1d.weight": (_KERNEL, inner),
+        "ssm_conv1d.bias": (inner,),
+        "ssm_x.weight": (inner, _RANK + 2 * _STATE),
+        "ssm_dt.weight": (_RANK, inner),
+        "ssm_dt.bias": (inner,),
+        "ssm_a": (_STATE, inner),
+        "ssm_d": (inner,),
+        "ssm_out.weight": (inner, embd),
+    }
 
 
 def _layer(shape: Shape, layer: int) -> dict[str, Sequence[int]]:
@@ -191,7 +217,7 @@ def _layer(shape: Shape, layer: int) -> dict[str, Sequence[int]]:
 
 def _type_of(name: str, dims: Sequence[int], variant: str, shape: Shape) -> str:
     """What ``llama-quantize`` makes of a tensor, near enough to come out at the known sizes."""
-    if len(dims) == 1 or "gate_inp" in name:
+    if len(dims) == 1 or any(part in name for part in _ALWAYS_F32):
         return "F32"
     mixed = {"Q4_K_M": ("Q4_K", "Q6_K"), "Q5_K_M": ("Q5_K", "Q6_K"), "Q3_K_M": ("Q3_K", "Q4_K")}
     if variant not in mixed:

@@ -1,5 +1,5 @@
 """What :mod:`gpu_worker.fit` says against what llama.cpp allocates, by its own log, on models of
-known shape. Tolerances: weights 1 %, keys and values exactly, buffers to compute in from 0 to 35 %
+known shape. Tolerances: weights 1 %, keys and values to the decimals of the log, buffers to compute in from 0 to 35 %
 too much (they are a small part of the whole), never too little.
 """
 
@@ -91,6 +91,10 @@ CASES = {
         ),
         Ask(slots=2, context_tokens=8_192),
     ),
+    "recurrent": (
+        Shape(arch="mamba", tokens=True, heads=1, kv_heads=0, layers=3, inner=512),
+        Ask(context_tokens=2_048),
+    ),
     "qwen": (Shape(arch="qwen2", tokens=True, embd=512), Ask(slots=1)),
 }  # fmt: skip
 
@@ -107,7 +111,7 @@ async def test_it_is_what_llama_cpp_allocates(tmp_path: Path, name: str) -> None
         f"KV {kept / measured.kv - 1:+.1%}, compute {compute / measured.compute - 1:+.1%}"
     )
     assert shape.weights_bytes == pytest.approx(measured.weights, rel=0.01)
-    assert kept == measured.kv
+    assert kept == pytest.approx(measured.kv, abs=_MIB / 100)
     assert 1.0 <= compute / measured.compute <= 1.35
 
 
