@@ -1,6 +1,6 @@
 """What :mod:`gpu_worker.fit` says against what llama.cpp allocates, by its own log, on models of
-known shape. Tolerances: weights 1 %, keys and values to the decimals of the log, buffers to compute in from 0 to 35 %
-too much (they are a small part of the whole), never too little.
+known shape. Tolerances: weights 1 %, keys and values to the log's decimals, buffers to compute in
+from 0 to 35 % too much (they are a small part of the whole), never too little.
 """
 
 from __future__ import annotations
