@@ -85,6 +85,14 @@ def check_ask(ask: Ask) -> None:
         )
 
 
+def check_config(config: FitConfig) -> None:
+    """Raise ``ConfigError`` where a value is out of range."""
+    if not 0.0 <= config.memory_share <= 1.0:
+        raise ConfigError(f"fit.memory_share is {config.memory_share}; it is a share, 0 to 1")
+    if min(config.gpu_overhead_bytes, config.process_bytes, config.token_bytes) < 0:
+        raise ConfigError("fit: a number of bytes is below 0")
+
+
 def kv_bytes(memory: LayerMemory, ask: Ask) -> int:
     """What a layer keeps of all slots' conversations."""
     cells = _cells(memory, ask, ask.context_tokens)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from gpu_worker.engines.llamacpp import LlamaCppConfig
 from gpu_worker.fit import Row, fit_row
-from gpu_worker.fit_needs import Ask, FitConfig
+from gpu_worker.fit_needs import Ask, FitConfig, check_ask, check_config
 from gpu_worker.fit_rule import Choice, choose
 from gpu_worker.hardware import Hardware
 from gpu_worker.hardware_read import read_hardware
@@ -36,12 +36,15 @@ class Judge:
     ask: Ask = field(default_factory=Ask)
     config: FitConfig = field(default_factory=FitConfig)
 
+    def __post_init__(self) -> None:
+        check_ask(self.ask)
+        check_config(self.config)
+
     def row(self, variant: str, headers: Sequence[GGUF]) -> Row:
         """One variant, by the headers of its files.
 
         Raises:
             GGUFInvalidError: they state what cannot be.
-            ConfigError: nobody could ask this.
         """
         return fit_row(variant, model_shape(headers), self.hardware, self.ask, self.config)
 

@@ -38,6 +38,18 @@ def test_a_judge_gives_rows_and_the_choice() -> None:
     assert judge.choose(rows, wanted="Q4_K_M").variant == "Q4_K_M"
 
 
+def test_what_cannot_be_asked_or_configured_is_refused_at_once() -> None:
+    machine = preset("l4").hardware()
+    for ask, config, why in (
+        (Ask(slots=0), FitConfig(), "0 slots"),
+        (Ask(), FitConfig(memory_share=1.5), "memory_share is 1.5"),
+        (Ask(), FitConfig(memory_share=-0.5), "memory_share"),
+        (Ask(), FitConfig(process_bytes=-1), "below 0"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            Judge(hardware=machine, ask=ask, config=config)
+
+
 def test_the_machine_is_this_one_or_one_of_the_table() -> None:
     assert hardware_for(FitConfig(hardware="h100")).gpus[0].name == "NVIDIA H100 80GB HBM3"
     assert hardware_for(FitConfig()).ram_bytes > 0
