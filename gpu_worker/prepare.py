@@ -79,9 +79,10 @@ class Preparation:
             HeadwaterError: it could not be pulled, see ``gpu_worker.pull``.
         """
         before = self._source.stats()
-        with waterfall.step("pull"):
-            source = ManifestOnce(self._source)
+        source = ManifestOnce(self._source)
+        with waterfall.step("choose"):
             choice = await self._choose(revision, source)
+        with waterfall.step("pull"):
             report = await pull(
                 self._config.model,
                 revision,

@@ -81,7 +81,7 @@ async def test_files_are_pulled_and_checked(bench: Bench) -> None:
     files = await bench.prepare.files(ONE.id, waterfall)
     path = bench.config.models_dir / "chat" / ONE.id / "model.gguf"
     assert files == ModelFiles(path, len(ONE.files["model.gguf"]), gpu_layers=0)
-    assert {"pull", "check"} <= waterfall.steps_ms.keys()
+    assert {"choose", "pull", "check"} <= waterfall.steps_ms.keys()
 
 
 async def test_what_was_pulled_is_flushed_while_it_is_used(bench: Bench) -> None:
