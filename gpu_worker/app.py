@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
@@ -11,6 +12,8 @@ from gpu_worker.config import WorkerConfig
 from gpu_worker.disk import ModelFolder
 from gpu_worker.engine import Engine
 from gpu_worker.engines import make as engines
+from gpu_worker.hardware import Hardware
+from gpu_worker.judge import hardware_for
 from gpu_worker.memory import free_memory_bytes
 from gpu_worker.memory_folder import memory_folder, open_memory_folder
 from gpu_worker.order import EngineOrder
@@ -23,6 +26,8 @@ from wire.http_errors import error_middleware
 from wire.http_server import read_token
 from wire.trust_client import open_trust
 
+_log = structlog.get_logger("worker")
+
 __all__ = ["WORKER", "Worker", "build_app"]
 
 WORKER = web.AppKey("worker", Worker)
@@ -33,12 +38,15 @@ async def build_app(
     *,
     make_engine: EngineFactory | None = None,
     free_memory: FreeMemory = free_memory_bytes,
+    hardware: Hardware | None = None,
     started_s: float | None = None,
 ) -> web.Application:
     """A worker ready to be served; it boots its models in the background.
 
     Args:
         make_engine: as ``gpu_worker.engines.make`` where none is given.
+        hardware: what a model must fit; what the configuration says, or this machine, where none is
+            given.
         started_s: on ``time.perf_counter``, when the process began, for the boot's waterfall.
 
     Raises:
@@ -49,6 +57,9 @@ async def build_app(
     if config.pull_token_file is not None:
         pull_token = await asyncio.to_thread(read_token, config.pull_token_file)
     trust = await asyncio.to_thread(open_trust, config.trust_dir, config.trust_root)
+    if hardware is None:
+        hardware = await asyncio.to_thread(hardware_for, config.fit)
+        _log.info("hardware", found=hardware)
     folder = None
     if config.weights_in_memory:
         root = memory_folder(config, name_of(config))
@@ -66,6 +77,7 @@ async def build_app(
         pull_token=pull_token,
         make_engine=_for_any(make_engine) if make_engine is not None else _by_the_files(standby),
         free_memory=free_memory,
+        hardware=hardware,
         folder=folder,
         standby=standby,
         started_s=started_s,

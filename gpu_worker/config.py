@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gpu_worker.engines.config import EngineConfig
+from gpu_worker.fit_needs import FitConfig
 from gpu_worker.pull import PullConfig
 from gpu_worker.supervisor import SupervisorConfig
 from wire.errors import ConfigError
@@ -49,7 +50,7 @@ class WorkerConfig:
     channel: str = DEFAULT_CHANNEL
     variant: str = ""
     """The variant of the weights to take (``Q4_K_M``), where a revision has several; where empty,
-    the first of ``gpu_worker.variants.PREFERENCE`` that it has. Ignored where it has none."""
+    the best that fits this machine (``headwater fit`` shows it). Ignored where it has none."""
     models: tuple[ModelConfig, ...] = ()
     """Several models within one budget of memory; ``model``, ``channel`` and ``variant`` are not
     looked at then. The first request for one that is not in memory waits until it is."""
@@ -105,6 +106,8 @@ class WorkerConfig:
     """A new model is loaded beside the old one where this many times its size is free."""
     pull: PullConfig = field(default_factory=PullConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    """What of this machine a model may take."""
     supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
     nearest: NearestConfig = field(default_factory=NearestConfig)
     """How one of ``sources`` is chosen, and when a second one is asked as well."""

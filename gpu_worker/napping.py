@@ -19,6 +19,7 @@ from gpu_worker.config import WorkerConfig
 from gpu_worker.disk import ModelFolder
 from gpu_worker.engine import Engine
 from gpu_worker.errors import LoadFailedError, NoRoomError
+from gpu_worker.hardware import Hardware
 from gpu_worker.keeper import Keeper, Tenant
 from gpu_worker.memory import free_memory_bytes
 from gpu_worker.prepare import CountedSource, EngineFactory, Preparation
@@ -60,6 +61,7 @@ class NappingPreparation(Preparation):
         folder: ModelFolder | None = None,
         on_pull: Callable[[], None] = lambda: None,
         on_gpu: bool = False,
+        hardware: Hardware | None = None,
         free_memory: Callable[[], int] = free_memory_bytes,
     ) -> None:
         super().__init__(
@@ -70,9 +72,9 @@ class NappingPreparation(Preparation):
             folder=folder,
             on_pull=on_pull,
             on_gpu=on_gpu,
+            hardware=hardware,
             free_memory=free_memory,
         )
-        self._headroom = config.memory_headroom
         self._model = config.model
         self._keeper = keeper
         self._tenant = tenant
@@ -83,10 +85,6 @@ class NappingPreparation(Preparation):
     def variant(self, revision: str) -> str:
         """Which variant of a revision was prepared; empty where it has none."""
         return self._variants.get(revision, "")
-
-    def needs_bytes(self, files: ModelFiles) -> int:
-        """What an engine of these weights takes in memory."""
-        return int(files.size * self._headroom)
 
     async def files(self, revision: str, waterfall: Waterfall) -> ModelFiles:
         files = await super().files(revision, waterfall)
@@ -125,7 +123,7 @@ class NappingPreparation(Preparation):
             NoRoomError: it would not fit the budget now.
             LoadFailedError: as ``Preparation.engine``.
         """
-        size_bytes = self.needs_bytes(files)
+        size_bytes = files.needs(self._config.memory_headroom)
         stay = await self._keeper.admit(self._tenant, size_bytes, evict=evict, wait_s=wait_s)
         try:
             engine = await super().engine(files, revision, waterfall)

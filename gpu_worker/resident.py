@@ -20,6 +20,7 @@ from gpu_worker.config import ModelConfig, WorkerConfig
 from gpu_worker.disk import ModelFolder
 from gpu_worker.engine import Engine
 from gpu_worker.errors import LoadFailedError, NoRoomError
+from gpu_worker.hardware import Hardware
 from gpu_worker.keeper import Keeper
 from gpu_worker.memory import PLENTY_BYTES
 from gpu_worker.napping import NappingPreparation
@@ -49,6 +50,7 @@ class Household:
     keeper: Keeper
     free_memory: FreeMemory
     folder: ModelFolder
+    hardware: Hardware | None = None
     on_pull: Callable[[], None] = lambda: None
     """As of ``Preparation``."""
     started_s: float | None = None
@@ -93,6 +95,7 @@ class Resident:
             folder=house.folder,
             on_pull=house.on_pull,
             on_gpu=gpu_present() and config.engine.gpu_layers != 0,
+            hardware=house.hardware,
             free_memory=house.free_memory,
         )
         self.roller = Roller(

@@ -267,8 +267,8 @@ class Roller:
         get = self._prepare.fresh_files if fresh else self._prepare.files
         attempt.files = await get(revision, attempt.waterfall)
         # What stands in memory already is used where it stands.
-        there = 1.0 if self._config.weights_in_memory else 0.0
-        needed = int(attempt.files.size * (self._config.memory_headroom - there))
+        there = attempt.files.size if self._config.weights_in_memory else 0
+        needed = attempt.files.needs(self._config.memory_headroom) - there
         room = self._free_memory() >= needed
         if self._alive and not room:
             _log.warning("no memory for two models; draining first", needed_bytes=needed)

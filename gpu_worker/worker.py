@@ -14,10 +14,12 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from gpu_worker.boot_metrics import BootMetrics
+from gpu_worker.budget import budget_of, within
 from gpu_worker.commands import Orderly
 from gpu_worker.config import WorkerConfig, all_models
 from gpu_worker.disk import ModelFolder
 from gpu_worker.engine import Engine
+from gpu_worker.hardware import UNBOUNDED, Hardware
 from gpu_worker.heartbeat import Heartbeat
 from gpu_worker.keeper import Keeper
 from gpu_worker.memory_folder import memory_folder, remove_memory_folder
@@ -78,6 +80,7 @@ class Worker:
         pull_token: str | None = None,
         make_engine: MakeEngine,
         free_memory: FreeMemory,
+        hardware: Hardware = UNBOUNDED,
         folder: ModelFolder | None = None,
         standby: Standby | None = None,
         started_s: float | None = None,
@@ -97,10 +100,7 @@ class Worker:
             for url in config.sources
         ]
         self._source = Nearest(members, config=config.nearest)
-        # One model alone has all the memory there is: whether it fits, its engine finds out.
-        budget_bytes = config.memory_budget_bytes or None
-        if budget_bytes is None and len(models) > 1:
-            budget_bytes = int(free_memory() * config.memory_share)
+        budget_bytes = budget_of(config, len(models), hardware, free_memory())
         self.keeper = Keeper(budget_bytes)
         house = Household(
             name=self.identity.name,
@@ -110,6 +110,7 @@ class Worker:
             keeper=self.keeper,
             free_memory=free_memory,
             folder=self._folder,
+            hardware=within(hardware, budget_bytes),
             on_pull=standby.prepare if standby is not None else lambda: None,
             started_s=started_s,
         )

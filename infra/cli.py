@@ -11,6 +11,7 @@ from infra.commands import (
     audit,
     chat,
     demo,
+    fit,
     fleet,
     keys,
     operate,
@@ -51,6 +52,7 @@ app.command(rich_help_panel=_DOWN)(artifacts.publish)
 app.command(rich_help_panel=_DOWN)(artifacts.roll)
 app.command(rich_help_panel=_DOWN)(artifacts.purge)
 app.command(rich_help_panel=_DOWN)(artifacts.pull)
+app.command(rich_help_panel=_DOWN)(fit.fit)
 app.command(rich_help_panel=_DOWN)(warm.warm)
 app.command(rich_help_panel=_UP)(chat.chat)
 app.add_typer(route.route_app, name="route", rich_help_panel=_UP)

@@ -5,23 +5,38 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from io import BytesIO
 from typing import Any
 
 import aiohttp
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from gpu_worker.config import ModelConfig
+from gpu_worker.config import ModelConfig, WorkerConfig
+from gpu_worker.fit_needs import FitConfig
+from gpu_worker.judge import Judge, ask_of, hardware_for
 from gpu_worker.worker import Worker
 from tests.fakes.rolling import RollingEngine, model
 from tests.fakes.waiting import until
 from tests.fakes.worker_api import CHAT
 from tests.fakes.yard import Yard, a_yard
+from wire.gguf import read_gguf
 
 A1, A2, B1, B2 = model(1, "a"), model(2, "a"), model(1, "b"), model(2, "b")
 TOKEN = {"Authorization": "Bearer t0ken"}
-ONE_MODEL = int(len(A1.files["model.gguf"]) * 1.3) + 10
-"""Bytes that hold one of these models, and no two."""
+
+
+def needs_bytes(gguf: bytes, config: WorkerConfig) -> int:
+    """What an engine of this model takes, as boot reckons it."""
+    judge = Judge(hardware=hardware_for(config.fit), ask=ask_of(config.engine), config=config.fit)
+    row = judge.row("", [read_gguf(BytesIO(gguf), len(gguf))])
+    return row.gpu_bytes or row.ram_bytes
+
+
+FIT = FitConfig(hardware="h100")
+ENGINE_BYTES = needs_bytes(A1.files["model.gguf"], WorkerConfig(fit=FIT))
+ONE_MODEL, TWO_MODELS = int(1.5 * ENGINE_BYTES), int(2.5 * ENGINE_BYTES)
+"""Budgets that hold so many engines, and no more; the fit leaves a share of them free."""
 BOTH = (ModelConfig(model="a"), ModelConfig(model="b"))
 
 
@@ -33,6 +48,7 @@ async def two_models() -> AsyncIterator[Yard]:
             made.config,
             name="gpu-1",
             models=BOTH,
+            fit=FIT,
             memory_budget_bytes=ONE_MODEL,
             room_wait_s=5.0,
             heartbeat_s=0.05,

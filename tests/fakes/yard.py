@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from gpu_worker.app import WORKER, Worker, build_app
 from gpu_worker.config import WorkerConfig
+from gpu_worker.fit_needs import FitConfig
 from gpu_worker.order import EngineOrder
 from gpu_worker.prepare import EngineFactory
 from tests.fakes.quick_disk import quick_folder
@@ -109,6 +110,7 @@ async def a_yard() -> AsyncIterator[Yard]:
                     models_dir=folder / "models",
                     token_file=folder / "token",
                     ready_file=folder / "ready.json",
+                    fit=FitConfig(hardware="h100"),
                     revalidate_s=1_000,
                     drain_s=5,
                 )

@@ -18,6 +18,7 @@ from aiohttp.test_utils import TestServer
 from gpu_worker.app import WORKER, build_app
 from gpu_worker.config import WorkerConfig
 from gpu_worker.engine import EngineStartError
+from gpu_worker.fit_needs import FitConfig
 from gpu_worker.order import EngineOrder
 from tests.fakes.revisions import Revision
 from tests.fakes.rolling import Faults, RollingEngine, model
@@ -93,6 +94,22 @@ async def test_a_load_that_fails_is_reported(yard: Yard) -> None:
         assert "out of memory" in yard.edge.reports[-1].reason
         status, text = await get(server, "/readyz")
         assert (status, "out of memory" in text) == (503, True)
+
+
+async def test_a_model_that_fits_nowhere_is_reported_with_what_is_missing(yard: Yard) -> None:
+    yard.edge.source.publish(ONE)
+    async with yard.worker(fit=FitConfig(memory_share=0.0)) as (worker, _server):
+        await until(lambda: worker.report().reason != "")
+        assert "load_failed: " in worker.report().reason
+        assert "nothing fits: the model needs" in worker.report().reason
+        assert yard.engines == []
+
+
+async def test_the_engine_is_told_how_many_layers_fit(yard: Yard) -> None:
+    yard.edge.source.publish(ONE)
+    async with yard.worker() as (worker, _server):
+        await yard.until_ready(worker, ONE)
+    assert yard.engines[0].order.gpu_layers == 2  # its one layer, and the output
 
 
 async def test_status_shows_the_waterfall_and_the_sources_to_those_who_may(yard: Yard) -> None:

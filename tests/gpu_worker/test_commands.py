@@ -13,7 +13,7 @@ from gpu_worker.commands import MAX_DONE, MAX_KNOWN, Inbox
 from gpu_worker.config import ModelConfig
 from gpu_worker.engine import EngineStartError
 from tests.fakes.rolling import Faults
-from tests.fakes.several import A1, A2, ONE_MODEL, Run, held, settled, two_models
+from tests.fakes.several import A1, A2, TWO_MODELS, Run, held, settled, two_models
 from tests.fakes.waiting import until
 from tests.fakes.yard import Yard
 from wire.workers import Command, Done, NodeAction
@@ -67,7 +67,7 @@ async def test_a_drained_worker_finishes_what_runs_until_it_is_told_to_resume(ya
 
 async def test_a_restart_starts_a_second_engine_beside_and_cuts_no_stream(yard: Yard) -> None:
     models = (ModelConfig(model="a"),)
-    async with Run(yard, models=models, memory_budget_bytes=2 * ONE_MODEL) as client:
+    async with Run(yard, models=models, memory_budget_bytes=TWO_MODELS) as client:
         await until(lambda: client.state("a") == "ready")
         old = yard.engines[-1]
         held(old)
@@ -101,7 +101,7 @@ async def test_a_restart_without_room_for_two_drains_first(yard: Yard) -> None:
 
 async def test_a_restart_that_fails_says_why_and_what_served_goes_on(yard: Yard) -> None:
     models = (ModelConfig(model="a"),)
-    async with Run(yard, models=models, memory_budget_bytes=2 * ONE_MODEL) as client:
+    async with Run(yard, models=models, memory_budget_bytes=TWO_MODELS) as client:
         await until(lambda: client.state("a") == "ready")
         yard.faults[A1.id] = Faults(start=EngineStartError("no GPU"))
         problem = await done(yard, command("restart"))
@@ -127,7 +127,7 @@ async def test_a_restart_that_fails_after_draining_is_reported_and_another_revis
 
 async def test_a_repull_brings_the_revision_again_and_restarts_onto_it(yard: Yard) -> None:
     models = (ModelConfig(model="a"),)
-    async with Run(yard, models=models, memory_budget_bytes=2 * ONE_MODEL) as client:
+    async with Run(yard, models=models, memory_budget_bytes=TWO_MODELS) as client:
         await until(lambda: client.state("a") == "ready")
         path = yard.engines[0].order.path
         with path.open("rb") as running:
@@ -142,7 +142,7 @@ async def test_a_repull_brings_the_revision_again_and_restarts_onto_it(yard: Yar
 
 async def test_a_repull_that_fails_leaves_what_was_there(yard: Yard) -> None:
     models = (ModelConfig(model="a"),)
-    async with Run(yard, models=models, memory_budget_bytes=2 * ONE_MODEL) as client:
+    async with Run(yard, models=models, memory_budget_bytes=TWO_MODELS) as client:
         await until(lambda: client.state("a") == "ready")
         path = yard.engines[0].order.path
         yard.edge.source.chunks.clear()
@@ -153,7 +153,7 @@ async def test_a_repull_that_fails_leaves_what_was_there(yard: Yard) -> None:
 
 async def test_a_command_is_done_once_however_often_it_comes(yard: Yard) -> None:
     models = (ModelConfig(model="a"),)
-    async with Run(yard, models=models, memory_budget_bytes=2 * ONE_MODEL) as client:
+    async with Run(yard, models=models, memory_budget_bytes=TWO_MODELS) as client:
         await until(lambda: client.state("a") == "ready")
         await done(yard, command("restart"))
         count = len(yard.edge.reports)
@@ -166,7 +166,7 @@ async def test_a_command_is_done_once_however_often_it_comes(yard: Yard) -> None
 
 async def test_a_restart_under_way_does_not_outlive_the_worker(yard: Yard) -> None:
     models = (ModelConfig(model="a"),)
-    async with Run(yard, models=models, memory_budget_bytes=2 * ONE_MODEL) as client:
+    async with Run(yard, models=models, memory_budget_bytes=TWO_MODELS) as client:
         await until(lambda: client.state("a") == "ready")
         yard.faults[A1.id] = Faults(hang=True)
         yard.edge.commands = (command("restart"),)

@@ -102,7 +102,7 @@ async def test_the_boot_waterfall_tells_steps_and_bytes(rig: Rig) -> None:
     await rig.serve(ONE)
     boot = rig.roller.waterfalls[0]
     steps = [step for step in boot.steps_ms if not step.startswith("pull: ")]
-    assert steps == ["trust", "pull", "check", "load", "probe", "probe: first token"]
+    assert steps == ["trust", "choose", "pull", "check", "load", "probe", "probe: first token"]
     assert boot.steps_ms["probe: first token"] == 125.0
     assert boot.size == boot.from_network == ONE.unique_bytes
     assert boot.by_source == {"memory": ONE.unique_bytes + len(ONE.data)}

@@ -11,7 +11,19 @@ import pytest
 from gpu_worker.config import ModelConfig
 from gpu_worker.engine import EngineStartError
 from tests.fakes.rolling import Faults
-from tests.fakes.several import A1, A2, B1, B2, ONE_MODEL, Run, held, other, settled, two_models
+from tests.fakes.several import (
+    A1,
+    A2,
+    B1,
+    B2,
+    ONE_MODEL,
+    TWO_MODELS,
+    Run,
+    held,
+    other,
+    settled,
+    two_models,
+)
 from tests.fakes.waiting import until
 from tests.fakes.worker_api import CHAT
 from tests.fakes.yard import Yard
@@ -40,11 +52,14 @@ async def test_what_does_not_fit_sleeps_and_says_so(yard: Yard) -> None:
         assert (await client.get("/readyz"))[0] == 200
         _, metrics = await client.get("/metrics")
         assert f'headwater_worker_model_memory_bytes{{model="{other(awake)}"}} 0.0' in metrics
-        assert f"headwater_worker_memory_budget_bytes {float(ONE_MODEL)}" in metrics
+        (budget,) = [
+            line for line in metrics.splitlines() if "budget_bytes " in line and "#" not in line
+        ]
+        assert float(budget.split()[1]) == ONE_MODEL
 
 
 async def test_both_are_in_memory_where_both_fit(yard: Yard) -> None:
-    async with Run(yard, memory_budget_bytes=2 * ONE_MODEL) as client:
+    async with Run(yard, memory_budget_bytes=TWO_MODELS) as client:
         await client.until_states("ready", "ready")
         assert await client.whole("a") == A1.id
         assert await client.whole("b") == B1.id
@@ -54,7 +69,7 @@ async def test_both_are_in_memory_where_both_fit(yard: Yard) -> None:
 async def test_the_budget_is_a_share_of_what_is_free_where_none_is_set(yard: Yard) -> None:
     async with Run(yard, memory_budget_bytes=0, memory_share=0.5) as client:
         await client.until_states("ready", "ready")
-        assert (client.worker.keeper.budget_bytes or 0) > 2 * ONE_MODEL
+        assert (client.worker.keeper.budget_bytes or 0) > TWO_MODELS
 
 
 async def test_a_request_wakes_its_model_and_puts_the_idle_one_to_sleep(yard: Yard) -> None:
@@ -115,7 +130,7 @@ async def test_a_pinned_model_keeps_its_place(yard: Yard) -> None:
     async with Run(yard, models=models, room_wait_s=0.05) as client:
         await client.until_states("ready", "asleep")
         status, text, _ = await client.ask("b")
-        assert (status, "beside pinned models this worker has 0 MiB" in text) == (503, True)
+        assert (status, "beside pinned models this worker has" in text) == (503, True)
         assert await client.whole("a") == A1.id
         assert client.state("a") == "ready"
 
@@ -125,7 +140,7 @@ async def test_an_idle_model_sleeps_and_a_pinned_one_does_not(yard: Yard) -> Non
         ModelConfig(model="a", idle_unload_s=0.05),
         ModelConfig(model="b", idle_unload_s=0.05, pinned=True),
     )
-    async with Run(yard, models=models, memory_budget_bytes=2 * ONE_MODEL) as client:
+    async with Run(yard, models=models, memory_budget_bytes=TWO_MODELS) as client:
         await client.until_states("asleep", "ready")
         assert await client.whole("a") == A1.id
         await client.until_states("asleep", "ready")
@@ -199,7 +214,7 @@ async def test_a_roll_of_an_awake_model_drains_first_where_both_do_not_fit(yard:
 async def test_a_roll_of_an_awake_model_puts_an_idle_one_to_sleep_rather_than_drain(
     yard: Yard,
 ) -> None:
-    async with Run(yard, memory_budget_bytes=2 * ONE_MODEL) as client:
+    async with Run(yard, memory_budget_bytes=TWO_MODELS) as client:
         await client.until_states("ready", "ready")
         yard.edge.source.publish(A2)
         yard.edge.hub.publish("channel", ["trust"])

@@ -19,9 +19,10 @@ from yarl import URL
 from gpu_worker.config import ModelConfig
 from gpu_worker.engines.config import EngineConfig
 from gpu_worker.engines.make import make_engine as make_any_engine
+from gpu_worker.fit_needs import FitConfig
 from tests.fakes.revisions import Revision, make_revision
 from tests.fakes.scripted_gguf import SCRIPT, write_scripted_gguf
-from tests.fakes.several import TOKEN
+from tests.fakes.several import TOKEN, needs_bytes
 from tests.fakes.waiting import until
 from tests.fakes.worker_api import CHAT, content
 from tests.fakes.yard import Yard, a_yard
@@ -41,17 +42,22 @@ def revision_of(path: Path, name: str) -> Revision:
 @pytest.fixture
 async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
     async with a_yard() as made:
+        config = replace(
+            made.config,
+            fit=FitConfig(use_gpu="no"),
+            engine=EngineConfig(slots=2, context_tokens=4_096, threads=1, warmup=False),
+        )
         size = 0
         for name, script in SCRIPTS.items():
             file = write_scripted_gguf(tmp_path / f"{name}.gguf", script)
-            size = max(size, file.stat().st_size)
+            size = max(size, needs_bytes(file.read_bytes(), config))
             made.edge.source.publish(revision_of(file, name))
         made.config = replace(
-            made.config,
+            config,
             models=(ModelConfig(model="first"), ModelConfig(model="second")),
-            memory_budget_bytes=int(size * 1.3) + 1,
+            # A share of it stays free in the fit, but two would be far over it.
+            memory_budget_bytes=int(size * 1.3),
             room_wait_s=0.05,
-            engine=EngineConfig(slots=2, context_tokens=4_096, threads=1, warmup=False),
         )
         yield made
 
