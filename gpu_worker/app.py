@@ -130,7 +130,7 @@ class Worker:
             reason=(self.roller.reason or self.serving.reason)[:500],
             features=features,
             boot=boot,
-            fault=engine.fault if engine is not None else self.roller.fault,
+            fault=self.roller.fault or (engine.fault if engine is not None else ""),
         )
 
     async def _begin(self, _app: web.Application) -> None:

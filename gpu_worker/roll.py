@@ -101,7 +101,7 @@ class Roller:
             before = self.reason
             try:
                 self.reason = await self._follow()
-                self.failures, self.fault = 0, ""
+                self.failures = 0
             except HeadwaterError as error:
                 self.reason = _told(error)
                 self.failures += 1
@@ -132,7 +132,7 @@ class Roller:
         pointer = view.pointer(self._config.model, self._config.channel)
         view.require_revision(pointer.model, pointer.revision)
         if self._alive and pointer.revision == self.revision:
-            self._refused = None
+            self._refused, self.fault = None, ""
             return doubt
         view.require_grace()
         refused = self._refused
@@ -171,7 +171,7 @@ class Roller:
             self._refused = _Refused(pointer, retry_at_s, _told(error))
             raise
         # Before the flip: who sees the new revision must not read of an old failure.
-        self._refused, self.reason = None, ""
+        self._refused, self.reason, self.fault = None, "", ""
         self._put_in_service(engine, waterfall)
         await self._prepare.tidy(engine.revision, previous)
 
