@@ -706,3 +706,13 @@ async def test_waterfalls_are_bounded_and_the_boot_stays(rig: Rig) -> None:
         await rig.roller.look()
     assert len(rig.roller.waterfalls) == 9
     assert rig.roller.waterfalls[0].from_network == ONE.unique_bytes
+
+
+async def test_a_fault_is_told_until_something_else_serves(rig: Rig) -> None:
+    rig.faults[ONE.id] = Faults(start=EngineStartError("unknown tensor", fault="bad_file"))
+    rig.source.publish(ONE)
+    for _ in range(2):
+        await rig.roller.look()
+        assert rig.roller.fault == "bad_file"
+    await rig.serve(TWO)
+    assert rig.roller.fault == ""
