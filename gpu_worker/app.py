@@ -9,15 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from os import getpid
-from pathlib import Path
 
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from gpu_worker.config import WorkerConfig
-from gpu_worker.engine import Engine
-from gpu_worker.engines.llamacpp import LlamaCpp
+from gpu_worker.engines import make as engines
 from gpu_worker.heartbeat import Heartbeat
 from gpu_worker.memory import free_memory_bytes
 from gpu_worker.prepare import EngineFactory, Preparation
@@ -132,6 +130,7 @@ class Worker:
             reason=(self.roller.reason or self.serving.reason)[:500],
             features=features,
             boot=boot,
+            fault=engine.fault if engine is not None else self.roller.fault,
         )
 
     async def _begin(self, _app: web.Application) -> None:
@@ -213,7 +212,7 @@ async def build_app(
     """A worker ready to be served; it boots its model in the background.
 
     Args:
-        make_engine: llama.cpp where none is given.
+        make_engine: as ``gpu_worker.engines.make`` where none is given.
 
     Raises:
         ConfigError: a file or URL cannot be used; says which and what to do.
@@ -230,16 +229,9 @@ async def build_app(
         token,
         trust,
         pull_token=pull_token,
-        make_engine=make_engine or partial(llama_cpp, config),
+        make_engine=make_engine or partial(engines.make_engine, config.engine, config.supervisor),
         free_memory=free_memory,
     )
     worker.add_to(app, registry)
     app[WORKER] = worker
     return app
-
-
-def llama_cpp(config: WorkerConfig, path: Path, model: str, revision: str) -> Engine:
-    """The engine by default: llama.cpp in a process of its own."""
-    return LlamaCpp(
-        path, model=model, revision=revision, config=config.engine, supervisor=config.supervisor
-    )

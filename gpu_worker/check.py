@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpu_worker.check_folder import SAFETENSORS, check_folder
 from wire.errors import GGUFInvalidError, NotFoundError
 from wire.gguf import read_gguf
 from wire.manifest import Manifest
@@ -16,11 +17,12 @@ from wire.manifest import Manifest
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """What an engine is given: the weights, or the first file of split ones, and the size of all of
-    them in bytes."""
+    """What an engine is given: the GGUF file, or the first one of a split model, or the folder of
+    safetensors; the size of all weights in bytes; and which variant they are."""
 
     path: Path
     size: int
+    variant: str = ""
 
 
 def check_model(manifest: Manifest, folder: Path, variant: str = "") -> ModelFiles:
@@ -33,19 +35,23 @@ def check_model(manifest: Manifest, folder: Path, variant: str = "") -> ModelFil
 
     Raises:
         NotFoundError: the revision has no such weights.
-        GGUFInvalidError: it must not be loaded; says why.
+        GGUFInvalidError, SafetensorsInvalidError: it must not be loaded; says why.
     """
     weights = [entry for entry in manifest.of_variant(variant) if entry.role == "weights"]
     loaded = [entry.path for entry in weights if entry.variant == variant]
     if not loaded:
         what = f"weights of variant {variant}" if variant else "weights"
         raise NotFoundError(f"revision of {manifest.model} has no {what}")
+    size = sum(entry.size for entry in weights)
+    if all(path.endswith(SAFETENSORS) for path in loaded):
+        return ModelFiles(check_folder(manifest, folder, variant), size, variant)
     for entry in weights:
-        _check(folder / entry.path)
-    return ModelFiles(folder / min(loaded), sum(entry.size for entry in weights))
+        check_gguf(folder / entry.path)
+    return ModelFiles(folder / min(loaded), size, variant)
 
 
-def _check(path: Path) -> None:
+def check_gguf(path: Path) -> None:
+    """Parse the header of a GGUF. Raises ``GGUFInvalidError``."""
     try:
         with path.open("rb") as stream:
             read_gguf(stream, path.stat().st_size)

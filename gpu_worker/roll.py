@@ -27,6 +27,7 @@ from wire.channel import ChannelPointer
 from wire.errors import HeadwaterError
 from wire.trust import TrustView
 from wire.trust_client import TrustClient
+from wire.workers import Fault
 
 _log = structlog.get_logger("roll")
 _KEPT_ROLLS = 8
@@ -78,6 +79,8 @@ class Roller:
         self._retiring: set[asyncio.Task[None]] = set()
         self.reason = ""
         """Why the last boot or roll failed, or the trust is stale; empty when all is well."""
+        self.fault: Fault = ""
+        """What ended the engine of the last revision that would not load."""
         self.failures = 0
         """Looks in a row that failed."""
         self.waterfalls: list[Waterfall] = []
@@ -98,10 +101,12 @@ class Roller:
             before = self.reason
             try:
                 self.reason = await self._follow()
-                self.failures = 0
+                self.failures, self.fault = 0, ""
             except HeadwaterError as error:
                 self.reason = _told(error)
                 self.failures += 1
+                if isinstance(error, LoadFailedError):
+                    self.fault = error.fault
                 if self._refused is not None and not self._alive:
                     self._serving.fail(self.reason)
             if self.reason != before:

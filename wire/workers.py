@@ -8,6 +8,8 @@ import msgspec
 
 WorkerState = Literal["booting", "ready", "asleep", "draining", "failed"]
 """``asleep``: not in memory, but on disk; the first request wakes it and waits for it."""
+MESSAGES_ONLY = "messages_only"
+"""A feature that takes away: text and messages, no token ids."""
 Fault = Literal["", "crashed", "hung", "out_of_memory", "bad_file", "probe_failed"]
 """What ended an engine, by name; empty where nothing did."""
 Phase = Literal["", "choose", "pull", "check", "make_room", "load", "probe", "drain"]
@@ -59,7 +61,8 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     """What its engine can do beyond plain chat and completion: ``logprobs``, ``tools``,
     ``json_schema``, ``tools_with_json_schema``, ``n``, ``embeddings``, ``dimensions``,
     ``token_ids`` (it tells the ids of an answer's tokens, and goes on with an answer that another
-    one began). A worker that does not say has logprobs: all had them before there were features."""
+    one began); and what it cannot: ``messages_only``, no token ids. A worker that does not say has
+    logprobs: all had them before there were features."""
     boot: dict[str, float] = {}
     """The boot waterfall: step → milliseconds."""
     variant: str = ""

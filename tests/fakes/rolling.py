@@ -11,6 +11,7 @@ from pathlib import Path
 from gpu_worker.config import WorkerConfig
 from gpu_worker.disk import ModelFolder
 from gpu_worker.engine import EngineError, Probe
+from gpu_worker.order import EngineOrder
 from gpu_worker.prepare import Preparation
 from gpu_worker.pull import PullConfig
 from gpu_worker.roll import Roller
@@ -50,9 +51,9 @@ class Faults:
 class RollingEngine(FakeEngine):
     """A FakeEngine that starts like a real one: or not."""
 
-    def __init__(self, path: Path, model: str, revision: str, faults: Faults) -> None:
-        super().__init__(model=model, revision=revision)
-        self.path = path
+    def __init__(self, order: EngineOrder, faults: Faults) -> None:
+        super().__init__(model=order.model, revision=order.revision)
+        self.order = order
         self.faults = faults
         self.ready = False
         self.starting = asyncio.Event()
@@ -121,8 +122,8 @@ class Rig:
             clock=self.clock,
         )
 
-    def _make_engine(self, path: Path, model: str, revision: str) -> RollingEngine:
-        engine = RollingEngine(path, model, revision, self.faults.get(revision, Faults()))
+    def _make_engine(self, order: EngineOrder) -> RollingEngine:
+        engine = RollingEngine(order, self.faults.get(order.revision, Faults()))
         self.engines.append(engine)
         return engine
 

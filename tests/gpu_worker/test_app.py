@@ -4,11 +4,10 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,10 +15,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from gpu_worker.app import WORKER, Worker, build_app, llama_cpp
+from gpu_worker.app import WORKER, Worker, build_app
 from gpu_worker.config import WorkerConfig
-from gpu_worker.engine import Engine, EngineStartError
-from gpu_worker.engines.llamacpp import LlamaCpp
+from gpu_worker.engine import EngineStartError
+from gpu_worker.order import EngineOrder
+from gpu_worker.prepare import EngineFactory
 from tests.fakes.quick_disk import quick_folder
 from tests.fakes.revisions import Revision, SignedSource
 from tests.fakes.rolling import Faults, RollingEngine, model
@@ -77,14 +77,14 @@ class Yard:
         self.engines: list[RollingEngine] = []
         self.faults: dict[str, Faults] = {}
 
-    def make_engine(self, path: Path, name: str, revision: str) -> RollingEngine:
-        faults = self.faults.get(revision, Faults())
-        self.engines.append(RollingEngine(path, name, revision, faults))
+    def make_engine(self, order: EngineOrder) -> RollingEngine:
+        faults = self.faults.get(order.revision, Faults())
+        self.engines.append(RollingEngine(order, faults))
         return self.engines[-1]
 
     @asynccontextmanager
     async def worker(
-        self, make_engine: Callable[[Path, str, str], Engine] | None = None, **changes: Any
+        self, make_engine: EngineFactory | None = None, **changes: Any
     ) -> AsyncIterator[tuple[Worker, TestServer]]:
         """A running worker that is told where it listens."""
         config = replace(self.config, **changes)
@@ -223,10 +223,10 @@ async def test_without_events_it_looks_now_and_then(yard: Yard) -> None:
 async def test_a_look_that_breaks_is_not_the_last(yard: Yard) -> None:
     broken = [RuntimeError("a bug")]
 
-    def make_engine(path: Path, name: str, revision: str) -> RollingEngine:
+    def make_engine(order: EngineOrder) -> RollingEngine:
         if broken:
             raise broken.pop()
-        return yard.make_engine(path, name, revision)
+        return yard.make_engine(order)
 
     yard.edge.source.publish(ONE)
     async with yard.worker(make_engine, revalidate_s=0.02) as (worker, _server):
@@ -332,12 +332,6 @@ async def test_a_roll_under_way_does_not_make_a_stopping_worker_ready_again(yard
 
 
 # What it is built from
-
-
-async def test_llama_cpp_is_the_engine_by_default(tmp_path: Path) -> None:
-    engine = llama_cpp(WorkerConfig(), tmp_path / "m.gguf", "chat", ONE.id)
-    assert isinstance(engine, LlamaCpp)
-    assert (engine.model, engine.revision) == ("chat", ONE.id)
 
 
 async def lose_token(config: WorkerConfig) -> WorkerConfig:

@@ -78,7 +78,7 @@ def test_only_the_files_of_the_variant_are_looked_at(tmp_path: Path) -> None:
     for entry in manifest.of_variant("Q8_0"):
         (tmp_path / entry.path).write_bytes(GOOD)
     found = check_model(manifest, tmp_path, "Q8_0")
-    assert found == ModelFiles(tmp_path / "a-Q8_0-00001-of-00002.gguf", 3 * len(GOOD))
+    assert found == ModelFiles(tmp_path / "a-Q8_0-00001-of-00002.gguf", 3 * len(GOOD), "Q8_0")
     with pytest.raises(GGUFInvalidError, match=r"cannot read a-Q4_0\.gguf"):
         check_model(manifest, tmp_path, "Q4_0")
 

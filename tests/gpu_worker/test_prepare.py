@@ -13,6 +13,7 @@ from gpu_worker.config import WorkerConfig
 from gpu_worker.engine import EngineStartError, ProbeFailedError
 from gpu_worker.errors import DiskError, LoadFailedError
 from gpu_worker.flush import MARK
+from gpu_worker.order import EngineOrder
 from gpu_worker.prepare import Preparation
 from gpu_worker.waterfall import Waterfall
 from tests.fakes import raw_gguf
@@ -42,8 +43,8 @@ class Bench:
     def with_config(self, config: WorkerConfig) -> Preparation:
         return Preparation(config, Failover([self.source]), self._executor, self._make)
 
-    def _make(self, path: Path, name: str, revision: str) -> RollingEngine:
-        self.engines.append(RollingEngine(path, name, revision, self._faults))
+    def _make(self, order: EngineOrder) -> RollingEngine:
+        self.engines.append(RollingEngine(order, self._faults))
         return self.engines[-1]
 
     def hold(self, *revisions: Revision) -> None:
@@ -104,6 +105,7 @@ async def test_an_engine_is_started_and_probed(bench: Bench) -> None:
     engine = await bench.prepare.engine(files, ONE.id, waterfall)
     assert engine is bench.engines[0]
     assert (engine.ready, engine.revision, engine.model) == (True, ONE.id, "chat")
+    assert bench.engines[0].order == EngineOrder(path=files.path, model="chat", revision=ONE.id)
     assert waterfall.steps_ms["probe: first token"] == 125.0
 
 

@@ -84,8 +84,8 @@ async def test_a_worker_boots_what_its_channel_names(rig: Rig) -> None:
     engine = await rig.serve(ONE)
     assert rig.serving.state == "ready"
     assert rig.serving.engine is engine
-    assert engine.path == rig.config.models_dir / "chat" / ONE.id / "model.gguf"
-    assert engine.path.read_bytes() == ONE.files["model.gguf"]
+    assert engine.order.path == rig.config.models_dir / "chat" / ONE.id / "model.gguf"
+    assert engine.order.path.read_bytes() == ONE.files["model.gguf"]
     assert rig.roller.reason == ""
     assert rig.changes > 0
 
@@ -194,7 +194,7 @@ async def test_a_roll_fetches_only_what_changed(rig: Rig) -> None:
 async def test_streams_that_outlive_the_deadline_are_cut_with_an_error(rig: Rig) -> None:
     old = await rig.serve(ONE)
     (talk,) = await talks(rig, old, 1)
-    old.fault = EngineBrokenError("closed")
+    old.breaks_with = EngineBrokenError("closed")
     await rig.serve(TWO)
     await until(lambda: old.closed)
     assert not talk.task.done()
