@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from gpu_worker.config import WorkerConfig
 from gpu_worker.engine import Engine
-from gpu_worker.engines.llamacpp import LlamaCpp
+from gpu_worker.engines.make import make_engine as make_any_engine
 from gpu_worker.memory import free_memory_bytes
 from gpu_worker.order import EngineOrder
 from gpu_worker.prepare import EngineFactory
@@ -21,7 +20,7 @@ from wire.http_errors import error_middleware
 from wire.http_server import read_token
 from wire.trust_client import open_trust
 
-__all__ = ["WORKER", "Worker", "build_app", "llama_cpp"]
+__all__ = ["WORKER", "Worker", "build_app"]
 
 WORKER = web.AppKey("worker", Worker)
 
@@ -35,7 +34,7 @@ async def build_app(
     """A worker ready to be served; it boots its model in the background.
 
     Args:
-        make_engine: llama.cpp where none is given.
+        make_engine: as ``gpu_worker.engines.make`` where none is given.
 
     Raises:
         ConfigError: a file or URL cannot be used; says which and what to do.
@@ -52,7 +51,7 @@ async def build_app(
         token,
         trust,
         pull_token=pull_token,
-        make_engine=_for_any(make_engine) if make_engine is not None else llama_cpp,
+        make_engine=_for_any(make_engine) if make_engine is not None else _by_the_files,
         free_memory=free_memory,
     )
     worker.add_to(app, registry)
@@ -64,17 +63,5 @@ def _for_any(make_engine: EngineFactory) -> MakeEngine:
     return lambda _config, order: make_engine(order)
 
 
-def llama_cpp(config: WorkerConfig, order: EngineOrder) -> Engine:
-    """The engine by default: llama.cpp in a process of its own."""
-    engine = config.engine
-    if order.gpu_layers >= 0:
-        engine = replace(engine, gpu_layers=order.gpu_layers)
-    if order.context_tokens:
-        engine = replace(engine, context_tokens=order.context_tokens)
-    return LlamaCpp(
-        order.path,
-        model=order.model,
-        revision=order.revision,
-        config=engine,
-        supervisor=config.supervisor,
-    )
+def _by_the_files(config: WorkerConfig, order: EngineOrder) -> Engine:
+    return make_any_engine(config.engine, config.supervisor, order)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gpu_worker.engines.llamacpp import LlamaCppConfig
+from gpu_worker.engines.config import EngineConfig
 from gpu_worker.pull import PullConfig
 from gpu_worker.supervisor import SupervisorConfig
 from wire.errors import ConfigError
@@ -97,7 +97,7 @@ class WorkerConfig:
     memory_headroom: float = 1.3
     """A new model is loaded beside the old one where this many times its size is free."""
     pull: PullConfig = field(default_factory=PullConfig)
-    engine: LlamaCppConfig = field(default_factory=LlamaCppConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
     supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
     nearest: NearestConfig = field(default_factory=NearestConfig)
     """How one of ``sources`` is chosen, and when a second one is asked as well."""

@@ -137,10 +137,14 @@ class ModelFolder:
         return aside
 
     def put_back(self, model: str, revision: str, aside: Path) -> None:
-        """Show a revision again that was set aside, unless it has been pulled anew."""
+        """Show a revision again that was set aside, unless it has been pulled anew; what was
+        pulled of it in vain is removed then."""
         path = self.path(model, revision)
         if not path.exists() and aside.exists():
             aside.rename(path)
+            for rest in path.parent.glob(f"{_PARTIAL}{revision}*"):
+                if not _is_locked(rest / BITMAP):
+                    shutil.rmtree(rest, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
 
     def recover(self, model: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wire.errors import HeadwaterError, NotFoundError
+from wire.workers import Fault
 
 
 class DiskError(HeadwaterError):
@@ -30,6 +31,11 @@ class LoadFailedError(HeadwaterError):
 
     status = 503
     code = "load_failed"
+
+    def __init__(self, message: str, *, fault: Fault = "") -> None:
+        super().__init__(message)
+        self.fault = fault
+        """What ended the engine that tried."""
 
 
 class NoRoomError(HeadwaterError):

@@ -25,6 +25,7 @@ from gpu_worker.waterfall import Waterfall
 from wire.errors import HeadwaterError
 from wire.source import Source
 from wire.sources.member import SourceStats
+from wire.workers import Fault
 
 _log = structlog.get_logger("prepare")
 
@@ -62,6 +63,8 @@ class Preparation:
             LoadFailedError: it must not be loaded, or has no variant that the configuration names.
             HeadwaterError: it could not be pulled, see ``gpu_worker.pull``.
         """
+        if self._config.engine.kind == "openai":
+            return ModelFiles(self._config.models_dir, 0)  # the server has its own
         before = self._source.stats()
         with waterfall.step("pull"):
             source = ManifestOnce(self._source)
@@ -106,7 +109,8 @@ class Preparation:
             await engine.aclose()
             hung = f"did not load and answer within {limit_s:g} s"
             why = error.message if isinstance(error, HeadwaterError) else hung
-            raise LoadFailedError(f"{revision[:12]}: {why}") from error
+            fault: Fault = getattr(error, "fault", "hung")
+            raise LoadFailedError(f"{revision[:12]}: {why}", fault=fault) from error
         except BaseException:
             await engine.aclose()
             raise
@@ -149,7 +153,7 @@ class Preparation:
                 wanted=config.variant,
             )
         except VariantUnknownError as error:
-            raise LoadFailedError(f"{revision[:12]}: {error.message}") from error
+            raise LoadFailedError(f"{revision[:12]}: {error.message}", fault="bad_file") from error
 
     def _flush(self, revision: str) -> None:
         try:
@@ -160,11 +164,15 @@ class Preparation:
     def _check(self, report: PullReport) -> ModelFiles:
         manifest = self._folder.manifest(report.model, report.revision)
         if manifest is None:
-            raise LoadFailedError(f"{report.revision[:12]} vanished from {report.path}")
+            raise LoadFailedError(
+                f"{report.revision[:12]} vanished from {report.path}", fault="bad_file"
+            )
         try:
             return check_model(manifest, report.path, report.variant)
         except HeadwaterError as error:
-            raise LoadFailedError(f"{report.revision[:12]}: {error.message}") from error
+            raise LoadFailedError(
+                f"{report.revision[:12]}: {error.message}", fault="bad_file"
+            ) from error
 
     async def _blocking(self, work: Callable[..., T], *args: object) -> T:
         try:

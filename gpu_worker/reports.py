@@ -60,7 +60,7 @@ def report_of(
         target=roller.target or (roller.revision if resident.waking else ""),
         phase=roller.phase or ("load" if resident.waking else ""),
         missing_bytes=roller.missing_bytes,
-        fault=roller.fault,
+        fault=roller.fault or (engine.fault if engine is not None else ""),
         refused=roller.refused,
         canary=roller.canary,
         draining=stopping or bool(serving.held),

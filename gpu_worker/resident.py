@@ -252,7 +252,6 @@ class Resident:
     async def _look_always(self) -> None:
         """Look at the channel at the start, at every event, and now and then without one."""
         while True:
-            self._news.clear()
             proving = self._proving
             try:
                 await self.roller.look()
@@ -264,6 +263,7 @@ class Resident:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._wait_s()):
                     await self._news.wait()
+            self._news.clear()
 
     def _wait_s(self) -> float:
         """A worker that serves nothing yet looks often, at first; others can wait for news."""

@@ -15,8 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpu_worker.engine import EngineError
 from gpu_worker.engines.llamacpp import LlamaCpp, LlamaCppConfig
 from gpu_worker.engines.llamacpp_golden import golden_tokens
+from infra.parity import engine_is_installed
 from origin.errors import PublishError
 from wire.errors import ConfigError
 from wire.golden import (
@@ -24,6 +26,7 @@ from wire.golden import (
     MAX_PROMPTS,
     Answer,
     Golden,
+    GoldenInvalidError,
     GoldenPrompt,
     build,
     encode,
@@ -75,44 +78,56 @@ def read_prompts(file: Path) -> tuple[str, ...]:
     return prompts
 
 
+def golden_maker() -> GoldenMaker | None:
+    """What asks a model where an engine is installed."""
+    return GoldenMaker() if engine_is_installed() else None
+
+
 class GoldenMaker:
     """A ``origin.publish.GoldenMaker``: blocking, not for an event loop's thread.
 
     Args:
         prompts: plain text.
-        whatever_size: load variants over ``GoldenConfig.max_bytes`` too.
+        required: somebody asked for it. Otherwise a model that is too large to be loaded just so,
+            or that llama.cpp cannot ask (it may be for another engine, or give embeddings only),
+            is published without, and ``note`` says why.
     """
 
     def __init__(
         self,
         prompts: Sequence[str] = PROMPTS,
         *,
-        whatever_size: bool = False,
+        required: bool = False,
         config: GoldenConfig | None = None,
     ) -> None:
         self._prompts = tuple(prompts)
-        self._whatever_size = whatever_size
+        self._required = required
         self._config = config or GoldenConfig()
         self.note = ""
         """Why no golden file was made, where none was."""
 
     def __call__(self, models: Mapping[str, Sequence[Path]]) -> bytes | None:
-        """The bytes of ``golden.json`` for these variants, by the parts of each; None where one is
-        too large to be loaded just so.
+        """The bytes of ``golden.json`` for these variants, by the parts of each; None where there
+        is only a note.
 
         Raises:
-            PublishError: a prompt is too long, or there was no answer in time.
-            EngineError: llama.cpp could not load a variant, or not answer.
+            PublishError: it is required, and a prompt is too long, or there was no answer in time.
+            EngineError: it is required, and llama.cpp could not load a variant, or not answer.
+            GoldenInvalidError: it is required, and there is nothing in the answers.
         """
         largest = max(sum(part.stat().st_size for part in parts) for parts in models.values())
-        if largest > self._config.max_bytes and not self._whatever_size:
-            self.note = (
-                f"a variant has {largest} B, over {self._config.max_bytes} B: no golden answers "
-                "were made; --golden makes them all the same"
-            )
+        if largest > self._config.max_bytes and not self._required:
+            why = f"a variant has {largest} B, over {self._config.max_bytes} B"
+            self.note = f"no golden answers were made: {why}; --golden makes them all the same"
             return None
         first = {variant: parts[0] for variant, parts in models.items()}
-        return encode(asyncio.run(self._make(first)))
+        try:
+            return encode(asyncio.run(self._make(first)))
+        except (PublishError, EngineError, GoldenInvalidError) as error:
+            if self._required:
+                raise
+            self.note = f"no golden answers were made: {error.message}"
+            return None
 
     async def _make(self, models: Mapping[str, Path]) -> Golden:
         prompts: tuple[GoldenPrompt, ...] = ()
@@ -124,7 +139,7 @@ class GoldenMaker:
             except TimeoutError as error:
                 limit = f"{self._config.timeout_s:g} s"
                 raise PublishError(
-                    f"{file.name} gave no golden answers within {limit}; publish it with --no-golden"
+                    f"{file.name} gave none within {limit}; --no-golden leaves them out"
                 ) from error
         return build(prompts, answers)
 

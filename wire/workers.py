@@ -13,6 +13,8 @@ from msgspec import Meta
 
 WorkerState = Literal["booting", "ready", "asleep", "draining", "failed"]
 """``asleep``: not in memory, but on disk; the first request wakes it and waits for it."""
+MESSAGES_ONLY = "messages_only"
+"""A feature that takes away: text and messages, no token ids."""
 Fault = Literal["", "crashed", "hung", "out_of_memory", "bad_file", "probe_failed"]
 """What ended an engine, by name; empty where nothing did."""
 Phase = Literal["", "choose", "pull", "check", "make_room", "load", "probe", "drain"]
@@ -79,8 +81,9 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     """Why a load or roll failed; empty when all is well."""
     features: Annotated[frozenset[Word], Meta(max_length=32)] = frozenset({"logprobs"})
     """What its engine can do beyond plain chat and completion: ``logprobs``, ``tools``,
-    ``json_schema``, ``tools_with_json_schema``, ``n``, ``embeddings``, ``dimensions``. A worker
-    that does not say has logprobs: all had them before there were features."""
+    ``json_schema``, ``tools_with_json_schema``, ``n``, ``embeddings``, ``dimensions``; and what it
+    cannot: ``messages_only``, no token ids. A worker that does not say has logprobs: all had them
+    before there were features."""
     boot: Annotated[dict[_Step, float], Meta(max_length=128)] = {}
     """The boot waterfall: step → milliseconds."""
     variant: Annotated[str, Meta(max_length=96)] = ""

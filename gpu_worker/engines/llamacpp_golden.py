@@ -3,10 +3,16 @@
 One short exchange for each prompt, not a stream: the native ``/completion`` names every chosen
 token by its id there, the control token that ends an answer too (llama.cpp
 ``tools/server/README.md``, ``n_probs``; checked against xllamacpp 2026.10). The log-probabilities
-are the model's own, before any sampling. No number is ``null`` in JSON, and so no answer.
+are the model's own, before any sampling. What is not a number is ``null`` in JSON, and so a
+malformed answer.
+
+What was seen of it: a token that is only a part of a character has no entry, so an answer counts up
+to the first of those; ``tokens`` tells where that is.
 """
 
 from __future__ import annotations
+
+from itertools import takewhile
 
 import msgspec
 
@@ -14,7 +20,7 @@ from gpu_worker.engine import EngineBrokenError
 from wire.golden import ALTERNATIVES, GoldenToken, SeenToken
 
 PATH = "/completion"
-_FIELDS = ("completion_probabilities",)
+_FIELDS = ("tokens", "completion_probabilities")
 
 
 class _Likely(msgspec.Struct, frozen=True):
@@ -31,6 +37,7 @@ class _Entry(msgspec.Struct, frozen=True):
 
 class _Answer(msgspec.Struct, frozen=True):
     completion_probabilities: list[_Entry] = []
+    tokens: list[int] = []
 
 
 _decoder = msgspec.json.Decoder(_Answer)
@@ -46,6 +53,7 @@ def question(prompt: tuple[int, ...], max_tokens: int) -> bytes:
             "temperature": 0.0,
             "n_probs": ALTERNATIVES,
             "cache_prompt": False,
+            "return_tokens": True,
             "response_fields": _FIELDS,
         }
     )
@@ -78,6 +86,8 @@ def golden_tokens(answer: bytes, digits: int) -> tuple[GoldenToken, ...]:
 
 def _entries(answer: bytes) -> list[_Entry]:
     try:
-        return _decoder.decode(answer).completion_probabilities
+        found = _decoder.decode(answer)
     except (msgspec.DecodeError, RecursionError) as error:
         raise EngineBrokenError(f"the engine sent a malformed answer: {error}") from error
+    pairs = zip(found.completion_probabilities, found.tokens, strict=False)
+    return [entry for entry, _ in takewhile(lambda pair: pair[0].id == pair[1], pairs)]

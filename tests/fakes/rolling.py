@@ -21,10 +21,19 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.engine import FakeEngine
 from tests.fakes.revisions import Revision, SignedSource, make_revision
 from tests.fakes.waiting import until
-from wire.golden import Expectations
+from wire.channel import Canary
+from wire.golden import Expectations, Verdict
 from wire.sources.failover import Failover
 from wire.trust_client import TrustClient
 from wire.trust_store import TrustStore
+
+WORKER = "gpu-7"
+
+
+def share_of(worker: str, revision: str, *, inside: bool) -> Canary:
+    """A canary that takes this worker, or does not."""
+    shares = (Canary(revision=revision, percent=10, seed=seed) for seed in range(999))
+    return next(share for share in shares if share.takes(worker) == inside)
 
 
 def model(number: int, name: str = "chat") -> Revision:
@@ -47,6 +56,8 @@ class Faults:
     start: EngineError | None = None
     probe: EngineError | None = None
     hang: bool = False
+    slow_probe: bool = False
+    """The probe waits for ``RollingEngine.may_pass``."""
 
 
 class RollingEngine(FakeEngine):
@@ -57,8 +68,11 @@ class RollingEngine(FakeEngine):
         self.order = order
         self.faults = faults
         self.ready = False
+        self.asked_golden: Expectations | None = None
+        """What its probe was to compare with."""
         self.starting = asyncio.Event()
         self._released = asyncio.Event()
+        self.may_pass = asyncio.Event()
         self.closed = False
 
     async def start(self) -> None:
@@ -70,9 +84,13 @@ class RollingEngine(FakeEngine):
         self.ready = True
 
     async def probe(self, golden: Expectations | None = None) -> Probe:
+        self.asked_golden = golden
         if self.faults.probe is not None:
             raise self.faults.probe
-        return Probe("ok", 2, 0.125, 0.25)
+        if self.faults.slow_probe:
+            await self.may_pass.wait()
+        verdict = Verdict(tokens=1, max_nats=0.125) if golden is not None else None
+        return Probe("ok", 2, 0.125, 0.25, verdict)
 
     async def aclose(self) -> None:
         self.closed = True
@@ -126,6 +144,7 @@ class Rig:
             free_memory=lambda: self.free_bytes,
             on_change=self._count_change,
             clock=self.clock,
+            name=WORKER,
         )
 
     def _make_engine(self, order: EngineOrder) -> RollingEngine:

@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -14,10 +13,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from gpu_worker.app import WORKER, build_app, llama_cpp
+from gpu_worker.app import WORKER, build_app
 from gpu_worker.config import WorkerConfig
 from gpu_worker.engine import EngineStartError
-from gpu_worker.engines.llamacpp import LlamaCpp
 from gpu_worker.order import EngineOrder
 from tests.fakes.revisions import Revision
 from tests.fakes.rolling import Faults, RollingEngine, model
@@ -246,13 +244,6 @@ async def test_a_roll_under_way_does_not_make_a_stopping_worker_ready_again(yard
 
 
 # What it is built from
-
-
-async def test_llama_cpp_is_the_engine_by_default(tmp_path: Path) -> None:
-    order = EngineOrder(path=tmp_path / "m.gguf", model="chat", revision=ONE.id)
-    engine = llama_cpp(WorkerConfig(), order)
-    assert isinstance(engine, LlamaCpp)
-    assert (engine.model, engine.revision) == ("chat", ONE.id)
 
 
 async def lose_token(config: WorkerConfig) -> WorkerConfig:

@@ -34,9 +34,10 @@ async def done(yard: Yard, wanted: Command) -> str:
     yard.edge.commands = (wanted,)
 
     def found() -> list[str]:
-        return [d.problem for d in yard.edge.last("a").done if d.id == wanted.id]
+        told = [done for report in yard.edge.reports for done in report.done]
+        return [done.problem for done in told if done.id == wanted.id]
 
-    await until(lambda: bool(yard.edge.reports) and bool(found()))
+    await until(lambda: bool(found()))
     return found()[0]
 
 
@@ -48,7 +49,7 @@ async def test_a_drained_worker_finishes_what_runs_until_it_is_told_to_resume(ya
         stream = asyncio.create_task(client.whole(awake))
         await engine.until_open(1)
         assert await done(yard, command("drain")) == ""
-        assert all(yard.edge.last(name).draining for name in "ab")
+        await until(lambda: {r.model for r in yard.edge.reports if r.draining} == {"a", "b"})
         for name in "ab":
             status, text, _ = await client.ask(name)
             assert (status, "drained" in text) == (503, True)
@@ -60,7 +61,7 @@ async def test_a_drained_worker_finishes_what_runs_until_it_is_told_to_resume(ya
         await until(lambda: yard.edge.last("a").revision == A2.id)
         assert yard.edge.last("a").draining
         assert await done(yard, command("resume")) == ""
-        assert not yard.edge.last("a").draining
+        await until(lambda: not yard.edge.last("a").draining)
         assert await client.whole("a") == A2.id
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpu_worker.config import ModelConfig, WorkerConfig, all_models
-from gpu_worker.engines.llamacpp import LlamaCppConfig
+from gpu_worker.engines.config import EngineConfig
 from wire.errors import ConfigError
 from wire.settings import load
 
@@ -36,7 +36,7 @@ def test_models_are_read_from_the_file(tmp_path: Path) -> None:
 
 
 def test_each_model_is_configured_as_if_it_were_alone() -> None:
-    engine = LlamaCppConfig(slots=4, context_tokens=4_096)
+    engine = EngineConfig(slots=4, context_tokens=4_096)
     models = (ModelConfig(model="a", slots=2), ModelConfig(model="b", context_tokens=1_024))
     config = WorkerConfig(models=models, engine=engine, drain_s=7)
     first, second = (config.of(model) for model in models)

@@ -79,14 +79,6 @@ async def test_it_sleeps_at_once_and_wakes_with_the_same_revision(resident: Resi
     assert serving(resident) is not old
 
 
-async def test_a_sleeper_reports_its_revision_and_the_slots_that_it_would_have(
-    resident: Resident,
-) -> None:
-    await doze(resident)
-    report = report_of(resident, Identity("w"), None)
-    assert (report.state, report.revision, report.slots > 0) == ("asleep", ONE.id, True)
-
-
 async def test_a_roll_during_a_wake_wins(house: House, resident: Resident) -> None:
     await doze(resident)
     house.faults[ONE.id] = Faults(hang=True)
@@ -177,35 +169,3 @@ async def test_a_sleeper_that_failed_once_must_prove_itself_before_it_sleeps_aga
     await resident.roller.look()
     assert (resident.serving.state, resident.roller.revision) == ("asleep", ONE.id)
     assert await ask(resident) == ONE.id
-
-
-# What it reports
-
-
-async def test_a_report_says_what_is_being_done(house: House, resident: Resident) -> None:
-    house.faults[ONE.id] = Faults(hang=True)
-    restarting = asyncio.create_task(resident.restart())
-    second = await house.until_made(2)
-    report = report_of(resident, Identity("w", "http://w:1"), house.household.trust.view)
-    assert (report.target, report.phase, report.trust) == (ONE.id, "load", "fresh")
-    second.release()
-    assert await restarting == ""
-    await until(lambda: house.engines[0].closed)
-    await until(lambda: report_of(resident, Identity("w"), None).phase == "")
-    report = report_of(resident, Identity("w"), None)
-    assert (report.target, report.trust) == ("", "none")
-    assert (report.canary, report.draining, report.done) == (False, False, ())
-
-
-async def test_a_refusal_is_told_until_the_revision_loads(house: House, resident: Resident) -> None:
-    house.faults[TWO.id] = Faults(start=EngineStartError("bad luck"))
-    house.source.publish(TWO)
-    await resident.roller.look()
-    report = report_of(resident, Identity("w"), None)
-    assert (report.refused, report.fault, report.revision) == (TWO.id, "crashed", ONE.id)
-    del house.faults[TWO.id]
-    house.source.publish(ONE)
-    house.source.publish(TWO)
-    await resident.roller.look()
-    report = report_of(resident, Identity("w"), None)
-    assert (report.refused, report.fault, report.revision) == ("", "", TWO.id)

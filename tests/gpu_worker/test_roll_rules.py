@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gpu_worker.roll_rules import (
+from gpu_worker.roll_events import (
     Action,
     Event,
     Failed,
@@ -27,12 +27,11 @@ from gpu_worker.roll_rules import (
     Pulled,
     Rest,
     Restart,
-    RollRules,
     RoomMade,
-    RuleBrokenError,
     Tidied,
     Tidy,
 )
+from gpu_worker.roll_rules import RollRules, RuleBrokenError
 from wire.channel import Canary, ChannelPointer, pointer_to
 
 REVISIONS = tuple(digit * 64 for digit in "abcd")
@@ -243,7 +242,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.rules = RollRules("w", retry_failed_s=RETRY_S)
+        self.machine = RollRules("w", retry_failed_s=RETRY_S)
         self.now_s = 0.0
         self.sequence = 1
         self.pointer = pointing(ONE)
@@ -257,7 +256,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.action: Action = Rest()
 
     def give(self, event: Event) -> None:
-        self.action = self.rules.on(event, alive=bool(self.engine), now_s=self.now_s)
+        self.action = self.machine.on(event, alive=bool(self.engine), now_s=self.now_s)
 
     @rule(revision=st.sampled_from(REVISIONS), canary=st.sampled_from(("", *REVISIONS)))
     def the_pointer_moves(self, revision: str, canary: str) -> None:
@@ -280,7 +279,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: isinstance(self.action, Rest))
     @rule()
     def look(self) -> None:
-        refused, before = self.rules.refused, self.engine
+        refused, before = self.machine.refused, self.engine
         target = self.pointer.revision_for("w")
         self.failed_now = ""
         if refused and refused.pointer == self.pointer and self.now_s < refused.retry_at_s:
@@ -318,7 +317,7 @@ class AnyOrder(RuleBasedStateMachine):
         if self.engine:
             assert isinstance(self.action, Rest | Pull), "the old one goes on"
 
-    @precondition(lambda self: self.rules.has_moved(self.pointer))
+    @precondition(lambda self: self.machine.has_moved(self.pointer))
     @rule()
     def it_is_wanted_no_more(self) -> None:
         self.proven = ""
@@ -368,12 +367,12 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def the_target_is_told_while_it_is_brought(self) -> None:
         bringing = isinstance(self.action, Pull | Load | Flip | MakeRoom)
-        assert bool(self.rules.target) == bringing
+        assert bool(self.machine.target) == bringing
 
     @invariant()
     def what_serves_was_proven_and_is_known(self) -> None:
         if self.engine and not isinstance(self.action, Flip):
-            assert self.rules.good == self.rules.serving == self.engine
+            assert self.machine.good == self.machine.serving == self.engine
 
 
 AnyOrder.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

@@ -16,9 +16,9 @@ import psutil
 import pytest
 from yarl import URL
 
-from gpu_worker.app import llama_cpp
 from gpu_worker.config import ModelConfig
-from gpu_worker.engines.llamacpp import LlamaCppConfig
+from gpu_worker.engines.config import EngineConfig
+from gpu_worker.engines.make import make_engine as make_any_engine
 from tests.fakes.revisions import Revision, make_revision
 from tests.fakes.scripted_gguf import SCRIPT, write_scripted_gguf
 from tests.fakes.several import TOKEN
@@ -51,7 +51,7 @@ async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
             models=(ModelConfig(model="first"), ModelConfig(model="second")),
             memory_budget_bytes=int(size * 1.3) + 1,
             room_wait_s=0.05,
-            engine=LlamaCppConfig(slots=2, context_tokens=4_096, threads=1, warmup=False),
+            engine=EngineConfig(slots=2, context_tokens=4_096, threads=1, warmup=False),
         )
         yield made
 
@@ -94,7 +94,7 @@ class Asked:
 
 
 async def test_the_idle_one_makes_room_and_a_stream_is_never_cut(yard: Yard) -> None:
-    make_engine = partial(llama_cpp, yard.config)
+    make_engine = partial(make_any_engine, yard.config.engine, yard.config.supervisor)
     async with yard.worker(make_engine) as (worker, server), aiohttp.ClientSession() as http:
         url = server.make_url(CHAT)
 
