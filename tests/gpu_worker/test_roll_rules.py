@@ -191,6 +191,17 @@ def test_an_engine_that_dies_while_its_successor_is_refused_comes_back_at_once()
     assert driver.look(pointing(TWO, 2)) == Rest()
 
 
+def test_a_canary_that_fails_at_a_first_boot_leaves_the_stable_one() -> None:
+    driver = Driver()
+    pointer = pointing(ONE, 1, canary=TWO)
+    assert driver.look(pointer, Pulled(room=True), BAD, OnDisk(())) == Pull(ONE)
+    driver.on(Pulled(room=True))
+    assert driver.on(Proven()) == Flip(ONE)
+    assert driver.on(Flipped()) == Rest()
+    assert driver.rules.refused is not None
+    assert driver.look(pointer) == Rest()
+
+
 def test_a_restart_brings_the_same_revision_again_and_a_failed_one_changes_nothing() -> None:
     driver = Driver()
     driver.serve(ONE)
@@ -375,5 +386,5 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.machine.good == self.machine.serving == self.engine
 
 
-AnyOrder.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
 TestAnyOrder = AnyOrder.TestCase
