@@ -237,6 +237,16 @@ def test_a_restart_that_may_not_be_is_refused_with_the_reason(news: Looked, prob
     assert problem in driver.rules.problem
 
 
+def test_beyond_the_grace_nothing_is_started_and_what_runs_goes_on() -> None:
+    driver = Driver()
+    stale = Looked(pointer=pointing(ONE), signed=SIGNED, stale="trust_expired: long ago")
+    assert driver.on(stale) == Rest()
+    assert (driver.rules.reason, driver.rules.failures) == ("trust_expired: long ago", 1)
+    driver.serve(ONE)
+    assert driver.on(stale) == Rest()
+    assert (driver.rules.reason, driver.rules.serving) == ("", ONE)
+
+
 def test_an_event_out_of_turn_is_the_drivers_fault() -> None:
     driver = Driver()
     with pytest.raises(RuleBrokenError, match="Proven while resting"):
