@@ -18,6 +18,8 @@ from gpu_worker.waterfall import Waterfall
 
 _log = structlog.get_logger("waterfall")
 _KEPT_ROLLS = 8
+_AT_ONCE_S = 5.0
+"""What begins so soon after the process has is a part of its start."""
 _STAT = Path("/proc/self/stat")
 _START_TIME = 19
 """Of the fields behind the command's name (proc(5): field 22)."""
@@ -46,12 +48,14 @@ class Waterfalls(Sequence[Waterfall]):
         self._kept: list[Waterfall] = []
 
     def begin(self) -> Waterfall:
-        """A new one. Until one is kept it is the boot's, and the process's start is in it."""
+        """A new one. Until one is kept it is the boot's, and the process's start is in it; not so
+        where the model had to wait for its source or for somebody who wants it."""
         if self._kept:
             return Waterfall.begin("roll", model=self._model, clock=self._clock)
-        if self._started_s is None:
+        now_s = self._clock()
+        if self._started_s is None or now_s - self._made_s > _AT_ONCE_S:
             return Waterfall.begin("boot", model=self._model, clock=self._clock)
-        ago_s = self._clock() - self._started_s
+        ago_s = now_s - self._started_s
         boot = Waterfall.begin("boot", model=self._model, ago_s=ago_s, clock=self._clock)
         boot.ran("start", self._started_s, self._made_s)
         return boot
@@ -62,7 +66,8 @@ class Waterfalls(Sequence[Waterfall]):
 
     def keep(self, waterfall: Waterfall) -> None:
         """It led to an engine that serves. One line in the log says all of it."""
-        if waterfall.kind == "boot" and self._started_s is not None and self._listens_s is not None:
+        whole = "start" in waterfall.steps_ms
+        if whole and waterfall.kind == "boot" and self._listens_s is not None:
             waterfall.ran("listen", self._made_s, self._listens_s)
         self._kept.append(waterfall)
         del self._kept[1:-_KEPT_ROLLS]

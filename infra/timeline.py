@@ -41,12 +41,15 @@ class TimelineRow:
 
 
 def read_waterfalls(status: Mapping[str, Any]) -> list[Waterfall]:
-    """The waterfalls in a worker's ``/admin/status``, the boot's first.
+    """The waterfalls in a worker's ``/admin/status``, of each model the boot's first.
 
     Raises:
         RefusedError: there are none in a form that we know.
     """
     try:
+        if "waterfalls_by_model" in status:
+            found = msgspec.convert(status["waterfalls_by_model"], dict[str, list[Waterfall]])
+            return [waterfall for of_one in found.values() for waterfall in of_one]
         return msgspec.convert(status.get("waterfalls"), type=list[Waterfall])
     except msgspec.ValidationError as error:
         raise RefusedError(f"the worker told no waterfalls that can be read: {error}") from error

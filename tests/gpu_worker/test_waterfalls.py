@@ -43,6 +43,19 @@ def test_until_one_is_kept_each_is_the_boots() -> None:
     assert (roll.kind, roll.spans) == ("roll", [])
 
 
+def test_a_model_that_waited_does_not_count_the_wait() -> None:
+    clock = ManualClock(10.0)
+    known = Waterfalls(started_s=9.5, clock=clock)
+    known.listens()
+    clock.advance(3_600)
+    boot = known.begin()
+    with boot.step("pull"):
+        clock.advance(1.0)
+    known.keep(boot)
+    assert (boot.kind, boot.total_ms) == ("boot", pytest.approx(1_000.0))
+    assert list(boot.steps_ms) == ["pull"]
+
+
 def test_where_nobody_knows_the_start_a_boot_begins_when_it_is_begun() -> None:
     clock = ManualClock(5.0)
     known = Waterfalls(clock=clock)

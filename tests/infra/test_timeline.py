@@ -115,6 +115,11 @@ def test_waterfalls_are_read_from_a_status() -> None:
     status = {"waterfalls": [msgspec.to_builtins(made())], "report": {}}
     (found,) = read_waterfalls(status)
     assert title(found) == title(made())
-    for wrong in ({}, {"waterfalls": [{"spans": 3}]}):
+    several = {"waterfalls_by_model": {"chat": [made()], "code": [made(model="code")]}}
+    assert [fall.model for fall in read_waterfalls(msgspec.to_builtins(several))] == [
+        "chat",
+        "code",
+    ]
+    for wrong in ({}, {"waterfalls_by_model": 3}, {"waterfalls": [{"spans": 3}]}):
         with pytest.raises(RefusedError, match="no waterfalls that can be read"):
             read_waterfalls(wrong)

@@ -114,7 +114,7 @@ async def told(folder: Path, config: LlamaCppConfig, *arguments: str) -> tuple[s
 
 
 async def test_what_it_is_told(tmp_path: Path) -> None:
-    plain = await told(tmp_path, LlamaCppConfig())
+    plain = await told(tmp_path, LlamaCppConfig(warmup=True))
     assert plain[plain.index("--gpu-layers") + 1] == "all"
     assert plain[plain.index("--ctx-size") + 1] == str(4 * 4_096)
     assert plain[plain.index("--host") + 1] == "127.0.0.1"
