@@ -92,7 +92,7 @@ def test_a_revision_appears_whole_and_without_its_scaffold(folder: ModelFolder) 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a tmpfs")
 def test_in_memory_nothing_is_filled_before_it_arrives() -> None:
-    size = 50 * 1024 * 1024
+    size = 8 * 1024 * 1024
     revision = make_revision({"model.gguf": [b"a" * (size // 2), b"b" * (size // 2)]})
     with quick_folder() as root, opened(ModelFolder(root), revision) as partial:
         found = (partial.folder / "model.gguf").stat()
