@@ -3,233 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
-from os import getpid
 
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from gpu_worker.boot_metrics import BootMetrics
 from gpu_worker.config import WorkerConfig
 from gpu_worker.disk import ModelFolder
+from gpu_worker.engine import Engine
 from gpu_worker.engines import make as engines
-from gpu_worker.heartbeat import Heartbeat
+from gpu_worker.hardware import Hardware
+from gpu_worker.judge import hardware_for
 from gpu_worker.memory import free_memory_bytes
-from gpu_worker.memory_folder import memory_folder, open_memory_folder, remove_memory_folder
-from gpu_worker.prepare import EngineFactory, Preparation
-from gpu_worker.residency import gpu_present
-from gpu_worker.roll import FreeMemory, Roller
-from gpu_worker.routes import ERROR_BODIES, WorkerRoutes
-from gpu_worker.serving import Serving, ServingConfig
-from gpu_worker.source_metrics import SourceMetrics
+from gpu_worker.memory_folder import memory_folder, open_memory_folder
+from gpu_worker.order import EngineOrder
+from gpu_worker.prepare import EngineFactory
+from gpu_worker.roll import FreeMemory
+from gpu_worker.routes import ERROR_BODIES
 from gpu_worker.standby import Standby
-from gpu_worker.waterfalls import Waterfalls
-from wire.events import Event
+from gpu_worker.worker import MakeEngine, Worker, name_of
 from wire.http_errors import error_middleware
-from wire.http_events import follow
-from wire.http_server import background, guard, json_answer, read_token, require_token
-from wire.http_source import HttpSource
-from wire.paths import ADMIN
-from wire.sources.nearest import Nearest
-from wire.trust_client import TrustClient, open_trust
-from wire.trust_metrics import TrustMetrics, trust_status
-from wire.trust_store import TrustStore
-from wire.workers import WorkerReport
+from wire.http_server import read_token
+from wire.trust_client import open_trust
 
 _log = structlog.get_logger("worker")
 
-
-@dataclass(slots=True)
-class Identity:
-    """Who this worker is to others; the URL is known once the socket is bound."""
-
-    name: str
-    url: str = ""
-
-
-class Worker:
-    """A worker's parts, and the routes over them."""
-
-    def __init__(
-        self,
-        config: WorkerConfig,
-        token: str,
-        trust: TrustStore,
-        *,
-        pull_token: str | None = None,
-        make_engine: EngineFactory,
-        free_memory: FreeMemory,
-        folder: ModelFolder | None = None,
-        standby: Standby | None = None,
-        started_s: float | None = None,
-    ) -> None:
-        self._config = config
-        self._standby = standby
-        self._token = token
-        self._trust = trust
-        self.identity = Identity(name_of(config))
-        self.serving = Serving(ServingConfig(queue_requests=config.max_queue))
-        threads = config.receive_threads * max(1, len(config.sources))
-        self._receivers = ThreadPoolExecutor(threads, thread_name_prefix="receive")
-        self._disk = ThreadPoolExecutor(config.receive_threads, thread_name_prefix="disk")
-        members = [
-            HttpSource(url, self._receivers, token=pull_token or token, config=config.client)
-            for url in config.sources
-        ]
-        self._source = Nearest(members, config=config.nearest)
-        self._heartbeat = Heartbeat(
-            config.heartbeat_to, token, self.report, interval_s=config.heartbeat_s
-        )
-        self.roller = Roller(
-            config,
-            self.serving,
-            Preparation(
-                config,
-                self._source,
-                self._disk,
-                make_engine,
-                folder=folder,
-                on_pull=standby.prepare if standby is not None else lambda: None,
-                on_gpu=gpu_present() and config.engine.gpu_layers != 0,
-                free_memory=free_memory,
-            ),
-            TrustClient(self._source, trust, members),
-            free_memory=free_memory,
-            on_change=self._heartbeat.poke,
-            waterfalls=Waterfalls(model=config.model, started_s=started_s),
-            name=self.identity.name,
-        )
-        self._news = asyncio.Event()
-        self._bound = asyncio.Event()
-        self._looking: asyncio.Task[None] | None = None
-        self._stopping = False
-
-    def add_to(self, app: web.Application, registry: CollectorRegistry) -> None:
-        """Register routes and background work; everything is released with the application."""
-        WorkerRoutes(
-            self.serving, worker=self.identity.name, tokens=(self._token,), registry=registry
-        ).add_to(app)
-        SourceMetrics(registry, self._source.stats)
-        TrustMetrics(registry, lambda: self._trust.view)
-        BootMetrics(registry, lambda: [self.roller.waterfalls])
-        app.router.add_get(f"{ADMIN}/status", self._status)
-        app.on_startup.append(self._begin)
-        for url in self._config.sources:
-            app.cleanup_ctx.append(background(f"follow-{url}", partial(self._follow, url)))
-        app.cleanup_ctx.append(background("heartbeat", self._beat))
-        app.on_shutdown.append(self._say_goodbye)
-        app.on_cleanup.append(self._release)
-
-    def bound(self, url: str) -> None:
-        """The socket listens at ``url``: from now on edges are told of this worker."""
-        self.identity.url = self._config.advertise_url or url
-        self.roller.waterfalls.listens()
-        self._bound.set()
-
-    def report(self) -> WorkerReport:
-        """The heartbeat."""
-        load = self.serving.load()
-        engine = self.serving.engine
-        # Several choices are the worker's own doing.
-        features = engine.features | {"n"} if engine is not None else frozenset[str]()
-        boot = self.roller.waterfalls[0].steps_ms if self.roller.waterfalls else {}
-        return WorkerReport(
-            worker=self.identity.name,
-            url=self.identity.url,
-            model=self._config.model,
-            channel=self._config.channel,
-            revision=self.roller.revision,
-            # To the end, also once the engine is closed: that is no failure.
-            state="draining" if self._stopping else self.serving.state,
-            slots=load.slots,
-            busy=load.busy,
-            queue=load.queue,
-            ttl_s=self._config.heartbeat_ttl_s,
-            reason=(self.roller.reason or self.serving.reason)[:500],
-            features=features,
-            boot=boot,
-            fault=engine.fault if engine is not None else self.roller.fault,
-        )
-
-    async def _begin(self, _app: web.Application) -> None:
-        if self._standby is not None:
-            self._standby.prepare()  # while the trust metadata are fetched
-        self._looking = asyncio.create_task(guard("look", self._look_always()), name="look")
-
-    async def _look_always(self) -> None:
-        """Look at the channel at the start, at every event, and now and then without one."""
-        while True:
-            self._news.clear()
-            try:
-                await self.roller.look()
-            except Exception:  # noqa: BLE001 - logged, and the next look follows
-                # Whatever is wrong with one look, a worker must not stop following its channel.
-                _log.exception("look failed")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._wait_s()):
-                    await self._news.wait()
-
-    def _wait_s(self) -> float:
-        """A worker that serves nothing yet looks often, at first; others can wait for news."""
-        if self.roller.revision:
-            return self._config.revalidate_s
-        return min(0.25 * 2.0 ** min(self.roller.failures, 16), self._config.revalidate_s)
-
-    async def _beat(self) -> None:
-        await self._bound.wait()
-        await self._heartbeat.run()
-
-    async def _follow(self, url: str) -> None:
-        async def on_event(_event: Event) -> None:
-            self._news.set()
-            self.roller.poke()
-
-        await follow(url, on_event, config=self._config.events)
-
-    async def _status(self, request: web.Request) -> web.Response:
-        """Waterfalls and the current report."""
-        require_token(request, self._token)
-        body = {
-            "report": self.report(),
-            "waterfalls": list(self.roller.waterfalls),
-            "sources": self._source.stats(),
-            "trust": trust_status(self._trust.view),
-        }
-        return json_answer(body)
-
-    async def _say_goodbye(self, _app: web.Application) -> None:
-        """Not ready first: edges must route around before streams are made to end. A roll that is
-        under way is given up, lest it make the worker ready again."""
-        self._stopping = True
-        self.serving.pause("stopping")
-        await self._stop_looking()
-        if self._bound.is_set():
-            await self._heartbeat.send()
-        await self.roller.aclose()
-
-    async def _stop_looking(self) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
-
-    async def _release(self, _app: web.Application) -> None:
-        await self._stop_looking()
-        await self.roller.aclose()
-        if self._standby is not None:
-            await self._standby.aclose()
-        await self._heartbeat.aclose()
-        await self._source.aclose()
-        for pool in (self._receivers, self._disk):
-            pool.shutdown(wait=False, cancel_futures=True)
-        if self._config.weights_in_memory:
-            folder = memory_folder(self._config, self.identity.name)
-            await asyncio.to_thread(remove_memory_folder, folder)
-
+__all__ = ["WORKER", "Worker", "build_app"]
 
 WORKER = web.AppKey("worker", Worker)
 
@@ -239,12 +38,15 @@ async def build_app(
     *,
     make_engine: EngineFactory | None = None,
     free_memory: FreeMemory = free_memory_bytes,
+    hardware: Hardware | None = None,
     started_s: float | None = None,
 ) -> web.Application:
-    """A worker ready to be served; it boots its model in the background.
+    """A worker ready to be served; it boots its models in the background.
 
     Args:
         make_engine: as ``gpu_worker.engines.make`` where none is given.
+        hardware: what a model must fit; what the configuration says, or this machine, where none is
+            given.
         started_s: on ``time.perf_counter``, when the process began, for the boot's waterfall.
 
     Raises:
@@ -255,6 +57,9 @@ async def build_app(
     if config.pull_token_file is not None:
         pull_token = await asyncio.to_thread(read_token, config.pull_token_file)
     trust = await asyncio.to_thread(open_trust, config.trust_dir, config.trust_root)
+    if hardware is None:
+        hardware = await asyncio.to_thread(hardware_for, config.fit)
+        _log.info("hardware", found=hardware)
     folder = None
     if config.weights_in_memory:
         root = memory_folder(config, name_of(config))
@@ -270,9 +75,9 @@ async def build_app(
         token,
         trust,
         pull_token=pull_token,
-        make_engine=make_engine
-        or partial(engines.make_engine, config.engine, config.supervisor, standby=standby),
+        make_engine=_for_any(make_engine) if make_engine is not None else _by_the_files(standby),
         free_memory=free_memory,
+        hardware=hardware,
         folder=folder,
         standby=standby,
         started_s=started_s,
@@ -282,6 +87,12 @@ async def build_app(
     return app
 
 
-def name_of(config: WorkerConfig) -> str:
-    """The worker's name in the fleet."""
-    return config.name or f"{socket.gethostname()}-{config.port or getpid()}"
+def _for_any(make_engine: EngineFactory) -> MakeEngine:
+    return lambda _config, order: make_engine(order)
+
+
+def _by_the_files(standby: Standby | None) -> MakeEngine:
+    def make(config: WorkerConfig, order: EngineOrder) -> Engine:
+        return engines.make_engine(config.engine, config.supervisor, order, standby=standby)
+
+    return make

@@ -20,8 +20,7 @@ from wire.manifest import Manifest
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
     """What an engine is given: the GGUF file, or the first one of a split model, or the folder of
-    safetensors; the size of all weights in bytes; which variant they are; and every one of the
-    files."""
+    safetensors; the size of all weights in bytes; and which variant they are."""
 
     path: Path
     size: int
@@ -30,6 +29,15 @@ class ModelFiles:
     """What the model must answer, where the revision says so."""
     paths: tuple[Path, ...] = field(default=(), compare=False)
     """Every file of weights."""
+    gpu_layers: int = -1
+    """How many layers go to GPUs; -1 where nobody said."""
+    needs_bytes: int = 0
+    """What an engine takes of the memory that it is in, on GPUs where there are any; 0 where
+    nobody reckoned it."""
+
+    def needs(self, headroom: float) -> int:
+        """What an engine takes: as it was reckoned, or so many times the weights' size."""
+        return self.needs_bytes or int(self.size * headroom)
 
 
 def check_model(manifest: Manifest, folder: Path, variant: str = "") -> ModelFiles:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import structlog
@@ -18,13 +19,16 @@ from gpu_worker.config import WorkerConfig
 from gpu_worker.disk import ModelFolder, disk_error
 from gpu_worker.engine import Engine
 from gpu_worker.errors import LoadFailedError, VariantUnknownError
+from gpu_worker.fit_rule import Choice
+from gpu_worker.hardware import Hardware
+from gpu_worker.judge import Judge, ask_of
 from gpu_worker.memory import free_memory_bytes
 from gpu_worker.order import EngineOrder
 from gpu_worker.pull import PullReport, pull
 from gpu_worker.residency import Loading, choose_loading, resident_share
 from gpu_worker.variants import ManifestOnce, find_variant
 from gpu_worker.waterfall import Waterfall
-from wire.errors import HeadwaterError
+from wire.errors import GGUFInvalidError, HeadwaterError
 from wire.source import Source
 from wire.sources.member import SourceStats
 from wire.workers import Fault
@@ -50,6 +54,8 @@ class Preparation:
         on_pull: called when a pull begins: what does not need the weights can begin, too.
         on_gpu: whether layers go to a GPU with memory of its own.
         free_memory: bytes of main memory that could be used now.
+        hardware: what a variant must fit (``gpu_worker.fit_rule``); anything fits where none is
+            given.
     """
 
     def __init__(
@@ -63,6 +69,7 @@ class Preparation:
         on_pull: Callable[[], None] = lambda: None,
         on_gpu: bool = False,
         free_memory: Callable[[], int] = free_memory_bytes,
+        hardware: Hardware | None = None,
     ) -> None:
         self._config = config
         self._source = source
@@ -72,35 +79,44 @@ class Preparation:
         self._on_pull = on_pull
         self._on_gpu = on_gpu
         self._free_memory = free_memory
+        self._judge: Judge | None = None
+        if hardware is not None:
+            ask = ask_of(config.engine)
+            self._judge = Judge(hardware=hardware, ask=ask, config=config.fit)
 
     async def files(self, revision: str, waterfall: Waterfall) -> ModelFiles:
         """The revision's weights on disk, checked: one variant of them, where there are several.
 
         Raises:
-            LoadFailedError: it must not be loaded, or has no variant that the configuration names.
+            LoadFailedError: it must not be loaded, fits nowhere here, or has no variant that the
+                configuration names.
             HeadwaterError: it could not be pulled, see ``gpu_worker.pull``.
         """
         if self._config.engine.kind == "openai":
             return ModelFiles(self._config.models_dir, 0)  # the server has its own
         before = self._source.stats()
         self._on_pull()
+        source = ManifestOnce(self._source)
+        with waterfall.step("choose"):
+            choice = await self._choose(revision, source)
         with waterfall.step("pull"):
-            source = ManifestOnce(self._source)
-            variant = await self._variant(revision, source)
             report = await pull(
                 self._config.model,
                 revision,
                 source,
                 self._folder,
                 self._executor,
-                variant=variant,
+                variant=choice.variant,
                 config=self._config.pull,
                 progress=waterfall.progressed,
             )
         waterfall.add_pull(report, before, self._source.stats())
         self._executor.submit(self._flush, revision)  # while it is loaded and used
         with waterfall.step("check"):
-            return await self._blocking(self._check, report)
+            files = await self._blocking(self._check, report)
+        row = choice.row
+        needs_bytes = (row.gpu_bytes or row.ram_bytes) if row is not None else 0
+        return replace(files, gpu_layers=choice.gpu_layers, needs_bytes=needs_bytes)
 
     async def engine(self, files: ModelFiles, revision: str, waterfall: Waterfall) -> Engine:
         """An engine that has loaded the files and answered a probe; nothing is left running where
@@ -117,6 +133,7 @@ class Preparation:
             model=self._config.model,
             revision=revision,
             variant=files.variant,
+            gpu_layers=files.gpu_layers,
             mmap=loading.mmap,
         )
         engine = self._make_engine(order)
@@ -162,19 +179,24 @@ class Preparation:
         keep = {serving, *also, *older[: self._config.keep_previous]}
         await self._blocking(self._folder.keep_only, self._config.model, keep)
 
-    async def _variant(self, revision: str, source: Source) -> str:
-        config = self._config
+    async def _choose(self, revision: str, source: ManifestOnce) -> Choice:
+        """The variant that this machine takes."""
         try:
-            return await find_variant(
-                config.model,
+            choice = await find_variant(
+                self._config.model,
                 revision,
                 source,
                 self._folder,
                 self._blocking,
-                wanted=config.variant,
+                wanted=self._config.variant,
+                judge=self._judge,
             )
-        except VariantUnknownError as error:
+        except (VariantUnknownError, GGUFInvalidError) as error:
             raise LoadFailedError(f"{revision[:12]}: {error.message}", fault="bad_file") from error
+        if choice.refused:
+            raise LoadFailedError(f"{revision[:12]}: {choice.reason}", fault="out_of_memory")
+        _log.info("variant chosen", revision=revision, variant=choice.variant, why=choice.reason)
+        return choice
 
     def _loading(self, files: ModelFiles) -> Loading:
         """Map or read: by what of the files is in memory just now."""

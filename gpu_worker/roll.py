@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import structlog
 
@@ -55,7 +55,6 @@ from wire.trust_client import TrustClient
 from wire.workers import Fault, Phase
 
 _log = structlog.get_logger("roll")
-_T = TypeVar("_T")
 _PHASES: dict[str, Phase] = {name: name for name in get_args(Phase)}
 _FRESH_LOOK_S = 1.0
 """A look that is older is repeated before the flip."""
@@ -69,6 +68,7 @@ class _Attempt:
 
     waterfall: Waterfall
     looked_s: float
+    begun: bool = False
     files: ModelFiles | None = None
     engine: Engine | None = None
     """Loaded and proven, and not yet in service."""
@@ -261,13 +261,14 @@ class Roller:
 
     async def _pull(self, revision: str, *, fresh: bool) -> Event:
         attempt = self._current()
-        if attempt.files is not None or attempt.waterfall.revision:  # the next one, falling back
+        if attempt.begun:  # the next one, falling back
             attempt = self._attempt = _Attempt(self.waterfalls.begin(), attempt.looked_s)
+        attempt.begun = True
         get = self._prepare.fresh_files if fresh else self._prepare.files
         attempt.files = await get(revision, attempt.waterfall)
         # What stands in memory already is used where it stands.
-        there = 1.0 if self._config.weights_in_memory else 0.0
-        needed = int(attempt.files.size * (self._config.memory_headroom - there))
+        there = attempt.files.size if self._config.weights_in_memory else 0
+        needed = attempt.files.needs(self._config.memory_headroom) - there
         room = self._free_memory() >= needed
         if self._alive and not room:
             _log.warning("no memory for two models; draining first", needed_bytes=needed)

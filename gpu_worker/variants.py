@@ -1,30 +1,53 @@
 """Which variant of a revision a machine takes: exactly one, because it loads exactly one.
 
-The decision is :func:`choose_variant`, a pure function. What stands on this disk already is taken
-up again without asking a source, so a worker also boots while no source answers.
+The rule is ``gpu_worker.fit_rule``'s. Here the headers that it needs are read: the best variant's
+first, and no further ones once one fits wholly, because then none of them would be taken. What
+stands on this disk already is taken up again without asking a source, so a worker also boots while
+no source answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 from gpu_worker.disk import ModelFolder
 from gpu_worker.errors import VariantUnknownError
-from wire.chunk import Chunk, ChunkId
-from wire.manifest import Manifest, decode
+from gpu_worker.fit import Row
+from gpu_worker.fit_rule import Choice, is_last_resort, rank
+from gpu_worker.judge import HeaderSoFar, Judge, loaded_files
+from wire.chunk import Buffer, Chunk, ChunkId
+from wire.errors import GGUFInvalidError, HeadwaterError
+from wire.gguf import GGUF, read_gguf
+from wire.manifest import ChunkRef, FileEntry, Manifest, decode
 from wire.source import Source
 
-PREFERENCE = ("Q5_K_M", "Q4_K_M", "Q8_0", "Q6_K", "Q5_0", "Q4_0")
-"""The best first, where nobody said which: near the original's quality at a third of its size."""
+MAX_HEADER_CHUNKS = 256
+_HELD_BYTES = 64 * 1024 * 1024
+_AT_ONCE = 8
+_AT_ONCE_BYTES = 12 * 1024 * 1024
+"""More than a vocabulary, less than that and a piece of the first tensor."""
+T = TypeVar("T")
+
+
+class Blocking(Protocol):
+    """Runs a function that may wait for the disk."""
+
+    async def __call__(self, work: Callable[[], T], /) -> T: ...
 
 
 class ManifestOnce:
-    """A source that is asked for each manifest once: what :func:`find_variant` has read, the pull
-    after it need not fetch again. Lives as long as one pull."""
+    """A source that is asked for each manifest and each header once: what :func:`find_variant` has
+    read, the pull after it need not fetch again. Lives as long as one pull."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._manifests: dict[str, bytes] = {}
+        self._held: dict[ChunkId, Chunk] = {}
+        self._room = _HELD_BYTES
 
     @property
     def name(self) -> str:
@@ -48,52 +71,151 @@ class ManifestOnce:
         revalidate: bool = False,
         into: memoryview | None = None,
     ) -> Chunk:
+        if id in self._held and not revalidate:
+            return self._held[id]
         return await self._source.chunk(id, revalidate=revalidate, into=into)
+
+    async def peek(self, id: ChunkId) -> Chunk:  # noqa: A002
+        """A chunk that will be asked for again: it is kept, within bounds."""
+        found = await self.chunk(id)
+        if id not in self._held and len(found) <= self._room:
+            self._held[id] = found
+            self._room -= len(found)
+        return found
 
     async def aclose(self) -> None:
         """Nothing: who made the source closes it."""
 
 
-def choose_variant(variants: tuple[str, ...], wanted: str = "") -> str:
-    """The variant to take of those that a revision has; empty where it has none.
+def candidates(manifest: Manifest, wanted: str = "") -> tuple[str, ...]:
+    """The variants that may be taken, the best first; the empty one where there are none.
 
     Args:
-        variants: in manifest order.
-        wanted: what the configuration names; empty: the best by :data:`PREFERENCE`, else the first.
+        wanted: the one that the configuration names; it alone, where there are any.
 
     Raises:
         VariantUnknownError: the revision has variants, but not this one; names those it has.
     """
+    variants = manifest.variants
     if not variants:
-        return ""
+        return ("",)
     if wanted and wanted not in variants:
         raise VariantUnknownError(f"there is no variant {wanted!r}; there is {', '.join(variants)}")
-    preferred = (name for name in PREFERENCE if name in variants)
-    return wanted or next(preferred, variants[0])
+    sizes = {name: sum(e.size for e in manifest.files if e.variant == name) for name in variants}
+    return (wanted,) if wanted else tuple(sorted(variants, key=lambda v: rank(v, sizes[v])))
 
 
 async def find_variant(
     model: str,
     revision: str,
-    source: Source,
+    source: ManifestOnce,
     folder: ModelFolder,
-    blocking: Callable[[Callable[[], Manifest | None]], Awaitable[Manifest | None]],
+    blocking: Blocking,
     *,
     wanted: str = "",
-) -> str:
-    """The variant of a signed revision to pull; the one on this disk where it will do.
+    judge: Judge | None = None,
+) -> Choice:
+    """The variant of a signed revision to pull, and how much of it goes to GPUs; the one on this
+    disk where it will do. Where nothing fits, the choice says so (``refused``).
 
     Args:
-        blocking: runs a function that may wait for the disk.
+        wanted: the variant that the configuration names.
+        judge: the machine; where there is none, the best by its name is taken, and no header is
+            read.
 
     Raises:
-        VariantUnknownError: as :func:`choose_variant`.
-        NotFoundError, SourceUnavailableError, ManifestInvalidError: the manifest was not to be
-            had.
+        VariantUnknownError: as :func:`candidates`.
+        GGUFInvalidError: a file whose header cannot be; nothing may load it.
+        NotFoundError, SourceUnavailableError, ChunkMismatchError, ManifestInvalidError: the
+            manifest or a header was not to be had.
     """
     here = await blocking(lambda: folder.manifest(model, revision))
     if here is not None and (not here.variants or not wanted or wanted in here.variants):
-        return choose_variant(here.variants, wanted)
+        place = folder.path(model, revision)
+        choice = await blocking(lambda: _choose_here(here, place, judge, wanted))
+        if not choice.refused or wanted or not here.variants:
+            return choice
+        try:  # what was right for another machine, or for another context
+            return await _choose_there(revision, source, blocking, judge, wanted)
+        except HeadwaterError:
+            return choice
+    return await _choose_there(revision, source, blocking, judge, wanted)
+
+
+def _choose_here(manifest: Manifest, folder: Path, judge: Judge | None, wanted: str) -> Choice:
+    """Of the one variant that is on this disk. Blocking."""
+    variant = candidates(manifest, wanted)[0]
+    files = loaded_files(manifest, variant)
+    if judge is None or not files:
+        return _unjudged(variant)
+    headers = [_read(folder / entry.path) for entry in files]
+    return judge.choose([judge.row(variant, headers)], wanted=wanted)
+
+
+async def _choose_there(
+    revision: str, source: ManifestOnce, blocking: Blocking, judge: Judge | None, wanted: str
+) -> Choice:
+    """Of what a source has, by the headers alone."""
     data = await source.manifest(revision)
     manifest = await blocking(lambda: decode(data, revision))
-    return choose_variant(manifest.variants if manifest else (), wanted)
+    names = candidates(manifest, wanted)
+    if judge is None:
+        return _unjudged(names[0])
+    rows: list[Row] = []
+    for variant in names:
+        files = loaded_files(manifest, variant)
+        if not files:
+            return _unjudged(variant)
+        headers = [await read_header(entry, source, blocking) for entry in files]
+        rows.append(await blocking(partial(judge.row, variant, headers)))
+        if rows[-1].whole and not is_last_resort(variant):
+            break
+    return judge.choose(rows, wanted=wanted)
+
+
+async def read_header(entry: FileEntry, source: ManifestOnce, blocking: Blocking) -> GGUF:
+    """A file's header from its first chunks; nothing else is fetched.
+
+    Raises:
+        GGUFInvalidError: it has none, or one beyond the limits.
+        HeadwaterError: as ``Source.chunk``.
+    """
+    so_far, rest = HeaderSoFar(entry.size), list(entry.chunks[:MAX_HEADER_CHUNKS])
+    batch = rest[:1]
+    while batch:
+        del rest[: len(batch)]
+        found = await asyncio.gather(
+            *(source.peek(ref.id) for ref in batch), return_exceptions=True
+        )
+        header = await blocking(partial(so_far.feed, *map(_data, found)))
+        if header is not None:
+            return header
+        batch = _together(rest)
+    raise GGUFInvalidError(f"{entry.path}: no header in its first {MAX_HEADER_CHUNKS} chunks")
+
+
+def _data(found: Chunk | BaseException) -> Buffer:
+    if isinstance(found, BaseException):
+        raise found
+    return found.data
+
+
+def _together(rest: Sequence[ChunkRef]) -> list[ChunkRef]:
+    """The chunks to ask for at the same time. A header that is not one chunk has a few of them
+    (``docs/adr/0010``); where a source is far, each by itself would cost its round trip."""
+    taken = list(rest[:_AT_ONCE])
+    while len(taken) > 1 and sum(ref.size for ref in taken) > _AT_ONCE_BYTES:
+        taken.pop()
+    return taken
+
+
+def _unjudged(variant: str) -> Choice:
+    return Choice(variant=variant, reason="not judged: no GGUF, or nobody said for which machine")
+
+
+def _read(path: Path) -> GGUF:
+    try:
+        with path.open("rb") as stream:
+            return read_gguf(stream, path.stat().st_size)
+    except OSError as error:
+        raise GGUFInvalidError(f"cannot read {path.name}: {error.strerror}") from error

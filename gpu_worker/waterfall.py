@@ -60,14 +60,14 @@ class Waterfall(msgspec.Struct, kw_only=True, dict=True):
     """Chunks that a source sent rotten; none of them was used."""
     divergence_nats: float = 0.0
     """How far the engine's golden answers were from the published ones, at most."""
-    running: str = ""
-    """The step that is under way."""
-    missing_bytes: int = 0
-    """Of the pull that is under way: what has not arrived."""
 
     def __post_init__(self) -> None:
         self._clock: Callable[[], float] = time.perf_counter
         self._origin_s = self._clock()
+        self.running = ""
+        """The step that is under way."""
+        self.missing_bytes = 0
+        """Of the pull that is under way: what has not arrived."""
 
     @classmethod
     def begin(
@@ -88,12 +88,12 @@ class Waterfall(msgspec.Struct, kw_only=True, dict=True):
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Time a step, also where it fails."""
-        start_s = self._clock()
+        start_s, outer = self._clock(), self.running
         self.running = name
         try:
             yield
         finally:
-            self.running = ""
+            self.running = outer
             self.ran(name, start_s, self._clock())
 
     def ran(self, name: str, start_s: float, end_s: float) -> None:

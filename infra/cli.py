@@ -11,6 +11,8 @@ from infra.commands import (
     audit,
     chat,
     demo,
+    fit,
+    fleet,
     keys,
     operate,
     policy,
@@ -50,6 +52,7 @@ app.command(rich_help_panel=_DOWN)(artifacts.publish)
 app.command(rich_help_panel=_DOWN)(artifacts.roll)
 app.command(rich_help_panel=_DOWN)(artifacts.purge)
 app.command(rich_help_panel=_DOWN)(artifacts.pull)
+app.command(rich_help_panel=_DOWN)(fit.fit)
 app.command(rich_help_panel=_DOWN)(warm.warm)
 app.command(rich_help_panel=_UP)(chat.chat)
 app.add_typer(route.route_app, name="route", rich_help_panel=_UP)
@@ -57,6 +60,7 @@ app.add_typer(tiers.origin_app, name="origin", rich_help_panel=_TIERS)
 app.command(rich_help_panel=_TIERS)(tiers.edge)
 app.add_typer(worker.worker_app, name="worker", rich_help_panel=_TIERS)
 app.command(rich_help_panel=_OPERATE)(operate.status)
+app.add_typer(fleet.fleet_app, name="fleet", rich_help_panel=_OPERATE)
 app.command(rich_help_panel=_OPERATE)(upkeep.gc)
 app.command(rich_help_panel=_OPERATE)(upkeep.pin)
 app.command(rich_help_panel=_OPERATE)(upkeep.verify)

@@ -13,6 +13,8 @@ from typing import Any
 from rich.console import Console
 
 from gpu_worker.disk import ModelFolder
+from gpu_worker.fit_needs import FitConfig
+from gpu_worker.judge import Judge, hardware_for
 from gpu_worker.pull import PullReport, pull
 from gpu_worker.variants import ManifestOnce, find_variant
 from infra.render import duration, pairs, shares, size, waterfall
@@ -116,9 +118,14 @@ async def pull_model(
             view = await TrustClient(source, trust, members).refresh()
             revision = view.pointer(model, channel).revision
             models, once = ModelFolder(folder), ManifestOnce(source)
-            chosen = await find_variant(
-                model, revision, once, models, partial(in_thread, disk), wanted=variant
+            # What a worker would take here; where it would refuse, what is nearest to fitting.
+            judge = None
+            if not variant:
+                judge = Judge(hardware=await in_thread(disk, partial(hardware_for, FitConfig())))
+            choice = await find_variant(
+                model, revision, once, models, partial(in_thread, disk), wanted=variant, judge=judge
             )
+            chosen = choice.variant
             report = await pull(
                 model, revision, once, models, disk, variant=chosen, progress=progress
             )

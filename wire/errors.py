@@ -97,6 +97,12 @@ class GGUFInvalidError(HeadwaterError):
     code = "gguf_invalid"
 
 
+class GGUFTruncatedError(GGUFInvalidError):
+    """The bytes at hand end inside the header, before the file does: more of them may help."""
+
+    code = "gguf_truncated"
+
+
 class SafetensorsInvalidError(HeadwaterError):
     """A safetensors file that must not be signed."""
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import BinaryIO, NoReturn
 
-from wire.errors import GGUFInvalidError
+from wire.errors import GGUFInvalidError, GGUFTruncatedError
 from wire.gguf_types import (
     GGUF,
     NUMBER_FORMATS,
@@ -70,7 +70,8 @@ def read_gguf(
     """The checked header of a GGUF file of ``file_size`` bytes.
 
     Raises:
-        GGUFInvalidError: not GGUF, truncated, beyond a limit, or inconsistent.
+        GGUFInvalidError: not GGUF, truncated, beyond a limit, or inconsistent. Where the source
+            gave fewer bytes than there should be, it is a ``GGUFTruncatedError``.
     """
     cursor = _Cursor(source if callable(source) else _reader(source), file_size, limits)
     version, n_tensors, n_keys = _counts(cursor)
@@ -150,7 +151,10 @@ class _Cursor:
         self._buffer = kept + self._read(position + held, length - held)
         self._base, self._at = position, 0
         if len(self._buffer) < count:
-            self.fail(f"the file ends inside {what}: it is shorter than {self._file_size} B")
+            raise GGUFTruncatedError(
+                f"GGUF: the file ends inside {what}: it is shorter than {self._file_size} B "
+                f"(at byte {self.position})"
+            )
 
     def take(self, count: int, what: str) -> bytes:
         """The next ``count`` bytes."""

@@ -83,7 +83,7 @@ def build(
     who: dict[str, Any] = {"model": order.model, "revision": order.revision}
     child = {**who, "config": config, "supervisor": supervisor}
     if kind == "openai":
-        return OpenAIServer(**who, config=config.openai)
+        return OpenAIServer(**who, config=config, openai=config.openai)
     if kind == "vllm":
         return Vllm(order.path, **child, vllm=config.vllm)
     if kind == "llama-server":

@@ -15,7 +15,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -42,7 +42,6 @@ from gpu_worker.engine import (
 from gpu_worker.engines.event_stream import Decode, EventStream
 from gpu_worker.engines.exchange import (
     Exchange,
-    ExchangeConfig,
     Receiver,
     call,
     encode_request,
@@ -51,8 +50,9 @@ from gpu_worker.engines.exchange import (
 from gpu_worker.engines.llamacpp_api import decode_answer, embeddings
 from gpu_worker.engines.openai_api import compose, refusal
 from gpu_worker.engines.soundness import PROMPT, Question, probe
+from gpu_worker.engines.supervised import ChildConfig
 from gpu_worker.golden_probe import named, probe_texts
-from gpu_worker.hang import HangConfig, HangWatch
+from gpu_worker.hang import HangWatch
 from wire.errors import ConfigError
 from wire.golden import Expectations, GoldenPrompt
 from wire.http_server import read_token
@@ -71,16 +71,10 @@ class OpenAIConfig:
     """The model's name there; where empty, the name here."""
     key_file: Path | None = None
     """Holds the key that it wants; only its owner may read it."""
-    slots: int = 4
-    """Requests that it is asked at once; more would wait inside it."""
     features: tuple[str, ...] = ("tools", "json_schema")
     """What it can do beyond plain chat (``wire.workers``); nothing can ask it."""
     start_timeout_s: float = 30.0
     """How long it may stay away when this engine starts."""
-    probe_tokens: int = 8
-    probe_timeout_s: float = 60.0
-    hang: HangConfig = field(default_factory=HangConfig)
-    exchange: ExchangeConfig = field(default_factory=ExchangeConfig)
 
     def __post_init__(self) -> None:
         where = urlsplit(self.url)
@@ -110,7 +104,8 @@ class OpenAIServer:
         *,
         model: str,
         revision: str,
-        config: OpenAIConfig | None = None,
+        config: ChildConfig | None = None,
+        openai: OpenAIConfig | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model = model
@@ -118,12 +113,13 @@ class OpenAIServer:
         self.ready = False
         self.fault: Fault = ""
         self.dead: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._config = config or OpenAIConfig()
-        self.features = frozenset(self._config.features) | {MESSAGES_ONLY}
-        self._name = f"{model} at {self._config.url}"
-        self._served = self._config.served_model or model
+        self._config = config or ChildConfig()
+        self._openai = openai = openai or OpenAIConfig()
+        self.features = frozenset(openai.features) | {MESSAGES_ONLY}
+        self._name = f"{model} at {openai.url}"
+        self._served = openai.served_model or model
         self._clock = clock
-        where = urlsplit(self._config.url)
+        where = urlsplit(openai.url)
         self._prefix, self._host = where.path.rstrip("/"), where.netloc.rpartition("@")[2]
         self._tls = ssl.create_default_context() if where.scheme == "https" else None
         self._key = ""
@@ -132,24 +128,24 @@ class OpenAIServer:
 
     @property
     def base_url(self) -> str:
-        return self._config.url if self.ready else ""
+        return self._openai.url if self.ready else ""
 
     @property
     def capacity(self) -> int:
         return self._config.slots
 
     async def start(self) -> None:
-        config = self._config
-        if config.key_file is not None:
-            self._key = await asyncio.to_thread(read_token, config.key_file)
+        openai = self._openai
+        if openai.key_file is not None:
+            self._key = await asyncio.to_thread(read_token, openai.key_file)
         try:
-            async with asyncio.timeout(config.start_timeout_s):
+            async with asyncio.timeout(openai.start_timeout_s):
                 while not await self.health():  # noqa: ASYNC110 - another program sets no event
-                    await asyncio.sleep(config.hang.look_s)
+                    await asyncio.sleep(self._config.hang.look_s)
         except TimeoutError as error:
             raise EngineStartError(
-                f"no OpenAI-compatible server answers at {config.url}/v1/models within "
-                f"{config.start_timeout_s:g} s; start it, or set engine.openai.url",
+                f"no OpenAI-compatible server answers at {openai.url}/v1/models within "
+                f"{openai.start_timeout_s:g} s; start it, or set engine.openai.url",
                 fault="crashed",
             ) from error
         await self._check_model()
@@ -226,15 +222,12 @@ class OpenAIServer:
         if not self.ready:
             raise EngineUnavailableError(f"{self._name} does not answer now")
         message = self._encode("POST", path, body)
-        config = self._config
-        return await open_exchange(
-            config.url, message, receiver, config.exchange, tls=self._tls
-        ), decode
+        url, bounds = self._openai.url, self._config.exchange
+        return await open_exchange(url, message, receiver, bounds, tls=self._tls), decode
 
     async def _call(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        config = self._config
         message = self._encode(method, path, body)
-        return await call(config.url, message, config.exchange, tls=self._tls)
+        return await call(self._openai.url, message, self._config.exchange, tls=self._tls)
 
     def _encode(self, method: str, path: str, body: bytes = b"") -> bytes:
         return encode_request(
@@ -249,7 +242,7 @@ class OpenAIServer:
         if not {self._served, f"{self._served}:latest"} & set(names):
             known = ", ".join(names[:8])[:300] or "none"
             raise EngineStartError(
-                f"{self._config.url} has no model {self._served}; it has {known}. "
+                f"{self._openai.url} has no model {self._served}; it has {known}. "
                 "Load it there, or set engine.openai.served_model",
                 fault="bad_file",
             )

@@ -44,7 +44,7 @@ _LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildConfig:
-    """What every engine in a child process can be told."""
+    """What every engine can be told."""
 
     slots: int = 4
     """Requests at once."""
@@ -238,7 +238,9 @@ class SupervisedEngine(ABC):
             return None
         await asyncio.wait({verdict}, timeout=self._child_config.verdict_s)
         fault: Fault = verdict.result() if verdict.done() else ""
-        return failed(fault, f"{self.process.last_death} ({why})") if fault else None
+        # What its log says is for the operator; this is read by a client.
+        what = f"{self.process.name} ended while it answered: {fault.replace('_', ' ')}"
+        return failed(fault, f"{what} ({why})") if fault else None
 
     async def _watch(self) -> None:
         """Look for hangs as long as the engine is not closed."""

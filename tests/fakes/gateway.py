@@ -32,8 +32,10 @@ from edge_tier.gateway.pipeline import Pipeline, PipelineConfig
 from edge_tier.gateway.policy_book import PolicyBook
 from edge_tier.gateway.relay import RelayConfig
 from edge_tier.gateway.request import Limits, Policy
+from edge_tier.gateway.resume import ResumeConfig
 from edge_tier.gateway.route import CloudTraits
 from edge_tier.gateway.routes import GatewayRoutes, openai_error
+from edge_tier.gateway.upstream import UpstreamConfig
 from origin.bundle import build_bundle
 from tests.fakes.front import FrontServer
 from tests.fakes.source import MemorySource
@@ -210,6 +212,8 @@ async def gateway_in(
     policies: str = "",
     cloud_traits: CloudTraits | None = None,
     limits: LimitsConfig | None = None,
+    resume: ResumeConfig | None = None,
+    upstream: UpstreamConfig | None = None,
     through: Literal["front", "application"] = "front",
 ) -> AsyncIterator[Gateway]:
     """A gateway with one worker and one cloud backend, both ready.
@@ -235,7 +239,7 @@ async def gateway_in(
         keys = KeyStore.open(folder / "keys.json", folder / "pepper")
         models = ModelDirectory(source, lambda: views[0] if views else None)
         clouds = Cloud(CloudConfig(url=cloud.url, models=(CLOUD_MODEL,)), "cloud-token")
-        backends = Backends(fleet, clouds, models, worker_token="worker-token")
+        backends = Backends(fleet, clouds, models, worker_token="worker-token", upstream=upstream)
         stack.push_async_callback(backends.aclose)
         app = web.Application(middlewares=[error_middleware({"/v1": openai_error})])
         policy_file = folder / "policies.toml" if policies else None
@@ -262,6 +266,7 @@ async def gateway_in(
                 log=AccessLog(log, delay_s=0),
                 relay=relay or RelayConfig(),
                 max_answer_bytes=16 * 1024 * 1024,
+                resume=resume or ResumeConfig(),
             ),
             aliases=settings.route.aliases,
             max_body_bytes=settings.parse.max_body_bytes,

@@ -36,12 +36,12 @@ def share_of(worker: str, revision: str, *, inside: bool) -> Canary:
     return next(share for share in shares if share.takes(worker) == inside)
 
 
-def model(number: int) -> Revision:
+def model(number: int, name: str = "chat") -> Revision:
     """A revision with a GGUF in three chunks, the last of which is its own."""
     keys = [raw_gguf.text_key("general.architecture", "llama")]
     header = raw_gguf.header(keys, [raw_gguf.tensor("blk.0.w", (300,))])
     weights = [bytes(800), number.to_bytes(8, "big") * 50]
-    return make_revision({"model.gguf": [header, *weights]})
+    return make_revision({"model.gguf": [header, *weights]}, model=name)
 
 
 def broken_model() -> Revision:
@@ -71,13 +71,14 @@ class RollingEngine(FakeEngine):
         self.asked_golden: Expectations | None = None
         """What its probe was to compare with."""
         self.starting = asyncio.Event()
+        self._released = asyncio.Event()
         self.may_pass = asyncio.Event()
         self.closed = False
 
     async def start(self) -> None:
         self.starting.set()
         if self.faults.hang:
-            await asyncio.Event().wait()
+            await self._released.wait()
         if self.faults.start is not None:
             raise self.faults.start
         self.ready = True
@@ -94,6 +95,10 @@ class RollingEngine(FakeEngine):
     async def aclose(self) -> None:
         self.closed = True
         await super().aclose()
+
+    def release(self) -> None:
+        """Let a start that hangs go on."""
+        self._released.set()
 
     def die(self, why: str) -> None:
         """Be given up by its supervisor."""

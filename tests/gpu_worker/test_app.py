@@ -4,9 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,113 +15,28 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from gpu_worker.app import WORKER, Worker, build_app
+from gpu_worker.app import WORKER, build_app
 from gpu_worker.config import WorkerConfig
 from gpu_worker.engine import EngineStartError
+from gpu_worker.fit_needs import FitConfig
 from gpu_worker.order import EngineOrder
-from gpu_worker.prepare import EngineFactory
-from tests.fakes.quick_disk import quick_folder
-from tests.fakes.revisions import Revision, SignedSource
+from tests.fakes.revisions import Revision
 from tests.fakes.rolling import Faults, RollingEngine, model
 from tests.fakes.waiting import until
 from tests.fakes.worker_api import CHAT
+from tests.fakes.yard import Yard, a_yard
 from wire.errors import ConfigError
-from wire.events import EventLog
-from wire.files import write_atomically
-from wire.http_errors import error_middleware
-from wire.http_events import EventHub
-from wire.http_routes import ArtifactRoutes
 from wire.http_server import serve
-from wire.paths import HEARTBEAT
-from wire.workers import WorkerReport, decode_report
 
 ONE, TWO = model(1), model(2)
 TOKEN = {"Authorization": "Bearer t0ken"}
 STREAM = {"model": "chat", "prompt_token_ids": [1], "stream": True}
 
 
-class Edge:
-    """What a worker sees of an edge: artifacts, events, and somebody who takes heartbeats."""
-
-    def __init__(self, executor: ThreadPoolExecutor) -> None:
-        self.source = SignedSource()
-        self.hub = EventHub(EventLog("edge"))
-        self.reports: list[WorkerReport] = []
-        self.app = web.Application(middlewares=[error_middleware()])
-        ArtifactRoutes(server=self.source, executor=executor).add_to(self.app)
-        self.hub.add_to(self.app)
-        self.app.router.add_post(HEARTBEAT, self._take)
-
-    async def _take(self, request: web.Request) -> web.Response:
-        self.reports.append(decode_report(await request.read()))
-        return web.json_response({})
-
-    def states(self) -> list[str]:
-        """The states that were reported, each once where it repeats."""
-        seen = [report.state for report in self.reports]
-        return [state for i, state in enumerate(seen) if i == 0 or seen[i - 1] != state]
-
-
 @pytest.fixture
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as pool:
-        yield pool
-
-
-class Yard:
-    """An edge, and workers of it that load fake engines."""
-
-    def __init__(self, edge: Edge, config: WorkerConfig) -> None:
-        self.edge = edge
-        self.config = config
-        self.engines: list[RollingEngine] = []
-        self.faults: dict[str, Faults] = {}
-
-    def make_engine(self, order: EngineOrder) -> RollingEngine:
-        faults = self.faults.get(order.revision, Faults())
-        self.engines.append(RollingEngine(order, faults))
-        return self.engines[-1]
-
-    @asynccontextmanager
-    async def worker(
-        self, make_engine: EngineFactory | None = None, **changes: Any
-    ) -> AsyncIterator[tuple[Worker, TestServer]]:
-        """A running worker that is told where it listens."""
-        config = replace(self.config, **changes)
-        app = await build_app(config, make_engine=make_engine or self.make_engine)
-        async with AsyncExitStack() as stack:
-            server = TestServer(app)
-            await stack.enter_async_context(server)
-            app[WORKER].bound(str(server.make_url("")))
-            yield app[WORKER], server
-
-    async def until_ready(self, worker: Worker, revision: Revision) -> None:
-        await until(lambda: worker.roller.revision == revision.id)
-        assert worker.serving.state == "ready"
-
-
-@pytest.fixture
-async def yard(executor: ThreadPoolExecutor) -> AsyncIterator[Yard]:
-    edge = Edge(executor)
-    async with TestServer(edge.app) as server:
-        url = str(server.make_url("")).rstrip("/")
-        with quick_folder() as folder:
-            write_atomically(folder / "token", b"t0ken")
-            write_atomically(folder / "root.json", edge.source.root)
-            config = WorkerConfig(
-                model="chat",
-                port=0,
-                sources=(url,),
-                heartbeat_to=(url,),
-                trust_root=folder / "root.json",
-                trust_dir=folder / "trust",
-                models_dir=folder / "models",
-                token_file=folder / "token",
-                ready_file=folder / "ready.json",
-                revalidate_s=1_000,
-                drain_s=5,
-            )
-            yield Yard(edge, config)
+async def yard() -> AsyncIterator[Yard]:
+    async with a_yard() as made:
+        yield made
 
 
 async def get(server: TestServer, path: str, headers: dict[str, str] | None = None) -> Any:
@@ -183,6 +96,22 @@ async def test_a_load_that_fails_is_reported(yard: Yard) -> None:
         assert (status, "out of memory" in text) == (503, True)
 
 
+async def test_a_model_that_fits_nowhere_is_reported_with_what_is_missing(yard: Yard) -> None:
+    yard.edge.source.publish(ONE)
+    async with yard.worker(fit=FitConfig(memory_share=0.0)) as (worker, _server):
+        await until(lambda: worker.report().reason != "")
+        assert "load_failed: " in worker.report().reason
+        assert "nothing fits: the model needs" in worker.report().reason
+        assert yard.engines == []
+
+
+async def test_the_engine_is_told_how_many_layers_fit(yard: Yard) -> None:
+    yard.edge.source.publish(ONE)
+    async with yard.worker() as (worker, _server):
+        await yard.until_ready(worker, ONE)
+    assert yard.engines[0].order.gpu_layers == 2  # its one layer, and the output
+
+
 async def test_status_shows_the_waterfall_and_the_sources_to_those_who_may(yard: Yard) -> None:
     yard.edge.source.publish(ONE)
     async with yard.worker() as (worker, server):
@@ -220,6 +149,21 @@ async def test_without_events_it_looks_now_and_then(yard: Yard) -> None:
         await yard.until_ready(worker, ONE)
         yard.edge.source.publish(TWO)
         await yard.until_ready(worker, TWO)
+
+
+async def test_a_report_names_what_ended_the_engine(yard: Yard) -> None:
+    refused = EngineStartError("unknown architecture", fault="bad_file")
+    yard.faults[ONE.id] = Faults(start=refused)
+    yard.edge.source.publish(ONE)
+    async with yard.worker() as (worker, _server):
+        await until(lambda: worker.report().fault == "bad_file")
+        assert worker.report().state == "failed"
+        yard.edge.source.publish(TWO)
+        yard.edge.hub.publish("channel", ["trust"])
+        await yard.until_ready(worker, TWO)
+        assert worker.report().fault == ""
+        yard.engines[-1].fault = "hung"
+        assert worker.report().fault == "hung"
 
 
 async def test_a_look_that_breaks_is_not_the_last(yard: Yard) -> None:
@@ -400,12 +344,25 @@ async def name_a_source_twice(config: WorkerConfig) -> WorkerConfig:
     return replace(config, sources=config.sources * 2)
 
 
+async def name_it_oddly(config: WorkerConfig) -> WorkerConfig:
+    return replace(config, name="gpu 1")
+
+
 async def name_a_file(config: WorkerConfig) -> WorkerConfig:
     return replace(config, sources=("file:///etc/passwd",))
 
 
 @pytest.mark.parametrize(
-    "spoil", [lose_token, lose_root, spoil_root, name_no_source, name_a_source_twice, name_a_file]
+    "spoil",
+    [
+        name_it_oddly,
+        lose_token,
+        lose_root,
+        spoil_root,
+        name_no_source,
+        name_a_source_twice,
+        name_a_file,
+    ],
 )
 async def test_what_cannot_be_used_is_a_configuration_error(yard: Yard, spoil: Any) -> None:
     with pytest.raises(ConfigError):

@@ -12,7 +12,13 @@ from gpu_worker.heartbeat import Heartbeat
 from tests.fakes.tier import Canned, StubTier, stub_tier
 from tests.fakes.waiting import until
 from wire.paths import HEARTBEAT
-from wire.workers import WorkerReport, decode_report
+from wire.workers import (
+    Command,
+    HeartbeatAnswer,
+    WorkerReport,
+    decode_heartbeat,
+    decode_report,
+)
 
 ACCEPTED = {f"POST {HEARTBEAT}": Canned(b"{}")}
 NOBODY = "http://127.0.0.1:9"
@@ -114,6 +120,42 @@ async def test_only_news_about_an_edge_are_logged(capsys: pytest.CaptureFixture[
     assert len(logged) == 2
     assert "refused (404)" in logged[0]
     assert "accepted" in logged[1]
+
+
+async def test_a_worker_with_several_models_tells_of_all_of_them_at_once() -> None:
+    heard: list[tuple[str, HeartbeatAnswer]] = []
+    commands = [{"id": "c1", "node": "gpu-1", "action": "drain"}]
+    answers = {f"POST {HEARTBEAT}": Canned({"commands": commands})}
+    with stub_tier(answers) as edge:
+        heartbeat = Heartbeat(
+            (edge.url,),
+            "t",
+            lambda: (report("ready"), report("asleep")),
+            interval_s=1,
+            answered=lambda url, answer: heard.append((url, answer)),
+        )
+        await heartbeat.send()
+        await heartbeat.aclose()
+        (received,) = edge.received
+    assert [told.state for told in decode_heartbeat(received.body)] == ["ready", "asleep"]
+    wanted = Command(id="c1", node="gpu-1", action="drain")
+    assert heard == [(edge.url, HeartbeatAnswer(commands=(wanted,)))]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}"])
+async def test_an_answer_may_say_nothing(body: bytes) -> None:
+    heard: list[HeartbeatAnswer] = []
+    with stub_tier({f"POST {HEARTBEAT}": Canned(body, 200 if body else 204)}) as edge:
+        heartbeat = Heartbeat(
+            (edge.url,),
+            "t",
+            report,
+            interval_s=1,
+            answered=lambda _url, answer: heard.append(answer),
+        )
+        await heartbeat.send()
+        await heartbeat.aclose()
+    assert heard == [HeartbeatAnswer()]
 
 
 async def test_the_goodbye_waits_for_all_edges() -> None:

@@ -12,8 +12,11 @@ from msgspec import structs
 from gpu_worker.check import ModelFiles
 from gpu_worker.config import WorkerConfig
 from gpu_worker.engine import EngineStartError, ProbeFailedError
+from gpu_worker.engines.config import EngineConfig
 from gpu_worker.errors import DiskError, LoadFailedError
 from gpu_worker.flush import MARK
+from gpu_worker.hardware import Hardware
+from gpu_worker.hardware_table import preset
 from gpu_worker.order import EngineOrder
 from gpu_worker.prepare import Preparation
 from gpu_worker.waterfall import Waterfall
@@ -39,12 +42,14 @@ class Bench:
         self.config = WorkerConfig(model="chat", models_dir=folder, load_timeout_s=0.05)
         self.source = MemorySource()
         self.engines: list[RollingEngine] = []
+        self.hardware = preset("cpu-server").hardware()
         self._faults = faults
         self._executor = executor
         self.prepare = self.with_config(self.config)
 
     def with_config(self, config: WorkerConfig) -> Preparation:
-        return Preparation(config, Failover([self.source]), self._executor, self._make)
+        source = Failover([self.source])
+        return Preparation(config, source, self._executor, self._make, hardware=self.hardware)
 
     def _make(self, order: EngineOrder) -> RollingEngine:
         self.engines.append(RollingEngine(order, self._faults))
@@ -79,8 +84,10 @@ async def test_files_are_pulled_and_checked(bench: Bench) -> None:
     waterfall = Waterfall()
     files = await bench.prepare.files(ONE.id, waterfall)
     path = bench.config.models_dir / "chat" / ONE.id / "model.gguf"
-    assert files == ModelFiles(path, len(ONE.files["model.gguf"]))
-    assert {"pull", "check"} <= waterfall.steps_ms.keys()
+    wanted = ModelFiles(path, len(ONE.files["model.gguf"]), gpu_layers=0)
+    assert files == replace(wanted, needs_bytes=files.needs_bytes)
+    assert files.needs(1.3) == files.needs_bytes > files.size
+    assert {"choose", "pull", "check"} <= waterfall.steps_ms.keys()
 
 
 async def test_what_was_pulled_is_flushed_while_it_is_used(bench: Bench) -> None:
@@ -93,8 +100,9 @@ async def test_what_was_pulled_is_flushed_while_it_is_used(bench: Bench) -> None
 async def test_files_that_no_engine_may_see_are_refused(bench: Bench) -> None:
     bad = broken_model()
     bench.hold(bad)
-    with pytest.raises(LoadFailedError, match=bad.id[:12]):
+    with pytest.raises(LoadFailedError, match=bad.id[:12]) as caught:
         await bench.prepare.files(bad.id, Waterfall())
+    assert caught.value.fault == "bad_file"
 
 
 async def test_a_source_without_the_revision_is_no_fault_of_the_revision(bench: Bench) -> None:
@@ -109,24 +117,29 @@ async def test_an_engine_is_started_and_probed(bench: Bench) -> None:
     assert engine is bench.engines[0]
     assert (engine.ready, engine.revision, engine.model) == (True, ONE.id, "chat")
     assert bench.engines[0].order == EngineOrder(
-        path=files.path, model="chat", revision=ONE.id, mmap=True
+        path=files.path, model="chat", revision=ONE.id, gpu_layers=0, mmap=True
     )
     assert waterfall.decisions["load"].startswith("mmap: ")
     assert waterfall.steps_ms["probe: first token"] == 125.0
 
 
 @pytest.mark.parametrize(
-    ("faults", "why"),
+    ("faults", "why", "fault"),
     [
-        (Faults(start=EngineStartError("out of memory")), "out of memory"),
-        (Faults(probe=ProbeFailedError("nonsense")), "nonsense"),
-        (Faults(hang=True), "did not load and answer within 0.05 s"),
+        (
+            Faults(start=EngineStartError("no memory", fault="out_of_memory")),
+            "no memory",
+            "out_of_memory",
+        ),
+        (Faults(probe=ProbeFailedError("nonsense")), "nonsense", "probe_failed"),
+        (Faults(hang=True), "did not load and answer within 0.05 s", "hung"),
     ],
 )
-async def test_an_engine_that_fails_is_closed_and_named(bench: Bench, why: str) -> None:
+async def test_an_engine_that_fails_is_closed_and_named(bench: Bench, why: str, fault: str) -> None:
     files = await bench.prepare.files(ONE.id, Waterfall())
-    with pytest.raises(LoadFailedError, match=f"{ONE.id[:12]}: {why}"):
+    with pytest.raises(LoadFailedError, match=f"{ONE.id[:12]}: {why}") as caught:
         await bench.prepare.engine(files, ONE.id, Waterfall())
+    assert caught.value.fault == fault
     assert bench.engines[0].closed
 
 
@@ -181,6 +194,12 @@ async def test_a_pull_tells_what_is_missing(bench: Bench) -> None:
     assert (waterfall.missing_bytes, waterfall.running) == (0, "")
 
 
+async def test_for_a_server_that_runs_already_nothing_is_pulled(bench: Bench) -> None:
+    config = replace(bench.config, engine=EngineConfig(kind="openai"))
+    prepare = bench.with_config(config)
+    assert (await prepare.files("0" * 64, Waterfall())).size == 0
+
+
 async def test_tidying_keeps_the_serving_one_and_the_previous(bench: Bench) -> None:
     three = model(3)
     bench.hold(three)
@@ -227,13 +246,30 @@ async def test_one_variant_is_pulled_and_loaded(bench: Bench) -> None:
     bench.hold(revision)
     waterfall = Waterfall()
     files = await bench.prepare.files(revision.id, waterfall)
+    # The header was read before, to choose, and was not fetched again.
     assert waterfall.by_source == {"memory": waterfall.size + len(revision.data)}
     folder = bench.config.models_dir / "chat" / revision.id
-    assert files.path == folder / "m-Q4_K_M.gguf"
-    assert sorted(p.name for p in folder.iterdir() if p.name[0] != ".") == [
-        "m-Q4_K_M.gguf",
-        "m.json",
-    ]
+    assert files.path == folder / "m-Q8_0.gguf"
+    assert sorted(p.name for p in folder.iterdir() if p.name[0] != ".") == ["m-Q8_0.gguf", "m.json"]
+
+
+async def test_the_engine_is_told_the_layers_that_fit(bench: Bench) -> None:
+    bench.hold(ONE)
+    bench.hardware = preset("h100").hardware()
+    prepare = bench.with_config(replace(bench.config, load_timeout_s=5))
+    files = await prepare.files(ONE.id, Waterfall())
+    await prepare.engine(files, ONE.id, Waterfall())
+    assert bench.engines[-1].order.gpu_layers == files.gpu_layers == 2
+    bench.hardware = preset("cpu-server").hardware()
+    assert (await bench.with_config(bench.config).files(ONE.id, Waterfall())).gpu_layers == 0
+
+
+async def test_what_fits_nowhere_is_refused_before_it_is_pulled(bench: Bench) -> None:
+    bench.hold(ONE)
+    bench.hardware = Hardware(name="tiny", ram_bytes=1_000, ram_free_bytes=1_000)
+    with pytest.raises(LoadFailedError, match=rf"{ONE.id[:12]}: nothing fits: .* are missing"):
+        await bench.with_config(bench.config).files(ONE.id, Waterfall())
+    assert not (bench.config.models_dir / "chat").exists()
 
 
 async def test_the_variant_that_the_configuration_names_is_taken(bench: Bench) -> None:

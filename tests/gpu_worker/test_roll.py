@@ -102,7 +102,7 @@ async def test_the_boot_waterfall_tells_steps_and_bytes(rig: Rig) -> None:
     await rig.serve(ONE)
     boot = rig.roller.waterfalls[0]
     steps = [step for step in boot.steps_ms if not step.startswith("pull: ")]
-    assert steps == ["trust", "pull", "check", "load", "probe", "probe: first token"]
+    assert steps == ["trust", "choose", "pull", "check", "load", "probe", "probe: first token"]
     assert boot.steps_ms["probe: first token"] == 125.0
     assert boot.size == boot.from_network == ONE.unique_bytes
     assert boot.by_source == {"memory": ONE.unique_bytes + len(ONE.data)}
@@ -706,3 +706,13 @@ async def test_waterfalls_are_bounded_and_the_boot_stays(rig: Rig) -> None:
         await rig.roller.look()
     assert len(rig.roller.waterfalls) == 9
     assert rig.roller.waterfalls[0].from_network == ONE.unique_bytes
+
+
+async def test_a_fault_is_told_until_something_else_serves(rig: Rig) -> None:
+    rig.faults[ONE.id] = Faults(start=EngineStartError("unknown tensor", fault="bad_file"))
+    rig.source.publish(ONE)
+    for _ in range(2):
+        await rig.roller.look()
+        assert rig.roller.fault == "bad_file"
+    await rig.serve(TWO)
+    assert rig.roller.fault == ""

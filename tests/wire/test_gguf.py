@@ -33,7 +33,7 @@ from tests.fakes.raw_gguf import (
     u32_key,
 )
 from tests.fakes.tiny_gguf import write_sparse_gguf, write_tiny_gguf
-from wire.errors import GGUFInvalidError
+from wire.errors import GGUFInvalidError, GGUFTruncatedError
 from wire.gguf import GGUF, GGUFLimits, is_gguf, read_gguf
 
 ALIGNMENT = "general.alignment"
@@ -275,7 +275,7 @@ def test_a_truncated_header_is_refused_wherever_it_ends() -> None:
 
 def test_a_file_shorter_than_it_claims_is_refused() -> None:
     data = header([text_key("a", "text")])
-    with pytest.raises(GGUFInvalidError, match="shorter than"):
+    with pytest.raises(GGUFTruncatedError, match="shorter than"):
         read_gguf(BytesIO(data[:30]), len(data))
 
 

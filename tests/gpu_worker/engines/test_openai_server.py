@@ -34,6 +34,7 @@ from gpu_worker.engine import (
 from gpu_worker.engines import llamacpp_process
 from gpu_worker.engines.exchange import ExchangeConfig, call, encode_request
 from gpu_worker.engines.openai_server import OpenAIConfig, OpenAIServer
+from gpu_worker.engines.supervised import ChildConfig
 from gpu_worker.hang import HangConfig
 from tests.fakes.engine import FakeEngine
 from tests.fakes.golden import expecting
@@ -57,12 +58,19 @@ def ask(prompt: Any = USER, tokens: int = ROUND) -> Generation:
 async def connect(tmp_path: Path) -> AsyncIterator[Connect]:
     engines: list[OpenAIServer] = []
 
-    async def build(url: str, key: str, **changes: Any) -> OpenAIServer:
+    async def build(
+        url: str, key: str, hang: HangConfig | None = None, **changes: Any
+    ) -> OpenAIServer:
         file = tmp_path / "key"
         file.touch(mode=0o600)
         file.write_text(key)
         given = {"url": url, "key_file": file, "served_model": "chat-small", **changes}
-        engine = OpenAIServer(model="chat", revision="a" * 64, config=OpenAIConfig(**given))
+        engine = OpenAIServer(
+            model="chat",
+            revision="a" * 64,
+            config=ChildConfig(hang=hang or HangConfig()),
+            openai=OpenAIConfig(**given),
+        )
         engines.append(engine)
         await engine.start()
         return engine
