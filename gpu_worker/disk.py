@@ -26,6 +26,7 @@ from msgspec.structs import replace
 from gpu_worker.copying import copy_proven, hash_range
 from gpu_worker.errors import BusyError, DiskError, DiskFullError
 from gpu_worker.flush import boot_id, flush, mark, may_be_torn
+from gpu_worker.mounts import IN_MEMORY, file_system
 from wire.chunk import Buffer, ChunkId
 from wire.errors import ManifestInvalidError, NotFoundError
 from wire.manifest import ChunkRef, Manifest, decode
@@ -40,9 +41,10 @@ _ASIDE = ".aside-"
 _OF_VARIANT = "+"
 
 
-_WRITE_BYTES = 64 * 1024
-"""Written by one system call. The page cache takes larger ones in larger folios; a virtual machine
-may have to get such runs of memory from its host, while the file's lock is held."""
+_WRITE_BYTES = 256 * 1024
+"""Written by one system call; a sixth less CPU than with 64 KiB. From 512 KiB on it costs more
+again: the page cache takes larger folios then, and a virtual machine may have to get such runs of
+memory from its host, while the file's lock is held."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LOCK_TRIES = 100
 """A folder moves away once per finished pull; more often than this something else is wrong."""
@@ -208,8 +210,11 @@ class PartialRevision:
             self._bitmap = _lock(self.folder / BITMAP)
             mark(self.folder, boot)
             self._check_space(room)
+            # In memory, what is reserved is filled with zeros first: as much work as the pull.
+            reserve = file_system(self.folder) not in IN_MEMORY
             for entry in self._manifest.files:
-                self._files[entry.path] = _open(self.folder / entry.path, entry.size)
+                path = self.folder / entry.path
+                self._files[entry.path] = _open(path, entry.size, reserve=reserve)
 
     def resume(self) -> set[ChunkId]:
         """The chunks already here, each hashed again."""
@@ -412,13 +417,14 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def _open(path: Path, size: int) -> int:
+def _open(path: Path, size: int, *, reserve: bool) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         if os.fstat(handle).st_size != size:
             os.ftruncate(handle, size)
-            _reserve(handle, size)
+            if reserve:
+                _reserve(handle, size)
     except BaseException:
         os.close(handle)
         raise

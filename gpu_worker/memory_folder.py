@@ -13,10 +13,9 @@ import stat
 from pathlib import Path
 
 from gpu_worker.config import WorkerConfig
+from gpu_worker.mounts import IN_MEMORY, MOUNTS, file_system
 from wire.errors import ConfigError
 
-_MOUNTS = Path("/proc/self/mounts")
-_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -25,7 +24,7 @@ def memory_folder(config: WorkerConfig, name: str) -> Path:
     return config.memory_dir / f"headwater-{_UNFIT.sub('_', name)[:100]}"
 
 
-def open_memory_folder(folder: Path, mounts: Path = _MOUNTS) -> None:
+def open_memory_folder(folder: Path, mounts: Path = MOUNTS) -> None:
     """Make the folder with mode 700, or take over what a killed worker left. Blocking.
 
     Raises:
@@ -42,27 +41,10 @@ def open_memory_folder(folder: Path, mounts: Path = _MOUNTS) -> None:
     if found.st_mode & 0o077:
         raise ConfigError(f"memory_dir {folder} lets others in; chmod 700 it")
     kind = file_system(folder, mounts)
-    if kind is not None and kind not in _IN_MEMORY:
+    if kind is not None and kind not in IN_MEMORY:
         raise ConfigError(f"memory_dir {folder} is on {kind}, not in memory; mount a tmpfs there")
 
 
 def remove_memory_folder(folder: Path) -> None:
     """Give its memory back; an engine that still has a file mapped keeps that."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def file_system(folder: Path, mounts: Path = _MOUNTS) -> str | None:
-    """The type of the file system that a folder is on (proc(5)); None where nobody tells."""
-    try:
-        lines = mounts.read_text().splitlines()
-    except OSError:
-        return None
-    place = folder.resolve()
-    found: tuple[int, str] | None = None
-    for line in lines:
-        _, point, kind, *_ = (*line.split(), "", "", "")
-        mounted = Path(re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), point))
-        # Of several at one point the last one hides the others.
-        if place.is_relative_to(mounted) and (found is None or len(mounted.parts) >= found[0]):
-            found = (len(mounted.parts), kind)
-    return found[1] if found is not None else None

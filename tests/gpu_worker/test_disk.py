@@ -23,6 +23,7 @@ from gpu_worker.disk import (
 )
 from gpu_worker.errors import BusyError, DiskError, DiskFullError
 from tests.fakes.publishing import flip_bit
+from tests.fakes.quick_disk import quick_folder
 from tests.fakes.revisions import Revision, chunk_of, make_revision
 from wire.chunk import MAX_CHUNK_BYTES, ChunkId, hash_chunk
 from wire.errors import ManifestInvalidError, NameInvalidError
@@ -87,6 +88,15 @@ def test_a_revision_appears_whole_and_without_its_scaffold(folder: ModelFolder) 
     assert not folder.partial("chat", REVISION.id).exists()
     assert stat.S_IMODE((final / "model.gguf").stat().st_mode) == 0o600
     assert open_files(folder.root) == []
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a tmpfs")
+def test_in_memory_nothing_is_filled_before_it_arrives() -> None:
+    size = 8 * 1024 * 1024
+    revision = make_revision({"model.gguf": [b"a" * (size // 2), b"b" * (size // 2)]})
+    with quick_folder() as root, opened(ModelFolder(root), revision) as partial:
+        found = (partial.folder / "model.gguf").stat()
+        assert (found.st_size, found.st_blocks) == (size, 0)
 
 
 def test_memory_that_cannot_take_a_revision_is_not_filled(tmp_path: Path) -> None:

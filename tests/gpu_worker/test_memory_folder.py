@@ -7,12 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpu_worker.config import WorkerConfig
-from gpu_worker.memory_folder import (
-    file_system,
-    memory_folder,
-    open_memory_folder,
-    remove_memory_folder,
-)
+from gpu_worker.memory_folder import memory_folder, open_memory_folder, remove_memory_folder
 from wire.errors import ConfigError
 
 
@@ -24,7 +19,6 @@ def mounts(tmp_path: Path) -> Path:
         "/dev/vda / ext4 rw 0 0\n"
         f"disk {tmp_path}/shm ext4 rw 0 0\n"
         f"tmpfs {tmp_path}/shm tmpfs rw 0 0\n"
-        f"tmpfs {tmp_path}/with\\040space tmpfs rw 0 0\n"
     )
     return table
 
@@ -75,12 +69,3 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, mounts: Path) -> N
 def test_a_disk_is_no_memory(tmp_path: Path, mounts: Path) -> None:
     with pytest.raises(ConfigError, match="on ext4, not in memory"):
         open_memory_folder(tmp_path / "disk", mounts)
-
-
-def test_the_mount_nearest_to_a_folder_tells_its_file_system(tmp_path: Path, mounts: Path) -> None:
-    assert file_system(tmp_path / "shm" / "deep" / "er", mounts) == "tmpfs"
-    assert file_system(tmp_path / "with space" / "x", mounts) == "tmpfs"
-    assert file_system(tmp_path / "shmother", mounts) == "ext4"
-    assert file_system(tmp_path, tmp_path / "missing") is None
-    mounts.write_text("cut\n\n")
-    assert file_system(tmp_path, mounts) is None
