@@ -107,6 +107,7 @@ class WorkerKept(msgspec.Struct, frozen=True, kw_only=True):
     report: WorkerReport
     age_s: float
     edges: tuple[str, ...] = ()
+    last_edges: tuple[str, ...] = ()
 
 
 class FleetKept(msgspec.Struct, frozen=True, kw_only=True):
@@ -238,17 +239,18 @@ class FleetView:
             for (name, _), worker in sorted(self._workers.items())
         )
 
-    def edges_of(self, worker: str) -> tuple[str, ...]:
-        """The edges that see a worker, or saw it last; empty where none ever did."""
-        found: dict[str, None] = {}
-        for (name, _), known in self._workers.items():
-            if name == worker:
-                found |= dict.fromkeys(tuple(known.edges) or known.last_edges)
-        return tuple(found)
+    def seen_by(self, edge: str) -> frozenset[str]:
+        """The names of the workers that an edge sees."""
+        found = self._edges.get(edge)
+        return frozenset(name for name, _ in found.sees) if found is not None else frozenset()
 
     def knows_edge(self, name: str) -> bool:
         """Whether there is an edge of this name, here or not."""
         return name in self._edges
+
+    def knows_worker(self, name: str) -> bool:
+        """The same of workers."""
+        return any(key[0] == name for key in self._workers)
 
     def figures(self, model: str, revision: str) -> RevisionFigures:
         """How requests that this revision answered went, over all edges. Only grows, also when an
@@ -291,7 +293,8 @@ class FleetView:
                 WorkerKept(
                     report=worker.report,
                     age_s=now - worker.seen_at,
-                    edges=tuple(worker.edges) or worker.last_edges,
+                    edges=tuple(worker.edges),
+                    last_edges=worker.last_edges,
                 )
                 for worker in self._workers.values()
             ),
@@ -311,7 +314,7 @@ class FleetView:
             key = seen.report.worker, seen.report.model
             known = [name for name in seen.edges if name in self._edges]
             self._workers[key] = _Worker(
-                seen.report, then - seen.age_s, dict.fromkeys(known), tuple(seen.edges)
+                seen.report, then - seen.age_s, dict.fromkeys(known), seen.last_edges
             )
             for name in known:
                 self._edges[name].sees.add(key)

@@ -1,8 +1,8 @@
 """The origin's objects, in a local folder by default, in S3, GCS or Azure by URL.
 
 Layout: ``chunks/ab/<id>``, ``manifests/<revision>``, ``trust/documents.json``, ``gone/<digest>``,
-``pins/<model>/<revision>``, ``leases/<digest>``, ``rollouts/<model>/<channel>`` (how a channel came
-to point where it does) and, for what was found rotten, ``corrupt/<id>``.
+``pins/<model>/<revision>``, ``leases/<digest>``, ``fleet/<origin>``, ``rollouts/<model>/<channel>``
+(how a channel came to point where it does) and, for what was found rotten, ``corrupt/<id>``.
 Every object is written whole or not at all.
 
 All role files stand in one object, so that one conditional write commits a change: there is no
@@ -299,6 +299,19 @@ class ObjectStore:
             ConflictError: somebody else wrote it first; it must be read again.
         """
         return await self._run(self._objects.swap, _record_object(model, channel), data, tag)
+
+    # The view of the fleet
+
+    async def put_fleet(self, name: str, data: bytes) -> None:
+        """Keep what the origin of this name knows of its fleet, over what it kept before."""
+        await self._run(self._objects.put, f"fleet/{name}", data)
+
+    async def fleet(self, name: str) -> bytes | None:
+        """What it kept last; None where there is nothing."""
+        try:
+            return await self._small(f"fleet/{name}")
+        except NotFoundError:
+            return None
 
     # For the upkeep
 

@@ -25,7 +25,7 @@ from wire.workers import (
     WorkerReport,
 )
 
-MAX_REPORT_BYTES = 8 * 1024 * 1024
+MAX_REPORT_BYTES = 4 * 1024 * 1024
 """The largest report of an edge: all its workers, with a reason each."""
 MAX_EDGE_WORKERS = 4_096
 MAX_CHANNELS = 1_024
