@@ -13,9 +13,9 @@ from typing import Literal
 import msgspec
 
 from origin.errors import StoreError
-from origin.rollout import Rollout
 from origin.rollout_config import RolloutConfig
 from origin.rollout_figures import Window
+from origin.rollout_state import Rollout
 from wire.channel import ChannelPointer
 
 Kind = Literal["roll", "rollback", "abort", "found"]
