@@ -21,6 +21,7 @@ from edge_tier.gateway.limits_client import RedisLimits
 from edge_tier.gateway.models import ModelsConfig
 from edge_tier.gateway.pipeline import PipelineConfig
 from edge_tier.gateway.relay import RelayConfig
+from edge_tier.gateway.resume import ResumeConfig
 from edge_tier.gateway.upstream import UpstreamConfig
 from edge_tier.warm import WarmConfig
 from wire.catalog import FacadeConfig
@@ -78,6 +79,8 @@ class GatewayConfig:
     upstream: UpstreamConfig = field(default_factory=UpstreamConfig)
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
     """When a worker is left alone after failures."""
+    resume: ResumeConfig = field(default_factory=ResumeConfig)
+    """How far the edge goes for an answer that a worker broke off."""
     hybrid: HybridConfig = field(default_factory=HybridConfig)
     hedge: HedgeConfig = field(default_factory=HedgeConfig)
 

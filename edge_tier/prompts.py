@@ -87,6 +87,7 @@ class PromptPlane:
                 log=self._log,
                 relay=gateway.relay,
                 max_answer_bytes=gateway.max_answer_bytes,
+                resume=gateway.resume,
             ),
             aliases=gateway.pipeline.route.aliases,
             max_body_bytes=gateway.pipeline.parse.max_body_bytes,

@@ -109,6 +109,8 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     parallel_tool_calls: bool | None = None
     response_format: str = ""
     """As JSON, for messages; empty: free text."""
+    token_ids: bool = False
+    """Whether the ids of the answer's tokens are to be told, where the engine knows them."""
 
 
 class Token(msgspec.Struct, frozen=True, gc=False):
@@ -116,6 +118,9 @@ class Token(msgspec.Struct, frozen=True, gc=False):
 
     text: str
     logprobs: list[TokenLogprob] | None = None
+    ids: tuple[int, ...] = ()
+    """All tokens since the last piece, where they were asked for: of those that the engine did not
+    name, the negative number. Never of a token whose text is still held back. Empty: not known."""
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +132,8 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     cached_tokens: int = 0
     prompt_ms: float = 0.0
     decode_ms: float = 0.0
+    ids: tuple[int, ...] = ()
+    """Tokens after the last piece of text, as the one that ends the answer."""
 
 
 class CallPiece(msgspec.Struct, frozen=True):

@@ -124,13 +124,15 @@ class WorkerRoutes:
     ) -> web.StreamResponse:
         self._authorize(request)
         body = decode_body(await self._read(request), form)
+        generation = body.generation()
         wanted = Wanted(
-            generation=body.generation(),
+            generation=generation,
             kind=kind,
             stream=bool(body.stream),
             include_usage=body.include_usage,
             choices=body.n or 1,
             revision=body.revision,
+            journal=body.journaled(generation),
         )
         self._check_model(body.model)
         return await self._answers.respond(request, wanted)

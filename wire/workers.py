@@ -78,8 +78,9 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     """Why a load or roll failed; empty when all is well."""
     features: Annotated[frozenset[Word], Meta(max_length=32)] = frozenset({"logprobs"})
     """What its engine can do beyond plain chat and completion: ``logprobs``, ``tools``,
-    ``json_schema``, ``tools_with_json_schema``, ``n``, ``embeddings``, ``dimensions``. A worker
-    that does not say has logprobs: all had them before there were features."""
+    ``json_schema``, ``tools_with_json_schema``, ``n``, ``embeddings``, ``dimensions``,
+    ``token_ids`` (it tells the ids of an answer's tokens, and goes on with an answer that another
+    one began). A worker that does not say has logprobs: all had them before there were features."""
     boot: Annotated[dict[Word, float], Meta(max_length=64)] = {}
     """The boot waterfall: step → milliseconds."""
     variant: Word = ""

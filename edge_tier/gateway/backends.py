@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from edge_tier.gateway.bodies import (
     CHOICES,
     FORMAT,
     LOGPROBS,
+    TOKEN_IDS,
     TOOLS,
     by_ids,
     by_text,
@@ -33,6 +35,7 @@ from edge_tier.gateway.models import ModelDirectory
 from edge_tier.gateway.request import Plan, Prompt, Step, Tokens
 from edge_tier.gateway.upstream import UpstreamConfig, UpstreamPool, UpstreamResponse
 from wire.errors import HeadwaterError
+from wire.journal import JournalWanted
 
 _log = structlog.get_logger("backends")
 _MAX_REFUSAL_BYTES = 64 * 1024
@@ -79,6 +82,12 @@ class Wanted:
     """What a worker's engine must be able to do."""
     logprobs_first: int = 0
     """Tokens whose log-probabilities a worker shall tell, for the confidence gate."""
+    journal: JournalWanted | None = None
+    """Asked of a worker that can go on with an answer, or have another one go on with its own."""
+    only: str = ""
+    """The revision that a worker must serve; empty: any."""
+    avoid: frozenset[str] = _NOTHING
+    """Workers that are not asked."""
 
 
 @dataclass(slots=True)
@@ -94,6 +103,10 @@ class Opened:
     """When it began, by ``time.monotonic``."""
     fallbacks: int = 0
     hedged: bool = False
+    prompt_ids: tuple[int, ...] = ()
+    """The prompt as it was sent; empty: it was sent as text."""
+    journaled: bool = False
+    """Whether the events are to begin with the ids of their tokens."""
     _closed: bool = False
 
     def close(self, output_tokens: int = 0) -> None:
@@ -172,7 +185,7 @@ class Backends:
         failures: list[str] = []
         for step in steps or wanted.plan.steps:
             tries = 2 if step.target == "worker" else 1
-            avoid: frozenset[str] = _NOTHING
+            avoid = wanted.avoid
             for _ in range(tries):
                 try:
                     opened = await self._try(step, wanted, avoid)
@@ -187,6 +200,19 @@ class Backends:
             f"no backend could answer: {'; '.join(failures)}", headers={"Retry-After": "1"}
         )
 
+    def broke(self, opened: Opened) -> None:
+        """It broke off in the middle of its answer, so others are preferred for a moment."""
+        if opened.member is not None:
+            self._fleet.penalize(opened.member)
+
+    async def encoder(self, model: str, revision: str) -> Callable[[str], list[int]]:
+        """Gives the ids of plain text.
+
+        Raises:
+            HeadwaterError: the revision's tokenizer is not to be had now.
+        """
+        return (await self._models.model(model, revision)).tokenizer.encode_text
+
     async def aclose(self) -> None:
         """Close all idle connections."""
         for pool in (*self._pools.values(), *([self._cloud.pool] if self._cloud.pool else [])):
@@ -195,7 +221,8 @@ class Backends:
     async def _try(self, step: Step, wanted: Wanted, avoid: frozenset[str]) -> Opened:
         if step.target == "cloud":
             return await self._open_cloud(step, wanted)
-        member = self._fleet.pick(step.model, avoid=avoid, features=wanted.features)
+        pick = partial(self._fleet.pick, step.model, features=wanted.features, only=wanted.only)
+        member = pick(avoid=avoid)
         if member is None:
             raise _StepFailedError(f"no worker for {step.model} is ready")
         hedges = self._hedges.get(step.model)
@@ -207,8 +234,7 @@ class Backends:
         delay_s = hedges.delay_s() if may_hedge else None
         other = None
         if delay_s is not None:
-            taken = avoid | {member.report.worker}
-            other = self._fleet.pick(step.model, avoid=taken, features=wanted.features)
+            other = pick(avoid=avoid | {member.report.worker})
         if delay_s is None or other is None:
             opened = await self._counted(step, member, wanted)
         else:
@@ -281,9 +307,14 @@ class Backends:
                 member.breaker.cancelled()  # it is this edge that cannot load the revision
                 why = f"worker {report.worker}: {error.message}"
                 raise _StepFailedError(why, report.worker) from error
+            journaled = wanted.journal is not None and TOKEN_IDS in report.features
+            if not journaled:
+                body.pop("journal", None)
             try:
                 response = await self._send(self._pool(report.url), wanted.prompt, body)
             except _OtherRevisionError as error:
+                if wanted.only:
+                    break
                 revision = error.revision
                 continue
             except UpstreamRefusedError:
@@ -297,7 +328,17 @@ class Backends:
             now = time.monotonic()
             member.answered(now - began)
             served = response.headers.get("x-model-digest", revision)
-            return Opened(step, response, member, served, report.worker, now)
+            ids: tuple[int, ...] = body.get("prompt_token_ids") or body.get("prompt") or ()
+            return Opened(
+                step,
+                response,
+                member,
+                served,
+                report.worker,
+                now,
+                prompt_ids=ids if isinstance(ids, tuple) else (),
+                journaled="journal" in body,
+            )
         raise _StepFailedError(f"worker {report.worker} keeps changing revision", report.worker)
 
     async def _for_worker(self, model: str, revision: str, wanted: Wanted) -> dict[str, Any]:
@@ -316,6 +357,7 @@ class Backends:
             max_tokens=wanted.max_tokens,
             revision=revision,
             logprobs_first=wanted.logprobs_first,
+            journal=wanted.journal,
         )
 
     async def _open_cloud(self, step: Step, wanted: Wanted) -> Opened:
