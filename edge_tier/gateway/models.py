@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from edge_tier.gateway.canary import ANYWHERE, Lane, lane_of
 from edge_tier.gateway.request import Prompt, Tokens
 from edge_tier.gateway.sanitize import ControlLiterals
 from edge_tier.gateway.tokenize import TokenizeConfig, Tokenizer
 from wire.bundle import decode_card
+from wire.channel import Canary
 from wire.errors import ManifestInvalidError, NotFoundError, TrustError
 from wire.manifest import FileEntry, Manifest, decode
 from wire.source import Source
@@ -79,6 +81,8 @@ class ModelDirectory:
         self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
         self._seen: TrustView | None = None
         self._channels: dict[str, str] = {}
+        self._canaries: dict[str, Canary] = {}
+        """Those of these channels."""
 
     def channels(self) -> dict[str, str]:
         """Model → revision of its ``stable`` channel (or its only one), as signed."""
@@ -87,8 +91,18 @@ class ModelDirectory:
             self._seen = view
             pointers = view.pointers() if view is not None else ()
             ranked = sorted(pointers, key=lambda p: p.channel == "stable")
-            self._channels = {pointer.model: pointer.revision for pointer in ranked}
+            chosen = {pointer.model: pointer for pointer in ranked}
+            self._channels = {model: pointer.revision for model, pointer in chosen.items()}
+            self._canaries = {
+                model: pointer.canary for model, pointer in chosen.items() if pointer.canary
+            }
         return self._channels
+
+    def lane(self, model: str, caller: str) -> Lane:
+        """The revisions that a caller may meet, by the id of its key."""
+        self.channels()
+        canary = self._canaries.get(model)
+        return ANYWHERE if canary is None else lane_of(canary, caller)
 
     async def model(self, model: str, revision: str) -> LoadedModel:
         """A revision's tokenizer; loaded once, however many wait for it.
