@@ -10,6 +10,7 @@ from edge_tier.cache.documents import DocumentConfig
 from edge_tier.cache.freshness import FreshnessConfig
 from edge_tier.cache.pins import PinMode
 from edge_tier.cache.store import StoreConfig
+from edge_tier.fleet_report import FleetReportConfig
 from edge_tier.gateway.backends import CloudConfig
 from edge_tier.gateway.breaker import BreakerConfig
 from edge_tier.gateway.front import FrontConfig
@@ -123,5 +124,6 @@ class EdgeConfig:
     client: ClientConfig = field(default_factory=ClientConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
     facades: FacadeConfig = field(default_factory=FacadeConfig)
+    fleet: FleetReportConfig = field(default_factory=FleetReportConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)

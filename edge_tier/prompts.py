@@ -26,6 +26,7 @@ from edge_tier.gateway.limits_memory import MemoryLimiter
 from edge_tier.gateway.limits_redis import RedisLimiter
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.models import ModelDirectory
+from edge_tier.gateway.orders import Orders
 from edge_tier.gateway.pipeline import Pipeline
 from edge_tier.gateway.policy_book import PolicyBook
 from edge_tier.gateway.revision_counts import RevisionCounts
@@ -51,6 +52,7 @@ class PromptPlane:
         source: Source,
         view: Callable[[], TrustView | None],
         registry: CollectorRegistry,
+        orders: Orders,
     ) -> None:
         gateway = config.gateway
         self._front = gateway.front
@@ -104,6 +106,7 @@ class PromptPlane:
             identity=identity,
             admin_token=admin_token,
             worker_token=worker_token,
+            orders=orders,
         )
 
     @classmethod
@@ -113,6 +116,7 @@ class PromptPlane:
         source: Source,
         view: Callable[[], TrustView | None],
         registry: CollectorRegistry,
+        orders: Orders,
     ) -> PromptPlane:
         """Read keys and tokens.
 
@@ -132,6 +136,7 @@ class PromptPlane:
             source=source,
             view=view,
             registry=registry,
+            orders=orders,
         )
 
     def figures(self) -> tuple[RevisionFigures, ...]:

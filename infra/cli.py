@@ -11,6 +11,7 @@ from infra.commands import (
     audit,
     chat,
     demo,
+    fleet,
     keys,
     operate,
     policy,
@@ -56,6 +57,7 @@ app.add_typer(tiers.origin_app, name="origin", rich_help_panel=_TIERS)
 app.command(rich_help_panel=_TIERS)(tiers.edge)
 app.command(rich_help_panel=_TIERS)(tiers.worker)
 app.command(rich_help_panel=_OPERATE)(operate.status)
+app.add_typer(fleet.fleet_app, name="fleet", rich_help_panel=_OPERATE)
 app.command(rich_help_panel=_OPERATE)(upkeep.gc)
 app.command(rich_help_panel=_OPERATE)(upkeep.pin)
 app.command(rich_help_panel=_OPERATE)(upkeep.verify)

@@ -268,6 +268,7 @@ async def prepare(state: StateDir) -> None:
     """
     ensure_secret(state.admin_token, "hwadm-")
     ensure_secret(state.worker_token, "hwwrk-")
+    ensure_secret(state.edge_report_token, "hwedg-")
     ensure_secret(state.cloud_token, "hwcld-")
     await asyncio.to_thread(_ensure_edge_pull_token, state)
     if not state.edge_policies.exists():

@@ -65,6 +65,7 @@ def tier_tables(
         "keys_dir": str(state.keys),
         "admin_token_file": str(state.admin_token),
         "pull_tokens_file": str(state.pull_tokens("origin")),
+        "edge_token_file": str(state.edge_report_token),
         "ready_file": str(state.run_file("origin")),
     }
     edge: dict[str, Value] = {
@@ -78,6 +79,7 @@ def tier_tables(
         "admin_token_file": str(state.admin_token),
         "worker_token_file": str(state.worker_token),
         "ready_file": str(state.run_file("edge")),
+        "fleet": {"name": "edge", "token_file": str(state.edge_report_token)},
         "cache": {"folder": str(state.tier("edge") / "cache")},
         "gateway": _gateway(state, urls),
     }

@@ -46,6 +46,7 @@ from wire.trust import TrustView
 _log = structlog.get_logger("origin")
 PUBLISHER = web.AppKey("publisher", Publisher)
 FLEET = web.AppKey("fleet", FleetView)
+ORDERS = web.AppKey("orders", Orders)
 
 
 class OriginMetrics:
@@ -147,7 +148,7 @@ async def _add_fleet(
     orders = Orders(view, config.fleet, clock=time.monotonic)
     keeper = FleetKeeper(view, orders, publisher.store, config.fleet)
     await keeper.load()
-    app[FLEET] = view
+    app[FLEET], app[ORDERS] = view, orders
 
     def trust() -> TrustView:
         return publisher.repository.view

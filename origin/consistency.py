@@ -96,7 +96,7 @@ def why_apart(worker: WorkerNode, wanted: str) -> str:
     if report.refused == wanted:
         return f"refused it: {report.reason or report.fault or 'it gave no reason'}"
     if report.target == wanted:
-        left = f", {report.missing_bytes} B to come" if report.missing_bytes else ""
+        left = f", {report.missing_bytes / 1e6:.1f} MB to come" if report.missing_bytes else ""
         return f"on its way: {report.phase or 'begun'}{left}"
     if report.reason:
         return report.reason

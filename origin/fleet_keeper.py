@@ -94,8 +94,8 @@ class FleetKeeper:
             # A clock that was set back must not put it off.
             over = not 0 < due - self._clock() <= self._config.snapshot_s
             if self._versions() != self._kept or over:
-                await self.save()
                 due = self._clock() + self._config.snapshot_s
+                await self.save()
 
     async def save(self) -> None:
         """Keep the view as it is now. A store that fails is logged once, and tried again."""

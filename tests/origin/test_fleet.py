@@ -24,7 +24,8 @@ def view(clock: ManualClock) -> FleetView:
 
 
 def presences(view: FleetView) -> dict[str, str]:
-    return {node.name: node.presence for node in (*view.edges(), *view.workers())}
+    edges = {edge.name: str(edge.presence) for edge in view.edges()}
+    return edges | {worker.name: worker.presence for worker in view.workers()}
 
 
 def counted(revision: str, answered: int, failed: int = 0) -> RevisionFigures:
