@@ -141,7 +141,8 @@ class Rollouts:
         Raises:
             NotFoundError: the publisher never signed the revision.
             GoneError: it was taken down.
-            ConflictError: another one runs, and this one is not forced.
+            ConflictError: another one is on its way to all workers, and this one is not forced. One
+                that has only workers left to wait for is superseded.
         """
         async with self._turn:
             await self._learn()
@@ -250,7 +251,7 @@ class Rollouts:
             raise RequestInvalidError(f"a canary takes 1 to 99 percent, not {request.percent}")
         held = self._shelf.find(model, channel)
         running = held.record.current if held is not None else None
-        if running is not None and not request.force:
+        if running is not None and running.stage != "rolling" and not request.force:
             raise ConflictError(
                 f"a {running.kind} of {model}@{channel} to {running.revision[:12]} is "
                 f"{running.stage}; abort it first, or force this one over it"
