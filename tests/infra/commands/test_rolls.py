@@ -42,7 +42,12 @@ MOVES = [{"sequence": 3, "revision": OLD, "at": 1.0, "kind": "roll", "who": "ann
 
 
 def channel(*past: dict[str, Any], current: dict[str, Any] | None = None) -> dict[str, Any]:
-    record = {"model": "chat", "channel": "stable", "past": list(past), "moves": MOVES}
+    record: dict[str, Any] = {
+        "model": "chat",
+        "channel": "stable",
+        "past": list(past),
+        "moves": MOVES,
+    }
     if current is not None:
         record["current"] = current
     return {"record": record, "pointer": None, "before": OLD, "now": None}
