@@ -50,7 +50,7 @@ class Pace:
     """What differs from the tiers' defaults on one machine, where everybody is near."""
 
     heartbeat_s: float = 0.5
-    heartbeat_ttl_s: float = 3.0
+    heartbeat_ttl_s: float = 2.5
     refresh_s: float = 5.0
 
 
