@@ -117,7 +117,7 @@ class _Relay:
         self._withheld = encoder.role()
         if journal is not None:
             # Who goes on with an answer does not begin it.
-            begins = self._withheld and not journal.ids
+            begins = self._withheld and not journal.begun
             self._withheld = id_line(()) + self._withheld if begins else b""
 
     def give(self, batch: list[TokenEvent]) -> bool:

@@ -36,6 +36,8 @@ class JournalWanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """Unix seconds."""
     ids: Annotated[tuple[_TokenOrGap, ...], Meta(max_length=MAX_TOKENS)] = ()
     """Tokens that the client has already. ``max_tokens`` and the usage count them too."""
+    begun: bool = False
+    """Whether the client has the beginning of the answer, which has no tokens."""
     replay: bool = False
     """Whether they are to be generated again and compared, as a seed makes possible; else the
     answer goes on after them."""

@@ -111,9 +111,9 @@ class Journal:
             ids += again
         return tuple(ids), sure
 
-    def wanted(self, ids: tuple[int, ...] = (), *, replay: bool = False) -> JournalWanted:
-        """What is asked of a worker."""
-        return JournalWanted(id=self.id, created=self.created, ids=ids, replay=replay)
+    def wanted(self) -> JournalWanted:
+        """What is asked of the first worker."""
+        return JournalWanted(id=self.id, created=self.created)
 
     def _events(self) -> list[tuple[int, ...]] | None:
         events = []

@@ -28,7 +28,7 @@ from edge_tier.gateway.resume import (
 )
 from wire.chat import DONE, ChunkEncoder, Kind
 from wire.errors import HeadwaterError
-from wire.journal import count, id_line
+from wire.journal import JournalWanted, count, id_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class Resumer:
             return
         try:
             async with asyncio.timeout(self._config.timeout_s):
-                again, how = await self._reopen(opened, journal, told)
+                again, how = await self._reopen(opened, journal, told, begun=scan.events > 0)
         except (HeadwaterError, TimeoutError) as error:
             why = error.message if isinstance(error, HeadwaterError) else "it took too long"
             self.why_not = f"no worker goes on: {why}"
@@ -110,7 +110,7 @@ class Resumer:
         return ""
 
     async def _reopen(
-        self, opened: Opened, journal: Journal, told: tuple[int, ...]
+        self, opened: Opened, journal: Journal, told: tuple[int, ...], *, begun: bool
     ) -> tuple[Opened, Manner]:
         """Raises ``HeadwaterError``: nobody goes on."""
         filled, sure = await self._filled(opened, journal)
@@ -118,17 +118,17 @@ class Resumer:
         refused: HeadwaterError | None = None
         for manner in manners(sampling, sure=sure, differed=self._differed):
             ids = told if manner == "replayed" else filled
-            wanted = self._asked(opened, journal, ids, replay=manner == "replayed")
+            told_so = msgspec.structs.replace(
+                journal.wanted(), ids=ids, begun=begun, replay=manner == "replayed"
+            )
             try:
-                return await self._backends.open(wanted), manner
+                return await self._backends.open(self._asked(opened, told_so)), manner
             except UpstreamRefusedError as error:
                 refused, self._differed = error, True
         assert refused is not None
         raise refused
 
-    def _asked(
-        self, opened: Opened, journal: Journal, ids: tuple[int, ...], *, replay: bool
-    ) -> Wanted:
+    def _asked(self, opened: Opened, journal: JournalWanted) -> Wanted:
         wanted, step = self._wanted, Step(target="worker", model=opened.step.model)
         tokens = Tokens(model=step.model, revision=opened.revision, ids=opened.prompt_ids)
         return dataclasses.replace(
@@ -137,7 +137,7 @@ class Resumer:
             tokens=tokens,
             features=wanted.features | {TOKEN_IDS},
             logprobs_first=0,
-            journal=journal.wanted(ids, replay=replay),
+            journal=journal,
             only=opened.revision,
             avoid=self._avoid,
         )

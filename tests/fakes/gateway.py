@@ -32,6 +32,7 @@ from edge_tier.gateway.pipeline import Pipeline, PipelineConfig
 from edge_tier.gateway.policy_book import PolicyBook
 from edge_tier.gateway.relay import RelayConfig
 from edge_tier.gateway.request import Limits, Policy
+from edge_tier.gateway.resume import ResumeConfig
 from edge_tier.gateway.revision_counts import RevisionCounts
 from edge_tier.gateway.route import CloudTraits
 from edge_tier.gateway.routes import GatewayRoutes, openai_error
@@ -212,6 +213,7 @@ async def gateway_in(
     policies: str = "",
     cloud_traits: CloudTraits | None = None,
     limits: LimitsConfig | None = None,
+    resume: ResumeConfig | None = None,
     through: Literal["front", "application"] = "front",
 ) -> AsyncIterator[Gateway]:
     """A gateway with one worker and one cloud backend, both ready.
@@ -265,6 +267,7 @@ async def gateway_in(
                 log=AccessLog(log, delay_s=0),
                 relay=relay or RelayConfig(),
                 max_answer_bytes=16 * 1024 * 1024,
+                resume=resume or ResumeConfig(),
             ),
             aliases=settings.route.aliases,
             max_body_bytes=settings.parse.max_body_bytes,

@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 
 from edge_tier.gateway.journal import Journal, fits, split
+from edge_tier.gateway.relay import StreamScan
+from tests.fakes.chat_streams import read
+from tests.fakes.gateway import Backend
+from tests.fakes.going_on import TEXT, Worker
 from wire.chat import ChunkEncoder
-from wire.journal import id_line
+from wire.journal import JournalWanted, id_line
 
 CHAT, PLAIN = ChunkEncoder("c", "m", 1), ChunkEncoder("c", "m", 1, "completion")
 
@@ -88,5 +92,28 @@ def test_an_event_and_its_ids() -> None:
 
 
 def test_what_is_asked_of_a_worker() -> None:
-    wanted = journal().wanted((5, 6), replay=True)
-    assert (wanted.id, wanted.created, wanted.ids, wanted.replay) == ("chatcmpl-1", 7, (5, 6), True)
+    assert journal().wanted() == JournalWanted(id="chatcmpl-1", created=7)
+
+
+def test_the_text_goes_on_wherever_a_stream_is_cut() -> None:
+    """At every byte of it: what the client has, and what follows after the journal, is the text."""
+    other = Worker("w", Backend("w"), "r")
+    name = {"id": "chatcmpl-1", "created": 7}
+    whole = other.whole({"prompt_token_ids": (1,), "journal": name})
+    assert whole is not None
+    for cut in range(len(whole)):
+        one = journal()
+        scan = StreamScan(keep_usage=False, journal=one)
+        begun = scan.feed(whole[:cut])
+        scan.restart()
+        if one.finished:
+            assert read(begun)[0] == TEXT
+            continue
+        ids = one.ids()
+        assert ids is not None
+        goes_on = name | {"ids": ids, "begun": scan.events > 0, "replay": True}
+        rest = other.whole({"prompt_token_ids": (1,), "journal": goes_on})
+        assert rest is not None
+        text, reason, done = read(begun + scan.feed(rest))
+        assert (text, reason, done) == (TEXT, "stop", True)
+        assert (one.finished, one.lost) == (True, "")
