@@ -84,6 +84,7 @@ class Worker:
             TrustClient(self._source, trust, members),
             free_memory=free_memory,
             on_change=self._heartbeat.poke,
+            name=self.identity.name,
         )
         self._news = asyncio.Event()
         self._bound = asyncio.Event()
@@ -163,6 +164,7 @@ class Worker:
     async def _follow(self, url: str) -> None:
         async def on_event(_event: Event) -> None:
             self._news.set()
+            self.roller.poke()
 
         await follow(url, on_event, config=self._config.events)
 

@@ -15,6 +15,7 @@ import msgspec
 
 from wire.chat import FinishReason, TokenLogprob, ToolCall
 from wire.errors import HeadwaterError
+from wire.golden import Expectations, Verdict
 
 
 class EngineError(HeadwaterError):
@@ -224,6 +225,8 @@ class Probe(msgspec.Struct, frozen=True):
     tokens: int
     first_token_s: float
     total_s: float
+    verdict: Verdict | None = None
+    """What the golden prompts showed, where there were some."""
 
 
 class Engine(Protocol):
@@ -273,12 +276,13 @@ class Engine(Protocol):
         """
         ...
 
-    async def probe(self) -> Probe:
-        """Generate a few tokens greedily and check that they are sane.
+    async def probe(self, golden: Expectations | None = None) -> Probe:
+        """Generate a few tokens greedily and check that they are sane; then, where the revision
+        says what it must answer, that it does (``gpu_worker.golden_probe``).
 
         Raises:
-            ProbeFailedError: it crashed or refused, gave no tokens, or numbers that are no
-                probabilities.
+            ProbeFailedError: it crashed or refused, gave no tokens, numbers that are no
+                probabilities, or other answers than were published.
         """
         ...
 

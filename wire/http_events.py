@@ -33,7 +33,8 @@ class EventsConfig:
     ping_s: float = 15.0
     """Silence after which a comment is sent, so that dead connections are noticed."""
     retry_min_s: float = 0.2
-    retry_max_s: float = 10.0
+    retry_max_s: float = 5.0
+    """The longest pause between two tries: how long a fleet may take to hear again."""
     silence_timeout_s: float = 45.0
     """A publisher silent for so long (not even a ping) is taken for dead."""
 

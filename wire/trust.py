@@ -11,12 +11,10 @@ This file keeps nothing: ``wire.trust_store`` does.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 from tuf.api.exceptions import (
@@ -36,7 +34,7 @@ from wire.channel import (
     from_custom_field,
     revision_of_target,
 )
-from wire.errors import NotFoundError, TrustError, TrustExpiredError, TrustStateError
+from wire.errors import NotFoundError, TrustError, TrustExpiredError
 from wire.trust_bundle import (
     CHANNELS,
     REVISIONS,
@@ -62,6 +60,8 @@ MAX_GRACE_S = 366 * 86_400.0
 
 TrustState: TypeAlias = Literal["fresh", "expired_within_grace", "beyond_grace"]
 
+_NOWHERE = "/dev/null/trust"
+"""A folder that cannot be: roots are looked for there before the bundle is asked."""
 _BEFORE_ALL_EXPIRY = datetime(1, 1, 1, tzinfo=UTC)
 _MAX_REASON = 300
 """Characters of a foreign error that are passed on."""
@@ -209,19 +209,15 @@ def verify(
     Raises:
         TrustError: bad signature, rollback, mix-and-match, or over a limit.
         TrustExpiredError: a role is past its expiry.
-        TrustStateError: no scratch folder could be written.
     """
     at = _BEFORE_ALL_EXPIRY if now is None else datetime.fromtimestamp(now, UTC)
-    with _translated(), tempfile.TemporaryDirectory(prefix="headwater-trust-") as scratch:
-        folder = Path(scratch)
-        for role, data in held.roles.items() if held else ():
-            (folder / f"{role}.json").write_bytes(data)
-        verifier = _Verifier(folder, anchor, bundle, limits, at)
+    with _translated():
+        verifier = _Verifier(dict(held.roles) if held else {}, anchor, bundle, limits, at)
         verifier.refresh()
         for role in DELEGATED_PATHS:
             # Asking for a target that cannot exist loads the role that would hold it.
             verifier.get_targetinfo(f"{role}/-/-")
-        accepted = {role: (folder / f"{role}.json").read_bytes() for role in ROLES}
+        accepted = {role: verifier.files[role] for role in ROLES}
         verifier.check_snapshot(accepted[SNAPSHOT])
         view = verifier.view()
     newest = view.versions[Root.type]
@@ -260,23 +256,28 @@ class _BundleFetcher(FetcherInterface):
 
 
 class _Verifier(Updater):
-    """python-tuf's client workflow, at a time of our choosing.
+    """python-tuf's client workflow, at a time of our choosing and in memory.
 
     This class is the only place that reaches below python-tuf's public interface: ``Updater`` takes
-    its time from the system's clock, and keeps the roles it verified to itself. Reading them here
-    means that what we believe is what was verified, and not a second parse of it.
+    its time from the system's clock, keeps its files in a folder, and the roles it verified to
+    itself. Reading them here means that what we believe is what was verified, and not a second
+    parse of it; the folder would be made and removed for each look, a third of what that costs.
+
+    Args:
+        files: what was verified last, by role; becomes what is verified now.
     """
 
     def __init__(
         self,
-        folder: Path,
+        files: dict[str, bytes],
         anchor: bytes,
         bundle: TrustBundle,
         limits: TrustLimits,
         at: datetime,
     ) -> None:
+        self.files = files
         super().__init__(
-            metadata_dir=str(folder),
+            metadata_dir=_NOWHERE,
             metadata_base_url="bundle:",
             fetcher=_BundleFetcher(bundle),
             config=UpdaterConfig(
@@ -290,6 +291,21 @@ class _Verifier(Updater):
             bootstrap=anchor,
         )
         self._trusted_set.reference_time = at
+
+    def _load_local_metadata(self, rolename: str) -> bytes:
+        try:
+            return self.files[rolename]
+        except KeyError:
+            raise FileNotFoundError(rolename) from None
+
+    def _persist_metadata(self, rolename: str, data: bytes) -> None:
+        self.files[rolename] = data
+
+    def _persist_root(self, version: int, data: bytes) -> None:
+        """Roots are in the bundle, and kept with it."""
+
+    def _update_root_symlink(self) -> None:
+        """There is no folder."""
 
     def check_snapshot(self, data: bytes) -> None:
         """That the accepted snapshot is the one the timestamp names, by hash too: a held snapshot
@@ -383,11 +399,6 @@ def _translated() -> Iterator[None]:
         ) from error
     except (RepositoryError, DownloadError, ValueError, TypeError, KeyError, AttributeError) as e:
         raise TrustError(f"trust metadata does not verify: {_reason(e)}") from e
-    except OSError as error:
-        raise TrustStateError(
-            f"cannot write a scratch folder to verify in: {error.strerror}; make room, or set "
-            "TMPDIR to a folder that can be written"
-        ) from error
 
 
 def _reason(error: Exception) -> str:

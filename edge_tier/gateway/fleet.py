@@ -132,6 +132,9 @@ class Fleet:
             self._regroup()
         else:
             changed = _serves(member.report) != _serves(report)
+            if report.state == "ready" != member.report.state:
+                # A new life: what the one before failed at says nothing of it.
+                member.breaker, member.failed_until = Breaker(self._breaker, self._clock), 0.0
             member.report, member.expires = report, now + report.ttl_s
             if changed:
                 self._regroup()

@@ -19,7 +19,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from gpu_worker.engine import (
     Slots,
     Token,
 )
-from gpu_worker.engines import llamacpp_process
+from gpu_worker.engines import llamacpp_golden, llamacpp_process
 from gpu_worker.engines.event_stream import Decode, EventStream
 from gpu_worker.engines.exchange import (
     Exchange,
@@ -60,8 +60,10 @@ from gpu_worker.engines.llamacpp_api import (
     refusal,
 )
 from gpu_worker.engines.llamacpp_tools import Props, features
+from gpu_worker.golden_probe import probe_ids
 from gpu_worker.supervisor import EngineProcess, Launch, SupervisorConfig
 from wire.chat import TokenLogprob
+from wire.golden import Expectations, SeenToken
 
 _PROBE_PROMPT = "The capital of France is"
 
@@ -187,10 +189,15 @@ class LlamaCpp:
         body = msgspec.json.encode({"input": prompts})
         return embeddings(await self._checked("POST", "/v1/embeddings", body))
 
-    async def probe(self) -> Probe:
+    async def probe(self, golden: Expectations | None = None) -> Probe:
         try:
             async with asyncio.timeout(self._config.probe_timeout_s):
-                return await self._probe()
+                # Beside golden prompts one token is enough: the time to it is told.
+                seen = await self._probe(1 if golden else self._config.probe_tokens)
+            if golden is None:
+                return seen
+            verdict = await probe_ids(golden, self.continued)
+            return msgspec.structs.replace(seen, verdict=verdict)
         except TimeoutError as error:
             raise ProbeFailedError(f"{self.process.name}: probe: no answer in time") from error
         except EngineError as error:
@@ -199,10 +206,24 @@ class LlamaCpp:
     def stream(self, request: Generation) -> EventStream:
         return EventStream(partial(self._open, request), refusal)
 
-    async def _probe(self) -> Probe:
+    async def continued(self, prompt: tuple[int, ...], max_tokens: int) -> tuple[SeenToken, ...]:
+        """What it says greedily after ``prompt``, and what else was likely at each place.
+
+        Raises:
+            EngineError: it failed, or did not answer within ``probe_timeout_s``.
+        """
+        return llamacpp_golden.seen_tokens(await self.ask_golden(prompt, max_tokens))
+
+    async def ask_golden(self, prompt: tuple[int, ...], max_tokens: int) -> bytes:
+        """The same as llama.cpp says it."""
+        body = llamacpp_golden.question(prompt, max_tokens)
+        path, patience = llamacpp_golden.PATH, self._config.probe_timeout_s
+        exchange = replace(self._config.exchange, call_timeout_s=patience)
+        return await self._checked("POST", path, body, exchange)
+
+    async def _probe(self, count: int) -> Probe:
         """Greedy, with log-probabilities: broken weights give NaN, which is null in JSON."""
         sampling = Sampling(temperature=0.0, logprobs=True)
-        count = self._config.probe_tokens
         request = Generation(prompt=_PROBE_PROMPT, max_tokens=count, sampling=sampling)
         began, first_s, text = self._clock(), 0.0, ""
         stream = self.stream(request)
@@ -265,12 +286,16 @@ class LlamaCpp:
             raise EngineUnavailableError(f"{self.process.name} is {self.process.state}")
         return self._address
 
-    async def _call(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    async def _call(
+        self, method: str, path: str, body: bytes = b"", exchange: ExchangeConfig | None = None
+    ) -> tuple[int, bytes]:
         request = encode_request(method, path, key=self._key, body=body)
-        return await call(self._up(), request, self._config.exchange)
+        return await call(self._up(), request, exchange or self._config.exchange)
 
-    async def _checked(self, method: str, path: str, body: bytes = b"") -> bytes:
-        status, answer = await self._call(method, path, body)
+    async def _checked(
+        self, method: str, path: str, body: bytes = b"", exchange: ExchangeConfig | None = None
+    ) -> bytes:
+        status, answer = await self._call(method, path, body, exchange)
         if status != 200:
             raise refusal(status, answer)
         return answer

@@ -26,6 +26,8 @@ from wire.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from infra.golden import GoldenMaker
+
 _IMPORT = "What is fetched"
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL[@CHANNEL]", help="The channel is stable if none is given.")
@@ -77,6 +79,23 @@ def publish(
             "--parity/--no-parity",
             help="Load the file in llama.cpp and compare tokenizers; done if it is installed.",
             show_default=False,
+        ),
+    ] = None,
+    golden: Annotated[
+        bool | None,
+        typer.Option(
+            "--golden/--no-golden",
+            help="Publish what the model answers in llama.cpp, which workers compare before they "
+            "serve it; done with --parity for files up to 4 GB.",
+            show_default=False,
+        ),
+    ] = None,
+    golden_prompts: Annotated[
+        Path | None,
+        typer.Option(
+            "--golden-prompts",
+            metavar="FILE",
+            help="Prompts of your own for that, one on a line.",
         ),
     ] = None,
     work_dir: Annotated[
@@ -137,6 +156,7 @@ def publish(
         from infra.publishing import open_publisher
 
         parity = engine_is_installed() if parity is None else parity
+        maker = _golden_maker(golden, golden_prompts, parity=parity)
         config = ImportConfig(
             work_dir=work_dir or state_dir / "imports",
             max_bytes=max_size * 10**9,
@@ -159,6 +179,7 @@ def publish(
             metadata=offer.metadata,
             private=private,
             parity=parity,
+            golden=maker,
             progress=progress,
         )
         result = {
@@ -169,6 +190,8 @@ def publish(
             "parity": parity,
             **offer.metadata,
         }
+        if maker is not None and maker.note:
+            result["note"] = maker.note
         shown = {**result, "variants": ", ".join(published.variants) or "none"}
         if report is not None:
             result["quantization"] = report.as_dict()
@@ -179,6 +202,21 @@ def publish(
             _show(console, shown, {"size", "sent_bytes"})
 
         output.result(result, show)
+
+
+def _golden_maker(wanted: bool | None, prompts: Path | None, *, parity: bool) -> GoldenMaker | None:
+    """What asks the model; where nobody said, with the engine that the parity check needs too."""
+    from infra.golden import PROMPTS, GoldenMaker, read_prompts
+    from infra.parity import engine_is_installed
+
+    if wanted and not engine_is_installed():
+        raise ConfigError("--golden needs an engine: pip install 'headwater[worker]'")
+    if wanted is False or (wanted is None and not parity):
+        if prompts is not None:
+            raise ConfigError("--golden-prompts goes with --golden")
+        return None
+    asked = PROMPTS if prompts is None else read_prompts(prompts)
+    return GoldenMaker(asked, required=bool(wanted) or prompts is not None)
 
 
 def purge(

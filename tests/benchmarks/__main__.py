@@ -13,6 +13,8 @@ BENCHMARKS = (
     "classifiers",
     "artifacts",
     "cold_start",
+    "nodes",
+    "chaos",
     "chunk_store",
     "eviction",
 )

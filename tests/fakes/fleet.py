@@ -42,6 +42,7 @@ from wire.paths import DEFAULT_CHANNEL, FILES, manifest_path
 T = TypeVar("T")
 Tier = Literal["origin", "cloud", "edge", "worker"]
 MODULES = {"edge": "edge_tier", "worker": "gpu_worker"}
+CLOCK_OFF = Path(__file__).with_name("clock_off")
 HEAL_S = 60.0
 
 
@@ -253,10 +254,18 @@ class Fleet:
             return False
 
     @contextmanager
-    def extra(self, tier: Literal["edge", "worker"], name: str, **settings: Any) -> Iterator[Child]:
+    def extra(
+        self,
+        tier: Literal["edge", "worker"],
+        name: str,
+        clock_off: Path | None = None,
+        /,
+        **settings: Any,
+    ) -> Iterator[Child]:
         """One more edge or worker, kept alive by a ``Child`` of the launcher's.
 
         Args:
+            clock_off: a file with the seconds by which its wall clock is wrong.
             settings: over those of the fleet's own; ``cache__folder`` is in a table.
         """
         ready_file = self.state.run_file(name)
@@ -266,6 +275,9 @@ class Fleet:
             f"HEADWATER_{tier.upper()}__{key.upper()}": _setting(value)
             for key, value in values.items()
         }
+        if clock_off is not None:
+            path = os.pathsep.join(filter(None, (str(CLOCK_OFF), environ.get("PYTHONPATH"))))
+            environ |= {"PYTHONPATH": path, "CLOCK_OFF_FILE": str(clock_off)}
         program = Program(
             name=name,
             argv=(sys.executable, "-m", MODULES[tier], "--config", str(self.state.config_file)),

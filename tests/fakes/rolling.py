@@ -20,9 +20,19 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.engine import FakeEngine
 from tests.fakes.revisions import Revision, SignedSource, make_revision
 from tests.fakes.waiting import until
+from wire.channel import Canary
+from wire.golden import Expectations
 from wire.sources.failover import Failover
 from wire.trust_client import TrustClient
 from wire.trust_store import TrustStore
+
+WORKER = "gpu-7"
+
+
+def share_of(worker: str, revision: str, *, inside: bool) -> Canary:
+    """A canary that takes this worker, or does not."""
+    shares = (Canary(revision=revision, percent=10, seed=seed) for seed in range(999))
+    return next(share for share in shares if share.takes(worker) == inside)
 
 
 def model(number: int) -> Revision:
@@ -45,6 +55,8 @@ class Faults:
     start: EngineError | None = None
     probe: EngineError | None = None
     hang: bool = False
+    slow_probe: bool = False
+    """The probe waits for ``RollingEngine.may_pass``."""
 
 
 class RollingEngine(FakeEngine):
@@ -56,6 +68,7 @@ class RollingEngine(FakeEngine):
         self.faults = faults
         self.ready = False
         self.starting = asyncio.Event()
+        self.may_pass = asyncio.Event()
         self.closed = False
 
     async def start(self) -> None:
@@ -66,9 +79,11 @@ class RollingEngine(FakeEngine):
             raise self.faults.start
         self.ready = True
 
-    async def probe(self) -> Probe:
+    async def probe(self, golden: Expectations | None = None) -> Probe:
         if self.faults.probe is not None:
             raise self.faults.probe
+        if self.faults.slow_probe:
+            await self.may_pass.wait()
         return Probe("ok", 2, 0.125, 0.25)
 
     async def aclose(self) -> None:
@@ -119,6 +134,7 @@ class Rig:
             free_memory=lambda: self.free_bytes,
             on_change=self._count_change,
             clock=self.clock,
+            name=WORKER,
         )
 
     def _make_engine(self, path: Path, model: str, revision: str) -> RollingEngine:

@@ -277,6 +277,27 @@ def test_one_variant_is_put_together_and_known_as_that(folder: ModelFolder) -> N
     assert not folder.partial("chat", revision, "Q4").exists()
 
 
+def test_a_revision_that_is_set_aside_is_hidden_until_it_is_put_back(folder: ModelFolder) -> None:
+    path = bring(folder)
+    aside = folder.set_aside("chat", REVISION.id)
+    assert folder.revisions("chat") == []
+    folder.partial("chat", REVISION.id).mkdir()  # a pull that failed
+    folder.put_back("chat", REVISION.id, aside)
+    assert folder.revisions("chat") == [REVISION.id]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_was_set_aside_goes_where_the_revision_was_brought_anew(folder: ModelFolder) -> None:
+    path = bring(folder)
+    aside = folder.set_aside("chat", REVISION.id)
+    bring(folder)
+    folder.put_back("chat", REVISION.id, aside)
+    assert list(path.parent.iterdir()) == [path]
+    other = folder.set_aside("chat", "b" * 64)  # there is none
+    folder.put_back("chat", "b" * 64, other)
+    assert list(path.parent.iterdir()) == [path]
+
+
 # Copying
 
 

@@ -218,3 +218,18 @@ def test_who_drains_by_command_gets_nothing() -> None:
     assert fleet.pick("m") is None
     fleet.report(report("w"))
     assert fleet.pick("m") is not None
+
+
+def test_who_has_started_again_is_asked_at_once() -> None:
+    fleet = Fleet(ManualClock(), breaker=BreakerConfig(failures=1, open_s=60))
+    fleet.report(report("w"))
+    member = fleet.pick("m")
+    assert member is not None
+    fleet.penalize(member)
+    fleet.report(report("w", busy=1))
+    assert not member.breaker.passable, "a heartbeat alone is no reason to trust it again"
+    fleet.report(report("w", state="booting"))
+    fleet.report(report("w"))
+    assert (again := fleet.pick("m")) is not None
+    assert again.breaker.passable
+    assert again.failed_until == 0.0
