@@ -133,6 +133,12 @@ class Worker:
             reason=(self.roller.reason or self.serving.reason)[:500],
             features=features,
             boot=boot,
+            target=self.roller.target,
+            phase=self.roller.phase,
+            missing_bytes=self.roller.missing_bytes,
+            fault=self.roller.fault,
+            refused=self.roller.refused,
+            canary=self.roller.canary,
         )
 
     async def _begin(self, _app: web.Application) -> None:
