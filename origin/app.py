@@ -22,6 +22,7 @@ from origin.fleet_metrics import FleetCollector
 from origin.fleet_routes import FleetRoutes
 from origin.keys import ONLINE_KEY, load_key, promote
 from origin.orders import Orders
+from origin.rollout_metrics import RolloutCollector
 from origin.rollout_routes import RolloutRoutes
 from origin.rollouts import Rollouts
 from origin.serving import OriginServer
@@ -164,6 +165,7 @@ async def _add_fleet(
     ).add_to(app)
     RolloutRoutes(rollouts=rollouts, token=token).add_to(app)
     app.cleanup_ctx.append(background("rollouts", rollouts.run))
+    registry.register(RolloutCollector(rollouts.records))
     registry.register(FleetCollector(view, trust))
     if edge_token is None:
         return

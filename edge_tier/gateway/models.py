@@ -25,6 +25,7 @@ from wire.source import Source
 from wire.trust import TrustView
 
 _log = structlog.get_logger("models")
+_MAX_LANES = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +84,8 @@ class ModelDirectory:
         self._channels: dict[str, str] = {}
         self._canaries: dict[str, Canary] = {}
         """Those of these channels."""
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        """Model and caller → what was found out about them in this view."""
 
     def channels(self) -> dict[str, str]:
         """Model → revision of its ``stable`` channel (or its only one), as signed."""
@@ -96,13 +99,21 @@ class ModelDirectory:
             self._canaries = {
                 model: pointer.canary for model, pointer in chosen.items() if pointer.canary
             }
+            self._lanes = {}
         return self._channels
 
     def lane(self, model: str, caller: str) -> Lane:
         """The revisions that a caller may meet, by the id of its key."""
         self.channels()
         canary = self._canaries.get(model)
-        return ANYWHERE if canary is None else lane_of(canary, caller)
+        if canary is None:
+            return ANYWHERE
+        lane = self._lanes.get((model, caller))
+        if lane is None:
+            if len(self._lanes) >= _MAX_LANES:
+                self._lanes.clear()
+            lane = self._lanes[model, caller] = lane_of(canary, caller)
+        return lane
 
     async def model(self, model: str, revision: str) -> LoadedModel:
         """A revision's tokenizer; loaded once, however many wait for it.

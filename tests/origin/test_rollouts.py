@@ -201,6 +201,13 @@ async def test_another_roll_meanwhile_is_refused_unless_forced(desk: Desk) -> No
     assert record.past[0].reason == f"a roll to {THREE.id[:12]}"
 
 
+async def test_one_that_only_waits_for_workers_gives_way_to_the_next(desk: Desk) -> None:
+    await desk.rollouts.start(wanted(preheat=False))
+    assert stage(desk) == "rolling"
+    begun = await desk.rollouts.start(wanted(THREE.id, preheat=False))
+    assert (begun.stage, begun.previous) == ("rolling", TWO.id)
+
+
 async def test_a_channel_that_is_moved_by_hand_is_left_to_that_hand(desk: Desk) -> None:
     await to_observing(desk)
     await desk.publisher.roll("chat", "stable", THREE.id)
