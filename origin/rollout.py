@@ -11,7 +11,8 @@ The rules, all of them here.
     does not even begin); which ones had not is noted.
 2.  *canary*: the channel is pointed at the old revision with a canary of the new one, under a seed
     that takes some of the known workers and leaves some. Once one of them serves it, observing
-    begins; where none does within ``canary_start_timeout_s``, the rollout is aborted.
+    begins; where none does within ``canary_start_timeout_s``, or no worker is known at all, the
+    rollout is aborted.
 3.  *observing*: requests of both revisions are compared in the same window. The canary is promoted
     after ``observe_min_s`` and ``min_requests``, if it is not worse (``rollout_figures``) and is
     still being served; at ``observe_max_s`` at the latest it is decided by what there is.
@@ -149,8 +150,10 @@ def _preheating(rollout: Rollout, facts: Facts, now: float, config: RolloutConfi
         return _enter(rollout, "promoting", now)
     names = [report.worker for report in facts.workers]
     if not names:
-        rollout = _noted(rollout, "no canary: no worker of this channel is known")
-        return _enter(rollout, "promoting", now)
+        why = (
+            "no worker of this channel is known here, so nobody could try it; roll without a canary"
+        )
+        return abort(rollout, why, now)
     seed = choose_seed(names, rollout.percent, first=int(rollout.started) % (MAX_SEED // 2))
     return _enter(rollout, "canary", now, seed=seed)
 
@@ -209,7 +212,7 @@ def _rolling(rollout: Rollout, facts: Facts, now: float, config: RolloutConfig) 
     ]
     rollout = _with(
         rollout,
-        refused=refused,
+        refused=dict(sorted(refused.items())[:_MAX_NAMED]),
         serving=len(served),
         waiting=tuple(waiting[:_MAX_NAMED]),
     )
@@ -221,7 +224,9 @@ def _rolling(rollout: Rollout, facts: Facts, now: float, config: RolloutConfig) 
             f"{len(refused)} of {len(facts.workers)} workers refused it: {worker}: {why}",
             now,
         )
-    if not waiting and facts.settled:
+    if not facts.workers and facts.settled and rollout.stage_s >= config.settle_s:
+        return _ended(_noted(rollout, "no worker of this channel can be reached"), "done", now)
+    if facts.workers and not waiting and facts.settled:
         return _ended(rollout, "done", now)
     if rollout.stage_s >= config.rolling_timeout_s:
         named = ", ".join(waiting[:8])

@@ -93,11 +93,16 @@ class Rollouts:
         self._signed: list[ChannelPointer] = []
         """Pointers that are to be noted."""
         self._noted: TrustView | None = None
+        self._version = fleet.version
+        self._preheating = False
+        """Whether a rollout waits for edges, whose progress is no news to others."""
         publisher.on_pointer = self._on_pointer
 
     def poke(self) -> None:
-        """Something is new in the fleet: look now."""
-        self._news.set()
+        """An edge has reported: look now, if it may have told something new."""
+        if self._preheating or self._fleet.version != self._version:
+            self._version = self._fleet.version
+            self._news.set()
 
     async def run(self) -> None:
         """Drive what is to be driven, until cancelled."""
@@ -132,6 +137,10 @@ class Rollouts:
                         channel=held.record.channel,
                         error=error.message,
                     )
+            self._preheating = any(
+                held.record.current is not None and held.record.current.stage == "preheating"
+                for held in self._shelf.all()
+            )
 
     # What an operator asks for
 

@@ -83,7 +83,7 @@ class ModelDirectory:
         self._seen: TrustView | None = None
         self._channels: dict[str, str] = {}
         self._canaries: dict[str, Canary] = {}
-        """Those of these channels."""
+        """Those that are tried on callers: of ``stable``, or else of another channel."""
         self._lanes: dict[tuple[str, str], Lane] = {}
         """Model and caller → what was found out about them in this view."""
 
@@ -94,10 +94,9 @@ class ModelDirectory:
             self._seen = view
             pointers = view.pointers() if view is not None else ()
             ranked = sorted(pointers, key=lambda p: p.channel == "stable")
-            chosen = {pointer.model: pointer for pointer in ranked}
-            self._channels = {model: pointer.revision for model, pointer in chosen.items()}
+            self._channels = {pointer.model: pointer.revision for pointer in ranked}
             self._canaries = {
-                model: pointer.canary for model, pointer in chosen.items() if pointer.canary
+                p.model: p.canary for p in ranked if p.canary and p.canary.by == "callers"
             }
             self._lanes = {}
         return self._channels

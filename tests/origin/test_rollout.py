@@ -370,8 +370,18 @@ def test_an_origin_that_just_started_does_not_believe_that_nobody_is_there() -> 
     for _ in range(50):
         assert world.look().stage == "preheating"
     world.settled = True
-    assert world.look().stage == "done"
-    assert world.rollout.notes == ("no canary: no worker of this channel is known",)
+    assert world.look().stage == "aborted"
+    assert "nobody could try it" in world.rollout.reason
+    assert world.pointer == POINTER
+
+
+def test_without_a_canary_nobody_need_be_there() -> None:
+    world = World(new_rollout(percent=0), ())
+    assert world.look().stage == "rolling"
+    for _ in range(3):
+        world.look()
+    assert world.at("done")
+    assert world.rollout.notes == ("no worker of this channel can be reached",)
 
 
 def test_too_many_refusals_turn_the_whole_roll_back() -> None:

@@ -124,5 +124,7 @@ def test_a_lane_follows_the_view(source: MemorySource) -> None:
     assert set(lanes.values()) == {Lane(only=new), Lane(never=new)}
     assert {name: directory.lane(MODEL, name) for name in lanes} == lanes
     assert directory.lane("another", "1") == ANYWHERE
+    views[0] = trusting(old, new, canary=Canary(revision=new, percent=50))
+    assert {directory.lane(MODEL, name) for name in lanes} == {ANYWHERE}
     views[0] = trusting(new, old)
     assert {directory.lane(MODEL, name) for name in lanes} == {ANYWHERE}
