@@ -49,8 +49,9 @@ def outcome(one: Mapping[str, Any]) -> Text:
     stage, name = one["stage"], f"{one['model']}@{one['channel']}"
     took = duration(max(0.0, one.get("ended", 0.0) - one["started"]) * 1e3)
     if stage == "done":
-        serving = one.get("serving", 0)
-        words = f"{name} serves {short(one['revision'])} on {serving} workers, after {took}"
+        count = one.get("serving", 0)
+        serving = f"{count} worker{'' if count == 1 else 's'}"
+        words = f"{name} serves {short(one['revision'])} on {serving}, after {took}"
     elif stage == "superseded":
         words = f"{name}: {one.get('reason', '')}"
     elif one["previous"]:
@@ -93,7 +94,7 @@ def moves(record: Mapping[str, Any]) -> RenderableType:
     rows = [
         (
             one["sequence"],
-            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["at"])),
+            time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(one["at"])),
             short(one["revision"]),
             f"{short(one['canary'])} {one['percent']}%" if one.get("canary") else "",
             one.get("kind", "found"),

@@ -247,7 +247,7 @@ def _finish(
     Raises:
         typer.Exit: it was followed, and did not end as wanted.
     """
-    from infra.render import pairs, short
+    from infra.render import pairs
     from infra.roll_view import outcome
 
     one = dict(begun)
@@ -271,7 +271,6 @@ def _finish(
         output.result(result, lambda console: console.print(outcome(one)))
     else:
         shown = {name: value for name, value in result.items() if value}
-        shown |= {"previous": short(str(shown.get("previous", "")))}
         output.result(result, lambda console: console.print(pairs(shown)))
     if watch and stage != "done" and not aborted_as_wanted:
         raise typer.Exit(FAILED)
