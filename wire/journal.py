@@ -10,7 +10,7 @@ known at all has no such line, and then the journal is of no use (docs/adr/0029)
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -43,8 +43,10 @@ class JournalWanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     answer goes on after them."""
 
 
-def id_line(ids: Iterable[int]) -> bytes:
+def id_line(ids: Sequence[int]) -> bytes:
     """The line that begins an event."""
+    if len(ids) == 1:
+        return b"id: %d\n" % ids[0]
     return b"id: %b\n" % ",".join(map(str, ids)).encode()
 
 

@@ -225,6 +225,12 @@ class Backends:
         if opened.member is not None:
             self._fleet.penalize(opened.member)
 
+    def anybody(self, wanted: Wanted) -> bool:
+        """Whether there is a worker for the first step at all, be it busy."""
+        pick, model = self._fleet.pick, wanted.plan.steps[0].model
+        only, avoid = wanted.only, wanted.avoid
+        return pick(model, avoid=avoid, features=wanted.features, only=only) is not None
+
     async def encoder(self, model: str, revision: str) -> Callable[[str], list[int]]:
         """Gives the ids of plain text.
 

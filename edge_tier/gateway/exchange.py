@@ -193,7 +193,7 @@ class Exchange:
         """Nothing was given out yet, so where a worker broke off another one is asked it all again.
 
         Args:
-            failed: it said itself that it did.
+            failed: it said so itself, or ended too early.
 
         Raises:
             HeadwaterError: ``error``, where that is of no use.
@@ -232,7 +232,8 @@ class Exchange:
             if not answer.finished:
                 raise UpstreamError("the backend ended its stream before the answer was whole")
         except HeadwaterError as error:
-            await self._once_more(begun, error, failed=scan.failed)
+            early = scan.failed or isinstance(error, UpstreamError)
+            await self._once_more(begun, error, failed=early)
             await self._whole(begun)
         else:
             self._answer_whole(begun, answer.body())
@@ -269,6 +270,8 @@ class Exchange:
                 except HeadwaterError as error:
                     await self._go_on(begun, scan, error)
         except HeadwaterError as error:
+            if not reply.started:
+                raise
             self._break(error, scan.withheld)
         else:
             self._outcome = "whole" if scan.done else "broken"

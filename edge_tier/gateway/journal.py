@@ -28,6 +28,7 @@ class _Chunk(msgspec.Struct, frozen=True):
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
+_NO_IDS = "the worker told something else than token ids"
 
 
 class Journal:
@@ -67,7 +68,7 @@ class Journal:
         """
         ids = read_ids(line)
         if ids is None:
-            self.lose("the worker told something else than token ids")
+            self.lose(_NO_IDS)
             return
         if self.lost:
             self.lines.clear()
@@ -90,7 +91,10 @@ class Journal:
     def ids(self) -> tuple[int, ...] | None:
         """The tokens so far, gaps as negative numbers; None where these are no ids."""
         events = self._events()
-        return None if events is None else tuple(id_ for event in events for id_ in event)
+        if events is None:
+            self.lose(_NO_IDS)
+            return None
+        return tuple(id_ for event in events for id_ in event)
 
     def filled(self, encode: Callable[[str], Sequence[int]]) -> tuple[tuple[int, ...], bool] | None:
         """The tokens so far without gaps, and whether these are surely the very ones.

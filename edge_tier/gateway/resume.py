@@ -45,10 +45,15 @@ class ResumeConfig:
     go on."""
     timeout_s: float = 30.0
     """How long a client may wait for another worker to go on."""
+    retry_s: float = 0.25
+    """Until that, how often those that were too busy are asked again: whoever takes over from a
+    worker gets all of its answers at once."""
 
     def __post_init__(self) -> None:
-        if self.max_resumes < 0 or self.journal_bytes < 1 or self.timeout_s <= 0:
-            raise ValueError("resume: max_resumes from 0, journal_bytes from 1, timeout_s above 0")
+        if self.max_resumes < 0 or self.journal_bytes < 1:
+            raise ValueError("resume: max_resumes from 0, journal_bytes from 1")
+        if self.timeout_s <= 0 or self.retry_s <= 0:
+            raise ValueError("resume: timeout_s and retry_s are times above 0, in seconds")
 
 
 def may_resume(prompt: Prompt, config: ResumeConfig) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 
 from edge_tier.gateway.backends import Backends, Opened, Wanted
 from edge_tier.gateway.bodies import TOKEN_IDS
-from edge_tier.gateway.errors import UpstreamRefusedError
+from edge_tier.gateway.errors import NoBackendError, UpstreamRefusedError
 from edge_tier.gateway.hybrid import Begun
 from edge_tier.gateway.journal import Journal
 from edge_tier.gateway.relay import StreamScan
@@ -57,6 +57,8 @@ class Resumer:
         self._config = config
         self._avoid: frozenset[str] = frozenset()
         self._differed = False
+        self._last = ""
+        """What those said who were asked and could not."""
 
     async def go_on(self, begun: Begun, scan: StreamScan, failure: HeadwaterError) -> None:
         """Make ``begun`` the answer of somebody who goes on with it, and ``scan`` ready for that.
@@ -65,9 +67,11 @@ class Resumer:
             HeadwaterError: ``failure``, where nobody can.
         """
         journal, opened = scan.journal, begun.opened
-        told = journal.ids() if journal is not None else None
-        self.why_not = self._why_not(opened, scan, failure, told)
-        if self.why_not or journal is None or told is None:
+        if journal is None or not opened.prompt_ids:
+            raise failure
+        told = journal.ids()
+        self.why_not = self._why_not(scan, journal.lost, failure)
+        if self.why_not or told is None:
             raise failure
         if differs(scan):
             self._differed = True
@@ -84,7 +88,8 @@ class Resumer:
             async with asyncio.timeout(self._config.timeout_s):
                 again, how = await self._reopen(opened, journal, told, begun=scan.events > 0)
         except (HeadwaterError, TimeoutError) as error:
-            why = error.message if isinstance(error, HeadwaterError) else "it took too long"
+            why = self._last or "it took too long"
+            why = error.message if isinstance(error, HeadwaterError) else why
             self.why_not = f"no worker goes on: {why}"
             raise failure from error
         scan.restart()
@@ -92,19 +97,11 @@ class Resumer:
         begun.first = (ANEW if how == "anew" else b"") + again.response.take()
         self._note(how, again.worker, told)
 
-    def _why_not(
-        self,
-        opened: Opened,
-        scan: StreamScan,
-        failure: HeadwaterError,
-        told: tuple[int, ...] | None,
-    ) -> str:
-        if scan.journal is None or not opened.journaled or not opened.prompt_ids:
-            return "it cannot go on"
+    def _why_not(self, scan: StreamScan, lost: str, failure: HeadwaterError) -> str:
         if not another_may(failure, scan):
             return f"another worker would say the same: {scan.fault or failure.code}"
-        if scan.journal.lost or told is None:
-            return scan.journal.lost or "the worker told something else than token ids"
+        if lost:
+            return lost
         if len(self.times) >= self._config.max_resumes:
             return f"it went on {len(self.times)} times already"
         return ""
@@ -122,11 +119,22 @@ class Resumer:
                 journal.wanted(), ids=ids, begun=begun, replay=manner == "replayed"
             )
             try:
-                return await self._backends.open(self._asked(opened, told_so)), manner
+                return await self._open(self._asked(opened, told_so)), manner
             except UpstreamRefusedError as error:
                 refused, self._differed = error, True
         assert refused is not None
         raise refused
+
+    async def _open(self, wanted: Wanted) -> Opened:
+        """Raises ``HeadwaterError``: it was refused, or nobody is there to be asked."""
+        while True:
+            try:
+                return await self._backends.open(wanted)
+            except NoBackendError as error:
+                if not self._backends.anybody(wanted):
+                    raise
+                self._last = error.message
+            await asyncio.sleep(self._config.retry_s)
 
     def _asked(self, opened: Opened, journal: JournalWanted) -> Wanted:
         wanted, step = self._wanted, Step(target="worker", model=opened.step.model)

@@ -209,13 +209,19 @@ def journaled_events(top_logprobs: int, first: int = 0) -> Decode:
             raise _malformed(error) from error
         if event.error is not None:
             raise _failure(event.error)
+        logprobs = event.completion_probabilities
+        one = event.tokens_predicted == told + 1 and len(event.tokens) == 1
+        if one and event.content and not (ids or held):
+            told += 1  # as nearly always: an event is one token and its text
+            batch.append(Token(event.content, shown(logprobs), event.tokens))
+            return
         if event.tokens_predicted > told:
             gap = event.tokens_predicted - told - len(event.tokens)
             if gap > 0:
                 ids.append(-gap)
             ids.extend(event.tokens)
             told = event.tokens_predicted
-        held.extend(event.completion_probabilities or ())
+        held.extend(logprobs or ())
         if event.content:
             batch.append(Token(event.content, shown(held.copy() or None), tuple(ids)))
             ids.clear()

@@ -36,6 +36,7 @@ from edge_tier.gateway.resume import ResumeConfig
 from edge_tier.gateway.revision_counts import RevisionCounts
 from edge_tier.gateway.route import CloudTraits
 from edge_tier.gateway.routes import GatewayRoutes, openai_error
+from edge_tier.gateway.upstream import UpstreamConfig
 from origin.bundle import build_bundle
 from tests.fakes.front import FrontServer
 from tests.fakes.source import MemorySource
@@ -214,6 +215,7 @@ async def gateway_in(
     cloud_traits: CloudTraits | None = None,
     limits: LimitsConfig | None = None,
     resume: ResumeConfig | None = None,
+    upstream: UpstreamConfig | None = None,
     through: Literal["front", "application"] = "front",
 ) -> AsyncIterator[Gateway]:
     """A gateway with one worker and one cloud backend, both ready.
@@ -240,7 +242,9 @@ async def gateway_in(
         models = ModelDirectory(source, lambda: views[0] if views else None)
         clouds = Cloud(CloudConfig(url=cloud.url, models=(CLOUD_MODEL,)), "cloud-token")
         counts = RevisionCounts()
-        backends = Backends(fleet, clouds, models, worker_token="worker-token", counts=counts)
+        backends = Backends(
+            fleet, clouds, models, worker_token="worker-token", upstream=upstream, counts=counts
+        )
         stack.push_async_callback(backends.aclose)
         app = web.Application(middlewares=[error_middleware({"/v1": openai_error})])
         policy_file = folder / "policies.toml" if policies else None

@@ -35,7 +35,7 @@ class Worker:
     """One of them.
 
     ``cuts`` are after how many bytes of each answer in turn it is gone, and ``faults`` what it says
-    then.
+    then. Where it ``stalls`` it says nothing more, and is not gone.
     """
 
     def __init__(self, name: str, backend: Backend, revision: str) -> None:
@@ -46,6 +46,7 @@ class Worker:
         self.cuts: list[int] = []
         self.faults: list[bytes] = []
         self.logprobs = False
+        self.stalls = False
         backend.answer = self.answer
 
     @property
@@ -54,7 +55,7 @@ class Worker:
 
     def whole(self, body: dict[str, Any]) -> bytes | None:
         """What it would answer; None: it has other words than those that it is to repeat."""
-        journal = body["journal"]
+        journal = body.get("journal") or {"id": "chatcmpl-mine", "created": 1}
         kind: Kind = "chat" if "prompt_token_ids" in body else "completion"
         encoder = ChunkEncoder(journal["id"], MODEL, journal["created"], kind)
         left, told = list(self.words), list(journal.get("ids", ()))
@@ -72,6 +73,8 @@ class Worker:
             logprobs = [TokenLogprob(text, -0.1) for _ in ids] if self.logprobs else None
             events.append(id_line(ids) + encoder.delta(text, logprobs))
         events.append(id_line((2,)) + encoder.finish("stop"))
+        if "journal" not in body:
+            events = [event[event.index(b"data:") :] for event in events]
         return b"".join([*events, encoder.usage(PROMPT_TOKENS, TOKENS), DONE])
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -92,6 +95,8 @@ class Worker:
             return response
         if said[:cut]:
             await response.write(said[:cut])
+        if self.stalls:
+            await asyncio.Event().wait()
         if self.faults:
             await response.write(self.faults.pop(0))
             return response

@@ -20,7 +20,7 @@ from wire.sse import SSEDecoder
 
 OTHER = "other-worker"
 RECITE: Any = [{"role": "user", "content": "Count from one to one hundred."}]
-KILL_AFTER = 40
+KILL_AFTER = 10
 """Events that the client has by then."""
 SEEDED = {"temperature": 0.9, "seed": 11}
 SAMPLED = {"temperature": 0.9}
@@ -110,7 +110,7 @@ def worker_of(fleet: Fleet, other: Child) -> Callable[[str], int]:
 
 @pytest.mark.parametrize("sampling", [{}, SEEDED], ids=["greedy", "seeded"])
 async def test_the_same_text_goes_on(fleet: Fleet, other: Child, sampling: dict[str, Any]) -> None:
-    fields = fleet.endless(600) | sampling
+    fields = fleet.endless() | sampling
     expected = await ask(fleet, fields)
     before = resumed(fleet)
     answer = await ask(fleet, fields, worker_of(fleet, other))
@@ -125,15 +125,15 @@ def resumed(fleet: Fleet) -> float:
 
 
 async def test_a_sampled_answer_says_so_in_a_comment(fleet: Fleet, other: Child) -> None:
-    answer = await ask(fleet, fleet.endless(600) | SAMPLED, worker_of(fleet, other))
-    assert (answer.tokens, answer.done, answer.ids) == (600, True, 1)
+    answer = await ask(fleet, fleet.endless() | SAMPLED, worker_of(fleet, other))
+    assert (answer.tokens, answer.done, answer.ids) == (1_500, True, 1)
     assert answer.comments == [b": continued on another worker; sampled anew"]
 
 
 async def test_a_worker_whose_engine_alone_is_killed_is_followed_too(
     fleet: Fleet, other: Child
 ) -> None:
-    fields = fleet.endless(600)
+    fields = fleet.endless()
     expected = await ask(fleet, fields)
     find = worker_of(fleet, other)
     answer = await ask(fleet, fields, lambda name: engine_of(find(name)))

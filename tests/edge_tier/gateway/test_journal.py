@@ -75,8 +75,9 @@ def test_what_is_no_id_is_noticed_at_once_or_when_it_is_read() -> None:
     assert one.lost
     other = journal()
     other.lines += b"5\nsix\n"  # as the fast path does, which does not look
-    assert other.ids() is None
     assert other.filled(lambda _: []) is None
+    assert other.ids() is None
+    assert other.lost
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b'{"choices":3}', b"[" * 100_000, b"\xff"])

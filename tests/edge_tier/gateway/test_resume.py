@@ -89,7 +89,9 @@ def test_the_comment_carries_no_event() -> None:
     assert ANEW.startswith(b": ")
 
 
-@pytest.mark.parametrize("bad", [{"max_resumes": -1}, {"journal_bytes": 0}, {"timeout_s": 0.0}])
+@pytest.mark.parametrize(
+    "bad", [{"max_resumes": -1}, {"journal_bytes": 0}, {"timeout_s": 0.0}, {"retry_s": 0.0}]
+)
 def test_a_bound_that_is_none_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="resume"):
         ResumeConfig(**bad)

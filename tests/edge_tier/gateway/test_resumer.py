@@ -15,9 +15,12 @@ from openai import APIError, AsyncOpenAI
 from openai.types.chat import ChatCompletionChunk
 from prometheus_client import generate_latest
 
+from edge_tier.gateway.gate import GateConfig
+from edge_tier.gateway.hybrid import HybridConfig
 from edge_tier.gateway.relay import RelayConfig
 from edge_tier.gateway.request import Policy
 from edge_tier.gateway.resume import ANEW, ResumeConfig
+from edge_tier.gateway.upstream import UpstreamConfig
 from tests.fakes.gateway import MODEL, Gateway, gateway_in
 from tests.fakes.going_on import FEATURES, TEXT, TOKENS, WORDS, Words, Worker, two_workers
 from tests.fakes.waiting import until
@@ -110,12 +113,21 @@ def assert_whole(raw: bytes) -> None:
     assert not any("error" in chunk for chunk in found)
 
 
+UNMET = """
+[[policies.default.content]]
+name = "never met"
+words = ["xyzzy"]
+sides = ["output"]
+"""
+
+
+@pytest.mark.parametrize("policies", ["", UNMET], ids=["spliced", "rewritten"])
 @pytest.mark.parametrize("ask", [GREEDY, SEEDED], ids=["greedy", "seeded"])
 async def test_the_same_text_goes_on_wherever_it_was_cut(
-    tmp_path: Path, ask: dict[str, Any]
+    tmp_path: Path, ask: dict[str, Any], policies: str
 ) -> None:
     """After every few bytes of the stream, also in its last event and its end mark."""
-    async with setting(tmp_path) as at:
+    async with setting(tmp_path, policies=policies) as at:
         whole = size(at.first)
         for cut in range(30, whole, 61):
             at.first.cuts, at.second.cuts = [cut], []
@@ -184,6 +196,66 @@ async def test_a_worker_whose_engine_is_gone_is_followed_and_its_error_not_shown
         assert_whole(await at.raw(GREEDY))
 
 
+async def test_a_worker_that_falls_silent_is_followed(tmp_path: Path) -> None:
+    async with setting(tmp_path, upstream=UpstreamConfig(stall_timeout_s=0.05)) as at:
+        at.first.cuts, at.first.stalls = [800], True
+        assert_whole(await at.raw(GREEDY))
+        assert (await at.line())["resumed"][0][:2] == ["continued", "w2"]
+
+
+ROWS = """
+[[policies.default.routes]]
+name = "checked"
+when = {{ quality = "high" }}
+target = "local"
+mode = "{mode}"
+"""
+CHECKED = HybridConfig(gate=GateConfig(floor_tokens=2, floor_logprob=-0.5))
+
+
+@pytest.mark.parametrize(
+    ("stream", "fault"),
+    [
+        (True, None),
+        (False, None),
+        (False, b": it ends here\n\n"),
+        (False, error_event("why", "server_error", "engine_broken")),
+    ],
+)
+async def test_what_has_passed_the_gate_goes_on_as_any_other(
+    tmp_path: Path, stream: bool, fault: bytes | None
+) -> None:
+    """A whole answer of which nothing was given out is asked for again, as a whole."""
+    async with setting(tmp_path, policies=ROWS.format(mode="gate"), hybrid=CHECKED) as at:
+        at.first.logprobs = True
+        at.first.faults = [fault] if fault is not None else []
+        asked = {"prompt_token_ids": (1,)} | ({"journal": JOURNAL} if stream else {})
+        says = at.first.whole(asked) or b""
+        at.first.cuts = [says.rindex(b"\n\n", 0, says.index(b'"content":"."')) + 2]
+        at.gateway.headers |= {"x-headwater-quality": "high"}
+        body = GREEDY | {"model": "auto"}
+        if stream:
+            assert_whole(await at.raw(body))
+            assert (await at.line())["resumed"][0][1] == "w2"
+            assert at.first.backend.bodies[0]["logprobs_first"]
+            assert "logprobs_first" not in at.second.backend.bodies[0]
+        else:
+            at.second.backend.answer = at.second.backend.usual
+            whole = {k: v for k, v in body.items() if k != "stream_options"} | {"stream": False}
+            raw = await at.raw(whole)
+            assert json.loads(raw)["choices"][0]["message"]["content"] == "second"
+            assert not at.second.backend.bodies[0]["stream"]
+        assert (await at.line())["hybrid"] == "passed"
+
+
+async def test_a_draft_is_not_journaled(tmp_path: Path) -> None:
+    async with setting(tmp_path, policies=ROWS.format(mode="verify")) as at:
+        at.first.backend.answer = at.first.backend.usual
+        at.gateway.headers |= {"x-headwater-quality": "high"}
+        await at.raw(GREEDY | {"model": "auto"})
+        assert "journal" not in at.first.backend.bodies[0]
+
+
 async def test_an_error_that_another_worker_would_repeat_is_passed_on(tmp_path: Path) -> None:
     async with setting(tmp_path) as at:
         edge = at.first.whole({"prompt_token_ids": (1,), "journal": JOURNAL})
@@ -220,7 +292,7 @@ async def test_a_worker_of_another_revision_is_not_asked(tmp_path: Path) -> None
 
 
 async def test_a_worker_that_has_just_rolled_is_not_gone_on_with(tmp_path: Path) -> None:
-    async with setting(tmp_path) as at:
+    async with setting(tmp_path, resume=ResumeConfig(timeout_s=0.1)) as at:
 
         async def rolled(_request: Any) -> Any:
             headers = {"x-model-digest": at.gateway.other_revision}
@@ -230,6 +302,24 @@ async def test_a_worker_that_has_just_rolled_is_not_gone_on_with(tmp_path: Path)
         at.first.cuts = [800]
         assert b"[DONE]" not in await at.raw(GREEDY)
         assert len(at.second.backend.bodies) == 1
+        assert "revision" in (await at.line())["not_resumed"]
+
+
+async def test_a_worker_that_is_too_busy_is_asked_again(tmp_path: Path) -> None:
+    async with setting(tmp_path, resume=ResumeConfig(retry_s=0.005)) as at:
+        at.first.cuts = [800]
+        times = 0
+
+        async def busy(request: web.Request) -> web.StreamResponse:
+            nonlocal times
+            times += 1
+            if times < 4:
+                return web.json_response({}, status=503)
+            return await at.second.answer(request)
+
+        at.second.backend.answer = busy
+        assert_whole(await at.raw(GREEDY))
+        assert times == 4
 
 
 async def test_a_worker_that_tells_no_tokens_is_not_asked_for_them(tmp_path: Path) -> None:
