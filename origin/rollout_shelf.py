@@ -64,7 +64,7 @@ class Shelf:
         self._clock = clock
         self._ticking = ticking
         self._held: dict[tuple[str, str], Held] = {}
-        self._listed_s = -math.inf
+        self._listed_s = self._read_s = -math.inf
 
     def all(self) -> list[Held]:
         """By model and channel."""
@@ -82,18 +82,26 @@ class Shelf:
             self._held[model, channel] = held
         return held
 
-    async def read(self) -> None:
+    async def read(self, *, fresh: bool = True) -> None:
         """Learn what others wrote: all records once, and where others write, again and again;
-        those of running rollouts every time. Raises ``StoreError``."""
+        those of running rollouts every ``tick_s``. What is read late is never overwritten.
+
+        Args:
+            fresh: read running ones now, whenever they were read last.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
         now, shared = self._ticking(), self._store.shared
         if self._listed_s == -math.inf or (shared and now - self._listed_s >= self._pause_s):
             for key in sorted(await self._store.channel_records()):
                 await self._reread(self.holding(*key))
-            self._listed_s = now
-        elif shared:
+            self._listed_s = self._read_s = now
+        elif shared and (fresh or now - self._read_s >= self._config.tick_s):
             for held in list(self._held.values()):
                 if held.record.current is not None:
                     await self._reread(held)
+            self._read_s = now
 
     async def note(self, pointer: ChannelPointer) -> None:
         """Keep a pointer that no rollout signed. Raises ``StoreError``."""

@@ -124,7 +124,7 @@ class Rollouts:
             StoreError: the records cannot be read or written; the next look tries again.
         """
         async with self._turn:
-            await self._learn()
+            await self._learn(fresh=False)
             for held in self._shelf.all():
                 if held.record.current is None:
                     continue
@@ -350,9 +350,9 @@ class Rollouts:
         )
         return True
 
-    async def _learn(self) -> None:
+    async def _learn(self, *, fresh: bool = True) -> None:
         """Read what others wrote, and note the pointers that no rollout signed."""
-        await self._shelf.read()
+        await self._shelf.read(fresh=fresh)
         view = self._publisher.repository.view
         pointers, self._signed = self._signed, []
         if view is not self._noted:

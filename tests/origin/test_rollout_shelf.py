@@ -133,3 +133,20 @@ async def test_a_pointer_is_noted_once_by_whoever_is_first(bucket: Bucket) -> No
         await shelf.note(pointer)
     assert [len(shelf.all()[0].record.moves) for shelf in (one, two)] == [1, 1]
     assert one.all()[0].record.beat == 1
+
+
+async def test_running_records_are_not_read_at_every_look(bucket: Bucket) -> None:
+    one, two = bucket.shelf(), bucket.shelf()
+    held = one.holding("chat", "stable")
+    await one.save(held, running(held.record), take=True)
+    await two.read()
+    await one.save(held, held.record)
+    (seen,) = two.all()
+    await two.read(fresh=False)
+    assert seen.record.beat == 1
+    bucket.clock.advance(CONFIG.tick_s)
+    await two.read(fresh=False)
+    assert seen.record.beat == 2
+    await one.save(held, held.record)
+    await two.read()
+    assert seen.record.beat == 3
