@@ -206,3 +206,12 @@ def test_what_makes_no_sense_together_is_a_usage_error(
     status, found, _ = run("rolls", *options)
     assert (status, found["error"]["code"]) == (USAGE, "config_invalid")
     assert origin.received == [] or all(r.method == "GET" for r in origin.received)
+
+
+def test_on_a_terminal_a_picture_is_drawn_while_it_is_watched(
+    origin: StubTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # to rich, a terminal
+    status, found, notes = run("roll", "chat", "--to", NEW, "--watch")
+    assert (status, found["stage"]) == (0, "done")
+    assert "chat@stable to aaaaaaaaaaaa" in notes
