@@ -54,6 +54,8 @@ async def build_app(config: EdgeConfig) -> web.Application:
         prompts.add_to(app)
     reporter = app[REPORTER] = _reporter(config, artifacts, prompts, orders)
     reporter.add_to(app)
+    if prompts is not None:
+        prompts.on_news(reporter.news)
     add_operations(app, ready=reporter.not_ready, registry=registry, degraded=artifacts.degraded)
     _add_status(app, admin_token, artifacts, prompts)
 

@@ -49,6 +49,8 @@ from wire.workers import Command, Done, NodeName, WorkerReport
 _log = structlog.get_logger("fleet")
 _MAX_REASON = 500
 _MAX_DONE = 64
+_MIN_GAP_S = 0.2
+"""Between two reports because of news: a hundred workers that roll are no hundred reports."""
 _RETRY_PREHEAT_S = 5.0
 """How soon a preheat that failed is begun again, while an origin still wants it."""
 
@@ -123,6 +125,7 @@ class EdgeReporter:
         self._preheats: dict[Preheat, _Attempt] = {}
         self._preheat_changed = asyncio.Event()
         self._bound = asyncio.Event()
+        self._next_news = 0.0
         self.draining = False
         """An operator's command."""
         self._beats = Beats(
@@ -147,6 +150,13 @@ class EdgeReporter:
         """The socket listens at ``url``: from now on the origins are told."""
         self._url = self._url or url
         self._bound.set()
+
+    def news(self) -> None:
+        """Something changed: report it now, unless that was done just before."""
+        now = time.monotonic()
+        if now >= self._next_news:
+            self._next_news = now + _MIN_GAP_S
+            self._beats.poke()
 
     def not_ready(self) -> str | None:
         """Why this edge must get nothing new; None where it may."""

@@ -56,6 +56,7 @@ class PromptPlane:
     ) -> None:
         gateway = config.gateway
         self._front = gateway.front
+        self._news: list[Callable[[], None]] = []
         self._identity = identity
         self.fleet = Fleet(time.monotonic, breaker=gateway.breaker)
         self.models = ModelDirectory(source, view, gateway.models)
@@ -107,6 +108,7 @@ class PromptPlane:
             admin_token=admin_token,
             worker_token=worker_token,
             orders=orders,
+            on_news=self._tell_news,
         )
 
     @classmethod
@@ -155,6 +157,14 @@ class PromptPlane:
     def entrance(self, application: Callable[[], asyncio.Protocol]) -> Front:
         """The door before the web application, through which prompts need not pass it."""
         return Front(self._routes, application, self._front)
+
+    def on_news(self, told: Callable[[], None]) -> None:
+        """Have somebody told when the workers change."""
+        self._news.append(told)
+
+    def _tell_news(self) -> None:
+        for told in self._news:
+            told()
 
     async def _close(self, _app: web.Application) -> None:
         self._log.flush()

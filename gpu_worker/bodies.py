@@ -196,6 +196,7 @@ class TokenizeBody(msgspec.Struct, frozen=True, kw_only=True):
     """``POST /tokenize``."""
 
     content: str
+    model: str = ""
     add_special: bool = False
     parse_special: bool = False
 

@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpu_worker.check_folder import SAFETENSORS, check_folder
 from wire.errors import GGUFInvalidError, NotFoundError
 from wire.gguf import read_gguf
 from wire.golden import GOLDEN_PATH, MAX_GOLDEN_BYTES, Expectations, GoldenInvalidError, decode
@@ -18,11 +19,12 @@ from wire.manifest import Manifest
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """What an engine is given: the weights, or the first file of split ones, and the size of all of
-    them in bytes."""
+    """What an engine is given: the GGUF file, or the first one of a split model, or the folder of
+    safetensors; the size of all weights in bytes; and which variant they are."""
 
     path: Path
     size: int
+    variant: str = ""
     golden: Expectations | None = None
     """What the model must answer, where the revision says so."""
 
@@ -37,18 +39,22 @@ def check_model(manifest: Manifest, folder: Path, variant: str = "") -> ModelFil
 
     Raises:
         NotFoundError: the revision has no such weights.
-        GGUFInvalidError, GoldenInvalidError: it must not be loaded; says why.
+        GGUFInvalidError, SafetensorsInvalidError, GoldenInvalidError: it must not be loaded; says
+            why.
     """
     weights = [entry for entry in manifest.of_variant(variant) if entry.role == "weights"]
     loaded = [entry.path for entry in weights if entry.variant == variant]
     if not loaded:
         what = f"weights of variant {variant}" if variant else "weights"
         raise NotFoundError(f"revision of {manifest.model} has no {what}")
-    for entry in weights:
-        _check(folder / entry.path)
     size = sum(entry.size for entry in weights)
+    if all(path.endswith(SAFETENSORS) for path in loaded):
+        path = check_folder(manifest, folder, variant)
+        return ModelFiles(path, size, variant, read_golden(manifest, folder, variant))
+    for entry in weights:
+        check_gguf(folder / entry.path)
     golden = read_golden(manifest, folder, variant)
-    return ModelFiles(folder / min(loaded), size, golden=golden)
+    return ModelFiles(folder / min(loaded), size, variant, golden)
 
 
 def read_golden(manifest: Manifest, folder: Path, variant: str = "") -> Expectations | None:
@@ -72,7 +78,8 @@ def read_golden(manifest: Manifest, folder: Path, variant: str = "") -> Expectat
     return decode(data).of_variant(variant)
 
 
-def _check(path: Path) -> None:
+def check_gguf(path: Path) -> None:
+    """Parse the header of a GGUF. Raises ``GGUFInvalidError``."""
     try:
         with path.open("rb") as stream:
             read_gguf(stream, path.stat().st_size)

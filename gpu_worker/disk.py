@@ -147,6 +147,11 @@ class ModelFolder:
                     shutil.rmtree(rest, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
 
+    def recover(self, model: str) -> None:
+        """Put back what was set aside when a process died."""
+        for aside in (self.root / model_name(model)).glob(f"{_ASIDE}*"):
+            self.put_back(model, aside.name.removeprefix(_ASIDE), aside)
+
     def keep_only(self, model: str, keep: set[str]) -> None:
         """Remove every other revision of the model, whole or partial, but not under the hands of
         somebody who is pulling it."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from typing import Literal, Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 import msgspec
 
 from wire.chat import FinishReason, TokenLogprob, ToolCall
 from wire.errors import HeadwaterError
 from wire.golden import Expectations, Verdict
+from wire.workers import Fault
 
 
 class EngineError(HeadwaterError):
@@ -26,10 +27,14 @@ class EngineError(HeadwaterError):
 
 
 class EngineStartError(EngineError):
-    """The engine did not come up: the file crashed it, memory ran out, or it hung."""
+    """The engine did not come up; ``fault`` names why."""
 
     status = 503
     code = "engine_start_failed"
+
+    def __init__(self, message: str, *, fault: Fault = "") -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class EngineUnavailableError(EngineError):
@@ -48,6 +53,37 @@ class EngineBrokenError(EngineError):
     code = "engine_broken"
 
 
+class EngineFailedError(EngineBrokenError):
+    """The engine ended while it was answering. Where nothing was sent yet the client may come
+    again: a new one is being started."""
+
+    status = 503
+    fault: ClassVar[Fault] = "crashed"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"Retry-After": "1"})
+
+
+class EngineCrashedError(EngineFailedError):
+    """It crashed, or was killed."""
+
+    code = "engine_crashed"
+
+
+class EngineHungError(EngineFailedError):
+    """It stood still and was killed for that."""
+
+    code = "engine_hung"
+    fault = "hung"
+
+
+class EngineOutOfMemoryError(EngineFailedError):
+    """It asked for more memory than there is."""
+
+    code = "engine_out_of_memory"
+    fault = "out_of_memory"
+
+
 class EngineRefusedError(EngineError):
     """The engine says that the request cannot be answered."""
 
@@ -61,10 +97,25 @@ class ContextLengthError(EngineRefusedError):
     code = "context_length_exceeded"
 
 
+class TokensUnsupportedError(EngineRefusedError):
+    """The engine takes text and messages only (feature ``messages_only``)."""
+
+    code = "token_ids_unsupported"
+
+
 class ProbeFailedError(EngineError):
     """The engine runs but does not answer sanely: the revision must not serve."""
 
     code = "probe_failed"
+    fault: ClassVar[Fault] = "probe_failed"
+
+
+def failed(fault: Fault, message: str) -> EngineFailedError:
+    """The error of a request whose engine was ended by ``fault``."""
+    for kind in (EngineHungError, EngineOutOfMemoryError):
+        if kind.fault == fault:
+            return kind(message)
+    return EngineCrashedError(message)
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -193,7 +244,8 @@ class TokenStream(Protocol):
         Raises:
             EngineRefusedError: before the first event; the request is at fault.
             EngineUnavailableError: before the first event; nothing was done.
-            EngineBrokenError: the engine died or broke the protocol.
+            EngineBrokenError: the engine broke the protocol, or died
+                (:class:`EngineFailedError`, one class for each cause).
         """
         ...
 
@@ -266,6 +318,11 @@ class Engine(Protocol):
     @property
     def dead(self) -> asyncio.Future[str]:
         """Done when the engine is given up for good, with the reason. A restart is no death."""
+        ...
+
+    @property
+    def fault(self) -> Fault:
+        """What ended it last, by name; empty where nothing did."""
         ...
 
     async def start(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wire.errors import HeadwaterError, NotFoundError
+from wire.workers import Fault
 
 
 class DiskError(HeadwaterError):
@@ -30,6 +31,22 @@ class LoadFailedError(HeadwaterError):
 
     status = 503
     code = "load_failed"
+
+    def __init__(self, message: str, *, fault: Fault = "") -> None:
+        super().__init__(message)
+        self.fault = fault
+        """What ended the engine that tried."""
+
+
+class NoRoomError(HeadwaterError):
+    """The budget of memory has no room for one more model now; says what stands in the way."""
+
+    status = 503
+    code = "no_room"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message, headers={"Retry-After": str(retry_after_s)})
+        self.retry_after_s = retry_after_s
 
 
 class VariantUnknownError(NotFoundError):

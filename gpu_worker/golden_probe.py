@@ -10,13 +10,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from gpu_worker.engine import ProbeFailedError
-from wire.golden import Expectations, SeenToken, Verdict, compare, compare_texts
+from gpu_worker.engine import EngineError, ProbeFailedError
+from wire.golden import Expectations, GoldenPrompt, SeenToken, Verdict, compare, compare_texts
 
 _T = TypeVar("_T")
 AskIds = Callable[[tuple[int, ...], int], Awaitable[tuple[SeenToken, ...]]]
 """Token ids of a prompt, and how many tokens to say → what the engine said, greedily."""
-AskText = Callable[[str, int], Awaitable[str]]
+AskText = Callable[[GoldenPrompt, int], Awaitable[str]]
 """The same for an engine that takes and gives text."""
 
 
@@ -41,8 +41,22 @@ async def probe_texts(golden: Expectations, ask: AskText) -> Verdict:
     """
     golden = _asked(golden)
     asked = zip(golden.prompts, golden.answers, strict=True)
-    texts = await _all([ask(prompt.text, len(answer)) for prompt, answer in asked])
+    texts = await _all([ask(prompt, len(answer)) for prompt, answer in asked])
     return _passed(compare_texts(golden, texts))
+
+
+async def named(name: str, probing: Awaitable[Verdict]) -> Verdict:
+    """The verdict of a probe, whose failures name the engine.
+
+    Raises:
+        ProbeFailedError: it failed, did not answer in time, or answered otherwise.
+    """
+    try:
+        return await probing
+    except TimeoutError as error:
+        raise ProbeFailedError(f"{name}: probe: no answer in time") from error
+    except EngineError as error:
+        raise ProbeFailedError(f"{name}: probe: {error.message}") from error
 
 
 def _asked(golden: Expectations) -> Expectations:

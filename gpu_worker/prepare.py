@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import structlog
@@ -19,18 +18,20 @@ from gpu_worker.config import WorkerConfig
 from gpu_worker.disk import ModelFolder, disk_error
 from gpu_worker.engine import Engine
 from gpu_worker.errors import LoadFailedError, VariantUnknownError
+from gpu_worker.order import EngineOrder
 from gpu_worker.pull import PullReport, pull
 from gpu_worker.variants import ManifestOnce, find_variant
 from gpu_worker.waterfall import Waterfall
 from wire.errors import HeadwaterError
 from wire.source import Source
 from wire.sources.member import SourceStats
+from wire.workers import Fault
 
 _log = structlog.get_logger("prepare")
 
 T = TypeVar("T")
-EngineFactory = Callable[[Path, str, str], Engine]
-"""Model file, model, revision → an engine, not started."""
+EngineFactory = Callable[[EngineOrder], Engine]
+"""An engine for what is ordered, not started."""
 
 
 class CountedSource(Source, Protocol):
@@ -62,6 +63,8 @@ class Preparation:
             LoadFailedError: it must not be loaded, or has no variant that the configuration names.
             HeadwaterError: it could not be pulled, see ``gpu_worker.pull``.
         """
+        if self._config.engine.kind == "openai":
+            return ModelFiles(self._config.models_dir, 0)  # the server has its own
         before = self._source.stats()
         with waterfall.step("pull"):
             source = ManifestOnce(self._source)
@@ -89,7 +92,13 @@ class Preparation:
             LoadFailedError: it did not come up, or did not answer sanely in time.
         """
         limit_s = self._config.load_timeout_s
-        engine = self._make_engine(files.path, self._config.model, revision)
+        order = EngineOrder(
+            path=files.path,
+            model=self._config.model,
+            revision=revision,
+            variant=files.variant,
+        )
+        engine = self._make_engine(order)
         try:
             async with asyncio.timeout(limit_s):
                 with waterfall.step("load"):
@@ -100,7 +109,8 @@ class Preparation:
             await engine.aclose()
             hung = f"did not load and answer within {limit_s:g} s"
             why = error.message if isinstance(error, HeadwaterError) else hung
-            raise LoadFailedError(f"{revision[:12]}: {why}") from error
+            fault: Fault = getattr(error, "fault", "hung")
+            raise LoadFailedError(f"{revision[:12]}: {why}", fault=fault) from error
         except BaseException:
             await engine.aclose()
             raise
@@ -143,7 +153,7 @@ class Preparation:
                 wanted=config.variant,
             )
         except VariantUnknownError as error:
-            raise LoadFailedError(f"{revision[:12]}: {error.message}") from error
+            raise LoadFailedError(f"{revision[:12]}: {error.message}", fault="bad_file") from error
 
     def _flush(self, revision: str) -> None:
         try:
@@ -154,11 +164,15 @@ class Preparation:
     def _check(self, report: PullReport) -> ModelFiles:
         manifest = self._folder.manifest(report.model, report.revision)
         if manifest is None:
-            raise LoadFailedError(f"{report.revision[:12]} vanished from {report.path}")
+            raise LoadFailedError(
+                f"{report.revision[:12]} vanished from {report.path}", fault="bad_file"
+            )
         try:
             return check_model(manifest, report.path, report.variant)
         except HeadwaterError as error:
-            raise LoadFailedError(f"{report.revision[:12]}: {error.message}") from error
+            raise LoadFailedError(
+                f"{report.revision[:12]}: {error.message}", fault="bad_file"
+            ) from error
 
     async def _blocking(self, work: Callable[..., T], *args: object) -> T:
         try:

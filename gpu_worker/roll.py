@@ -17,10 +17,11 @@ import structlog
 
 from gpu_worker.check import ModelFiles
 from gpu_worker.config import WorkerConfig
-from gpu_worker.engine import Engine, EngineError, ProbeFailedError
+from gpu_worker.engine import Engine
 from gpu_worker.errors import LoadFailedError
 from gpu_worker.prepare import Preparation
-from gpu_worker.roll_rules import (
+from gpu_worker.retiring import Retiring
+from gpu_worker.roll_events import (
     Action,
     Event,
     Failed,
@@ -40,12 +41,11 @@ from gpu_worker.roll_rules import (
     Pulled,
     Rest,
     Restart,
-    RollRules,
     RoomMade,
-    RuleBrokenError,
     Tidied,
     Tidy,
 )
+from gpu_worker.roll_rules import RollRules, RuleBrokenError
 from gpu_worker.serving import Serving
 from gpu_worker.waterfall import Waterfall
 from wire.errors import HeadwaterError
@@ -109,7 +109,7 @@ class Roller:
         self._turn = asyncio.Lock()
         self._news = asyncio.Event()
         self._attempt: _Attempt | None = None
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring = Retiring(serving, config.drain_s)
         self.waterfalls: list[Waterfall] = []
         """The boot first, then the latest rolls (bounded)."""
 
@@ -141,7 +141,7 @@ class Roller:
             return "make_room"
         if self._rules.target and self._attempt is not None:
             return _PHASES.get(self._attempt.waterfall.running, "")
-        return "drain" if self._retiring and not self._rules.target else ""
+        return "drain" if self._retiring.running and not self._rules.target else ""
 
     @property
     def missing_bytes(self) -> int:
@@ -194,12 +194,8 @@ class Roller:
     async def aclose(self) -> None:
         """Take nothing new, let running streams finish to the deadline, then stop all engines."""
         if (engine := self._serving.engine) is not None:
-            self._retire_soon(engine)
-        if self._retiring:
-            await asyncio.wait(self._retiring, timeout=self._config.drain_s)
-        for task in self._retiring:
-            task.cancel()
-        await asyncio.gather(*self._retiring, return_exceptions=True)
+            self._retiring.soon(engine)
+        await self._retiring.aclose()
 
     async def _follow(self, *, restart: bool = False, fresh: bool = False) -> None:
         """Look, and do what the rules say until they rest; again where the pointer moved on."""
@@ -236,7 +232,8 @@ class Roller:
         except HeadwaterError as error:
             await self._drop_engine()
             refuses = isinstance(error, LoadFailedError)
-            failed = Failed(told(error), refuses, fault_of(error) if refuses else "")
+            fault: Fault = (error.fault or "crashed") if isinstance(error, LoadFailedError) else ""
+            failed = Failed(told(error), refuses, fault)
             _log.warning("roll step failed", step=self._rules.step, reason=failed.why)
             return failed
 
@@ -307,7 +304,7 @@ class Roller:
         del self.waterfalls[1:-_KEPT_ROLLS]
         self._on_change()
         if old is not None:
-            self._retire_soon(old)
+            self._retiring.soon(old)
         return Flipped()
 
     async def _unless_moved(self, work: Coroutine[Any, Any, Event]) -> Event:
@@ -384,34 +381,7 @@ class Roller:
             engine, self._attempt.engine = self._attempt.engine, None
             await engine.aclose()
 
-    def _retire_soon(self, engine: Engine) -> None:
-        task = asyncio.create_task(self._retire(engine), name=f"retire-{engine.revision[:12]}")
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
-
-    async def _retire(self, engine: Engine) -> None:
-        """Let an engine's streams finish, to a deadline, then stop it."""
-        try:
-            left = await self._serving.drain(engine, self._config.drain_s)
-            if left:
-                _log.warning("streams cut at the deadline", revision=engine.revision, streams=left)
-        finally:
-            await engine.aclose()
-
 
 def told(error: HeadwaterError) -> str:
     """An error as it is reported."""
     return f"{error.code}: {error.message}"
-
-
-def fault_of(error: HeadwaterError) -> Fault:
-    """What ended an engine that did not come up, by the error that stopped it."""
-    cause = error.__cause__
-    if isinstance(cause, TimeoutError):
-        return "hung"
-    if isinstance(cause, ProbeFailedError):
-        return "probe_failed"
-    if isinstance(cause, EngineError):
-        named: Fault = getattr(cause, "fault", "")
-        return named or "crashed"
-    return "bad_file"

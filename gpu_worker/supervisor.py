@@ -1,16 +1,20 @@
 """Keeps a child process alive: start with a deadline, notice death at once, restart with backoff.
 
-The child is handed one line on stdin, which then stays open as its lifeline: when the worker dies
-in any way, the child reads the end of file and exits. It answers with one line of JSON on stdout
-when it is ready. Everything on stderr goes to a bounded tail that error reports quote.
+A child of our own is handed one line on stdin, which then stays open as its lifeline: when the
+worker dies in any way, the child reads the end of file and exits. It answers with one line of JSON
+on stdout when it is ready. Somebody else's program is asked until it answers (``Launch.answers``).
+What a child says otherwise goes to a bounded tail that error reports quote.
+
+A child that ends has a verdict (``gpu_worker.faults``), which streams that it broke off ask for.
+One that hangs is condemned by whoever found that, and killed: a frozen one hears no polite signal.
 
 States of :class:`EngineProcess`, all changed in this file::
 
-    stopped ──start()──► starting ──ready line──► up ──exit──► waiting (backoff) ──► starting …
-                            │                                        │
-                       first start fails                     restarts used up
-                            ▼                                        ▼
-                          closed ◄───────────── aclose() ────────── dead
+    stopped ──start()──► starting ──it is ready──► up ──exit──► waiting (backoff) ──► starting …
+                            │                                         │
+                       first start fails                      restarts used up
+                            ▼                                         ▼
+                          closed ◄───────────── aclose() ─────────── dead
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import asyncio
 import os
 import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -28,12 +32,16 @@ import msgspec
 import structlog
 
 from gpu_worker.engine import EngineStartError
+from gpu_worker.faults import End, name_fault, oom_kills, telling
+from wire.workers import Fault
 
 _log = structlog.get_logger("engine")
 
 State = Literal["stopped", "starting", "up", "waiting", "dead", "closed"]
 MAX_READY_LINE_BYTES = 64 * 1024
 _REPORTED_LINES = 3
+_LAST_WORDS_S = 1.0
+_MUTE_STARTS = 3
 
 _KEPT_NAMES = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH"})
 _KEPT_PREFIXES = (
@@ -50,6 +58,8 @@ class SupervisorConfig:
     """After SIGTERM; then SIGKILL."""
     backoff_initial_s: float = 0.1
     backoff_max_s: float = 30.0
+    poll_s: float = 0.05
+    """Between two questions whether a program that does not say so is ready."""
     restarts: int = 8
     """Deaths in a row that are answered with a restart; then the engine is given up."""
     stable_s: float = 60.0
@@ -79,11 +89,16 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """How to start a child. ``first_line`` goes to its stdin and may hold secrets; argv may not."""
+    """How to start a child. ``first_line`` goes to its stdin and may hold secrets; argv may not.
+
+    ``answers`` asks a program that says nothing by itself whether it is ready; None: it says so by
+    a line.
+    """
 
     argv: tuple[str, ...]
-    first_line: bytes
+    first_line: bytes = b""
     environ: dict[str, str] = field(default_factory=dict)
+    answers: Callable[[], Awaitable[bool]] | None = None
 
 
 class LogTail:
@@ -110,18 +125,27 @@ class LogTail:
 
 
 class _Child(asyncio.SubprocessProtocol):
-    """One life of the child: its ready line, its log, its exit."""
+    """One life of the child: its ready line, its log, its exit.
 
-    def __init__(self, config: SupervisorConfig) -> None:
+    Args:
+        talks: whether stdout is for the ready line, not for the log.
+    """
+
+    def __init__(self, config: SupervisorConfig, *, talks: bool) -> None:
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[bytes] = loop.create_future()
         self.exited: asyncio.Future[None] = loop.create_future()
         self.drained: asyncio.Future[None] = loop.create_future()
+        self.verdict: asyncio.Future[Fault] = loop.create_future()
+        """What ended it, once that is known; empty: we stopped it."""
         self.log = LogTail(lines=config.log_lines, line_bytes=config.log_line_bytes)
+        self.condemned: tuple[Fault, str] = ("", "")
+        self.oom_kills = oom_kills()
+        self._talks = talks
         self._stdout = b""
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        if fd == 2:
+        if fd == 2 or not self._talks:
             self.log.feed(data)
         elif not self.ready.done():
             self._stdout += data
@@ -138,6 +162,11 @@ class _Child(asyncio.SubprocessProtocol):
     def connection_lost(self, _exc: Exception | None) -> None:
         if not self.drained.done():
             self.drained.set_result(None)
+
+    def judge(self, fault: Fault) -> None:
+        """Tell those who wait what it was."""
+        if not self.verdict.done():
+            self.verdict.set_result(fault)
 
 
 class EngineProcess:
@@ -164,12 +193,16 @@ class EngineProcess:
         self.state: State = "stopped"
         self.restarts = 0
         self.last_death = ""
+        self.fault: Fault = ""
+        """What ended the last life that ended by itself."""
         self.dead: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.launch = launch
         self._config = config
         self._clock = clock
         self._on_ready = on_ready
         self._backoff = Backoff(config)
+        self._mute = False
+        """Whether the last start failed in good order and without a reason."""
         self._child: _Child | None = None
         self._transport: asyncio.SubprocessTransport | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -178,6 +211,11 @@ class EngineProcess:
     def pid(self) -> int | None:
         """The child's process id while it lives."""
         return self._transport.get_pid() if self._transport is not None else None
+
+    @property
+    def verdict(self) -> asyncio.Future[Fault] | None:
+        """What will have ended the child of now, or ended the last one; empty: we stopped it."""
+        return self._child.verdict if self._child is not None else None
 
     def log_tail(self) -> list[str]:
         """The last lines that the child of now, or the last one, wrote to stderr."""
@@ -188,12 +226,20 @@ class EngineProcess:
 
         Raises:
             EngineStartError: it died, spoke nonsense, or was not ready in time. It is not tried
-                again: a file that cannot be loaded now will not load in a second.
+                again: a file that cannot be loaded now will not load in a second. Only a program
+                that went in good order and did not say why is asked once more: llama-server was
+                seen to lose its last words in one of twenty such ends.
         """
         if self.state != "stopped":
             raise EngineStartError(f"{self.name} was started before")
         try:
-            child = await self._begin()
+            for left in reversed(range(_MUTE_STARTS)):
+                try:
+                    child = await self._begin()
+                    break
+                except EngineStartError:
+                    if not (self._mute and left):
+                        raise
         except BaseException:
             await self.aclose()
             raise
@@ -201,6 +247,13 @@ class EngineProcess:
             self._watch(child), name=f"engine-supervisor:{self.name}"
         )
         self._watcher.add_done_callback(self._on_watcher_done)
+
+    def condemn(self, fault: Fault, why: str) -> None:
+        """Kill the child of now at once for ``fault``; the restart follows as after any death."""
+        child = self._child
+        if child is not None and self.state == "up" and not child.condemned[0]:
+            child.condemned = (fault, why)
+            self._kill(signal.SIGKILL)
 
     async def aclose(self) -> None:
         """Stop the child for good. May be called twice, also while it starts."""
@@ -221,7 +274,10 @@ class EngineProcess:
             await asyncio.wait({alive.exited})
             self.state = "waiting"
             await self._drain(alive)
-            self.last_death = self._report(f"died ({self._exit_text()})")
+            # Every word of the report before the verdict: who waits for that may quote it.
+            self.last_death = self._report(alive.condemned[1] or f"died ({self._exit_text()})")
+            self.fault = self._fault(alive)
+            alive.judge(self.fault)
             await self._stop()
             alive = await self._revive(self._clock() - began)
         self.state = "dead"
@@ -232,24 +288,30 @@ class EngineProcess:
         """Wait and start again until that works; None when the restarts are used up."""
         delay_s = self._backoff.after_death(lived_s)
         while delay_s is not None:
-            _log.warning("engine died", engine=self.name, why=self.last_death, restart_in_s=delay_s)
+            _log.warning(
+                "engine died",
+                engine=self.name,
+                fault=self.fault,
+                why=self.last_death,
+                restart_in_s=delay_s,
+            )
             await asyncio.sleep(delay_s)
             self.restarts += 1
             try:
                 return await self._begin()
             except EngineStartError as error:
                 self.state = "waiting"
-                self.last_death = error.message
+                self.last_death, self.fault = error.message, error.fault
             delay_s = self._backoff.after_death(0.0)
         return None
 
     async def _begin(self) -> _Child:
-        """One life of the child up to its ready line."""
+        """One life of the child until it is ready."""
         self.state = "starting"
         launch = self.launch()
         try:
             transport, child = await asyncio.get_running_loop().subprocess_exec(
-                lambda: _Child(self._config),
+                lambda: _Child(self._config, talks=launch.answers is None),
                 *launch.argv,
                 env={**_child_environ(), **launch.environ},
                 # A terminal's Ctrl-C must reach the worker alone: it drains first.
@@ -259,37 +321,80 @@ class EngineProcess:
             raise EngineStartError(f"cannot run {launch.argv[0]}: {error.strerror}") from error
         self._transport, self._child = transport, child
         try:
-            self._on_ready(await self._ready_line(launch, transport, child))
+            self._on_ready(await self._until_ready(launch, transport, child))
         except BaseException:
             await self._stop()
             raise
         self.state = "up"
         return child
 
-    async def _ready_line(
+    async def _until_ready(
         self, launch: Launch, transport: asyncio.SubprocessTransport, child: _Child
     ) -> dict[str, Any]:
+        """What the child said when it was ready.
+
+        Raises:
+            EngineStartError: it never was; its ``fault`` says what ended it.
+        """
         cast(asyncio.WriteTransport, transport.get_pipe_transport(0)).write(
             launch.first_line + b"\n"
         )
         timeout_s = self._config.ready_timeout_s
-        signs: set[asyncio.Future[Any]] = {child.ready, child.exited}
-        await asyncio.wait(signs, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        if child.ready.done():
-            return await self._read_ready(child)
+        asking = asyncio.create_task(self._ask(launch.answers)) if launch.answers else None
+        ready = asking or child.ready
+        try:
+            signs: set[asyncio.Future[Any]] = {ready, child.exited}
+            await asyncio.wait(signs, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if child.ready.done():
+                return await self._read_ready(child)
+            if ready.done() and not child.exited.done():
+                return {}
+        finally:
+            if asking is not None:
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
         if child.exited.done():
+            raise await self._start_error(child, f"died while loading ({self._exit_text()})")
+        raise await self._start_error(child, f"was not ready after {timeout_s:g} s", late=True)
+
+    async def _ask(self, answers: Callable[[], Awaitable[bool]]) -> None:
+        while not await answers():  # noqa: ASYNC110 - another process sets no event
+            await asyncio.sleep(self._config.poll_s)
+
+    async def _start_error(
+        self, child: _Child, what: str, *, late: bool = False, said: str = ""
+    ) -> EngineStartError:
+        if not late:
             await self._drain(child)
-            raise EngineStartError(self._report(f"died while loading ({self._exit_text()})"))
-        raise EngineStartError(self._report(f"was not ready after {timeout_s:g} s"))
+        fault = self._fault(child, loading=True, timed_out=late, said=said)
+        code = self._transport.get_returncode() if self._transport is not None else None
+        self._mute = fault == "crashed" and bool(code and code > 0) and not said
+        child.judge(fault)
+        return EngineStartError(self._report(what), fault=fault)
+
+    def _fault(
+        self, child: _Child, *, loading: bool = False, timed_out: bool = False, said: str = ""
+    ) -> Fault:
+        transport = self._transport
+        return name_fault(
+            End(
+                condemned=child.condemned[0],
+                returncode=transport.get_returncode() if transport is not None else None,
+                loading=loading,
+                timed_out=timed_out,
+                oom_kills=oom_kills() - child.oom_kills,
+                log=[*child.log.lines(), said],
+            )
+        )
 
     async def _read_ready(self, child: _Child) -> dict[str, Any]:
         try:
             line = msgspec.json.decode(child.ready.result(), type=dict[str, Any])
         except msgspec.DecodeError as error:
-            raise EngineStartError(self._report("sent a malformed ready line")) from error
+            raise await self._start_error(child, "sent a malformed ready line") from error
         if "error" in line:
-            await self._drain(child)
-            raise EngineStartError(self._report(f"could not load the model: {line['error']}"))
+            said = str(line["error"])
+            raise await self._start_error(child, f"could not load the model: {said}", said=said)
         return line
 
     def _on_watcher_done(self, task: asyncio.Task[None]) -> None:
@@ -305,18 +410,29 @@ class EngineProcess:
         transport, child = self._transport, self._child
         if transport is None or child is None:
             return
+        child.judge("")
         for number in (signal.SIGTERM, signal.SIGKILL):
             if child.exited.done():
                 break
             with suppress(ProcessLookupError):
                 transport.send_signal(number)
             await asyncio.wait({child.exited}, timeout=self._config.stop_grace_s)
+        # An engine may have processes of its own, which would go on holding its memory.
+        self._kill(signal.SIGKILL)
         transport.close()
         self._transport = None
 
+    def _kill(self, number: signal.Signals) -> None:
+        """Send a signal to the child and all that it started: it leads a group of its own."""
+        if self._transport is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._transport.get_pid(), number)
+
     async def _drain(self, child: _Child) -> None:
-        """Death is known before the last lines are read; give them a moment for the report."""
-        await asyncio.wait({child.drained}, timeout=0.2)
+        """Death is known before the last lines are read; give them a moment for the report. What
+        the child has started would keep its pipes open."""
+        self._kill(signal.SIGKILL)
+        await asyncio.wait({child.drained}, timeout=_LAST_WORDS_S)
 
     def _exit_text(self) -> str:
         code = self._transport.get_returncode() if self._transport is not None else None
@@ -325,7 +441,8 @@ class EngineProcess:
         return f"exit status {code}"
 
     def _report(self, what: str) -> str:
-        last = " | ".join(self.log_tail()[-_REPORTED_LINES:])
+        tail = self.log_tail()
+        last = " | ".join(dict.fromkeys(filter(None, [telling(tail), *tail[-_REPORTED_LINES:]])))
         return f"{self.name} {what}" + (f": {last}" if last else "")
 
 

@@ -171,6 +171,8 @@ def _skew(behind: Mapping[str, int]) -> Text:
 def _why_of_edge(edge: Mapping[str, Any]) -> str:
     if edge["state"] == "missing":
         return f"missing, last heard {age(edge['age_s'])} ago"
+    if edge["twins"]:
+        return "two processes report under this name; give each its own (edge.fleet.name)"
     if edge["reason"]:
         return str(edge["reason"])
     if edge["cache"]["degraded"]:

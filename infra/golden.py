@@ -18,6 +18,7 @@ from pathlib import Path
 from gpu_worker.engine import EngineError
 from gpu_worker.engines.llamacpp import LlamaCpp, LlamaCppConfig
 from gpu_worker.engines.llamacpp_golden import golden_tokens
+from infra.parity import engine_is_installed
 from origin.errors import PublishError
 from wire.errors import ConfigError
 from wire.golden import (
@@ -75,6 +76,11 @@ def read_prompts(file: Path) -> tuple[str, ...]:
             f"{_MAX_FILE_BYTES} B"
         )
     return prompts
+
+
+def golden_maker() -> GoldenMaker | None:
+    """What asks a model where an engine is installed."""
+    return GoldenMaker() if engine_is_installed() else None
 
 
 class GoldenMaker:

@@ -325,6 +325,7 @@ def child_environment(environ: Mapping[str, str], tier: Tier) -> dict[str, str]:
 
 def _publish_demo(local: Local, progress: PublishProgress) -> list[Published]:
     from infra import demo_models
+    from infra.golden import golden_maker
     from infra.publishing import open_publisher
 
     published = []
@@ -341,5 +342,9 @@ def _publish_demo(local: Local, progress: PublishProgress) -> list[Published]:
                 progress(model, step, done, total)
 
             path = demo_models.path(file)
-            published.append(publisher.publish(path, model, DEFAULT_CHANNEL, progress=tell))
+            published.append(
+                publisher.publish(
+                    path, model, DEFAULT_CHANNEL, golden=golden_maker(), progress=tell
+                )
+            )
     return published

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from origin.fleet import EdgeNode, WorkerNode
+from origin.fleet_nodes import EdgeNode, WorkerNode
 from wire.channel import ChannelPointer
 from wire.fleet import MAX_CHANNELS
 

@@ -12,17 +12,16 @@ workers, figures, and by the types of ``wire.fleet`` every text and number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
-import msgspec
 from msgspec.structs import replace
 
+from origin.fleet_figures import Figures
+from origin.fleet_nodes import EdgeKept, EdgeNode, FleetKept, Presence, WorkerKept, WorkerNode
 from wire.errors import HeadwaterError
 from wire.fleet import (
-    FIRST_TOKEN_BOUNDS_MS,
-    MAX_FIGURES,
     MAX_PREHEATS,
     EdgeReport,
     Preheat,
@@ -31,16 +30,12 @@ from wire.fleet import (
 )
 from wire.workers import WorkerReport
 
-Presence = Literal["here", "unheard", "left", "missing"]
-"""``unheard``: known from before a restart of this origin, and its next report is not due yet.
-``left``: gone after it had said that it would go."""
 _MAX_TTL_S = 60.0
 """What an edge may ask for; the types allow more."""
 _UNHEARD_S = 2.0
 """How long after its time to live a node from before a restart may still be on its way."""
-_MAX_RETIRED = 1_024
-_BUCKETS = len(FIRST_TOKEN_BOUNDS_MS) + 1
-_ByRevision = dict[tuple[str, str], RevisionFigures]
+_TWIN_S = 10.0
+"""How long after it was seen that two processes share a name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,55 +65,6 @@ class FleetFullError(HeadwaterError):
     code = "fleet_full"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EdgeNode:
-    """An edge. Its ``report`` is without workers and results; those are the view's own."""
-
-    name: str
-    report: EdgeReport
-    age_s: float
-    presence: Presence
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerNode:
-    """A worker with one of its models, as the edge says that heard it last."""
-
-    name: str
-    report: WorkerReport
-    age_s: float
-    """Since its last heartbeat to any edge."""
-    presence: Presence
-    edges: tuple[str, ...]
-    """Those that see it now; of one that is not here, those that saw it last."""
-
-
-class EdgeKept(msgspec.Struct, frozen=True, kw_only=True):
-    """An edge in a snapshot."""
-
-    report: EdgeReport
-    age_s: float
-    figures: tuple[RevisionFigures, ...] = ()
-
-
-class WorkerKept(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker in a snapshot."""
-
-    report: WorkerReport
-    age_s: float
-    edges: tuple[str, ...] = ()
-    last_edges: tuple[str, ...] = ()
-
-
-class FleetKept(msgspec.Struct, frozen=True, kw_only=True):
-    """The view as it is kept over a restart."""
-
-    edges: tuple[EdgeKept, ...] = ()
-    workers: tuple[WorkerKept, ...] = ()
-    retired: tuple[RevisionFigures, ...] = ()
-    preheat: tuple[Preheat, ...] = ()
-
-
 @dataclass(slots=True)
 class _Edge:
     report: EdgeReport
@@ -126,8 +72,8 @@ class _Edge:
     heard: bool = True
     """False where it is known from a snapshot alone."""
     sees: set[tuple[str, str]] = field(default_factory=set)
-    figures: _ByRevision = field(default_factory=dict)
-    """Of this life of the edge."""
+    twin_at: float = -math.inf
+    """When a life was seen again that another one had followed."""
 
 
 @dataclass(slots=True)
@@ -152,8 +98,7 @@ class FleetView:
         self._edges: dict[str, _Edge] = {}
         self._workers: dict[tuple[str, str], _Worker] = {}
         """By worker and model."""
-        self._retired: _ByRevision = {}
-        """Counted by lives of edges that are over."""
+        self._figures = Figures()
         self._preheat: dict[tuple[str, str], None] = {}
         self._restored_at = self._forget_at = clock()
         self.version = 0
@@ -176,7 +121,11 @@ class FleetView:
             self.version += 1
         elif _says(edge.report) != _says(report):
             self.version += 1
-        self._count(edge, report)
+        if report.started != edge.report.started and self._figures.knows(
+            report.edge, report.started
+        ):
+            edge.twin_at = now
+        self._figures.count(report.edge, report.started, report.figures)
         edge.report, edge.heard_at, edge.heard = _bare(report), now, True
         self._see(edge, report, now)
 
@@ -220,6 +169,7 @@ class FleetView:
                 report=edge.report,
                 age_s=max(0.0, now - edge.heard_at),
                 presence=self._edge_presence(edge, now),
+                twins=now - edge.twin_at <= _TWIN_S,
             )
             for name, edge in sorted(self._edges.items())
         )
@@ -255,10 +205,7 @@ class FleetView:
     def figures(self, model: str, revision: str) -> RevisionFigures:
         """How requests that this revision answered went, over all edges. Only grows, also when an
         edge or this origin starts again, until an edge that is gone for long is forgotten."""
-        key = model, revision
-        found = [edge.figures[key] for edge in self._edges.values() if key in edge.figures]
-        retired = [self._retired[key]] if key in self._retired else []
-        return _sum(RevisionFigures(model=model, revision=revision), [*retired, *found])
+        return self._figures.total(model, revision)
 
     def to_preheat(self) -> tuple[Preheat, ...]:
         """What the edges are told to bring into their caches."""
@@ -285,7 +232,7 @@ class FleetView:
                 EdgeKept(
                     report=replace(edge.report, figures=()),
                     age_s=now - edge.heard_at,
-                    figures=tuple(edge.figures.values()),
+                    lives=self._figures.lives(edge.report.edge),
                 )
                 for edge in self._edges.values()
             ),
@@ -298,7 +245,7 @@ class FleetView:
                 )
                 for worker in self._workers.values()
             ),
-            retired=tuple(self._retired.values()),
+            retired=self._figures.retired(),
             preheat=self.to_preheat(),
         )
 
@@ -307,9 +254,8 @@ class FleetView:
         now = self._restored_at = self._clock()
         then = now - max(0.0, elapsed_s)
         for one in kept.edges[: self._config.max_edges]:
-            self._edges[one.report.edge] = _Edge(
-                one.report, then - one.age_s, heard=False, figures=_by_revision(one.figures)
-            )
+            self._edges[one.report.edge] = _Edge(one.report, then - one.age_s, heard=False)
+            self._figures.restore(one.report.edge, one.lives)
         for seen in kept.workers[: self._config.max_workers]:
             key = seen.report.worker, seen.report.model
             known = [name for name in seen.edges if name in self._edges]
@@ -318,7 +264,7 @@ class FleetView:
             )
             for name in known:
                 self._edges[name].sees.add(key)
-        self._retired = _by_revision(kept.retired[:_MAX_RETIRED])
+        self._figures.restore_retired(kept.retired)
         self._preheat = {(p.model, p.revision): None for p in kept.preheat[:MAX_PREHEATS]}
         self.version += 1
 
@@ -352,22 +298,6 @@ class FleetView:
             worker.last_edges = tuple(worker.edges)
             del worker.edges[edge]
             self.version += 1
-
-    def _count(self, edge: _Edge, report: EdgeReport) -> None:
-        if edge.report.started != report.started:
-            self._retire(edge)
-        edge.figures |= _by_revision(report.figures)
-        while len(edge.figures) > 4 * MAX_FIGURES:
-            del edge.figures[next(iter(edge.figures))]
-
-    def _retire(self, edge: _Edge) -> None:
-        """A life of an edge is over: what it counted stays counted."""
-        for key, figures in edge.figures.items():
-            before = self._retired.pop(key, None)
-            self._retired[key] = _sum(figures, [before]) if before is not None else figures
-        edge.figures = {}
-        while len(self._retired) > _MAX_RETIRED:
-            del self._retired[next(iter(self._retired))]
 
     def _edge_presence(self, edge: _Edge, now: float) -> Presence:
         ttl_s = min(edge.report.ttl_s, _MAX_TTL_S)
@@ -428,7 +358,7 @@ class FleetView:
         edge = self._edges.pop(name)
         for key in edge.sees:
             self._unsee(key, name)
-        self._retire(edge)
+        self._figures.forget(name)
         self.version += 1
 
     def _drop_worker(self, key: tuple[str, str]) -> None:
@@ -461,19 +391,3 @@ def _says(report: EdgeReport) -> tuple[object, ...]:
 
 def _serves(report: WorkerReport) -> tuple[object, ...]:
     return report.channel, report.revision, report.state, report.draining, report.refused
-
-
-def _by_revision(figures: Iterable[RevisionFigures]) -> _ByRevision:
-    return {(one.model, one.revision): one for one in figures}
-
-
-def _sum(first: RevisionFigures, others: Iterable[RevisionFigures]) -> RevisionFigures:
-    """Counts added up; ``first`` names the revision."""
-    figures = [first, *others]
-    rows = [one.first_token + (0,) * (_BUCKETS - len(one.first_token)) for one in figures]
-    return replace(
-        first,
-        answered=sum(one.answered for one in figures),
-        failed=sum(one.failed for one in figures),
-        first_token=tuple(map(sum, zip(*rows, strict=True))),
-    )

@@ -15,7 +15,8 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from origin.fleet import FleetConfig, FleetKept, FleetView
+from origin.fleet import FleetConfig, FleetView
+from origin.fleet_nodes import FleetKept
 from origin.orders import OrderKept, Orders
 from origin.store import ObjectStore
 from wire.errors import ConfigError, HeadwaterError, NameInvalidError
@@ -107,7 +108,8 @@ class FleetKeeper:
             orders=self._orders.snapshot(),
         )
         try:
-            await self._store.put_fleet(self._name, msgspec.json.encode(snapshot))
+            data = await asyncio.to_thread(msgspec.json.encode, snapshot)
+            await self._store.put_fleet(self._name, data)
         except HeadwaterError as error:
             if not self._failing:
                 _log.error("view of the fleet not kept", code=error.code, error=error.message)

@@ -6,6 +6,7 @@ what a report may be is in the types of ``wire.fleet``.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,7 +76,9 @@ class FleetRoutes:
     async def show(self, request: web.Request) -> web.Response:
         """Every edge and worker, every channel, every command."""
         require_token(request, self.token)
-        shown = describe_fleet(
+        # In a thread: of thousands of workers it takes tens of milliseconds.
+        shown = await asyncio.to_thread(
+            describe_fleet,
             self.view.edges(),
             self.view.workers(),
             self.trust().pointers(),

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from origin.consistency import Consistency, behind, consistency, why_apart
-from origin.fleet import EdgeNode, WorkerNode
+from origin.fleet_nodes import EdgeNode, WorkerNode
 from origin.orders import Order
 from wire.channel import ChannelPointer
 
@@ -56,17 +56,23 @@ def describe_fleet(
         "workers": [_worker(w, signed, now) for w in workers],
         "channels": shown,
         "commands": list(orders),
-        "healthy": all(_is_well(e.presence, edge_state(e)) for e in edges)
+        "healthy": all(_is_well(e.presence, edge_state(e)) and not e.twins for e in edges)
         and all(_is_well(w.presence, worker_state(w)) for w in workers)
         and all(one.consistent for one in shown),
     }
 
 
 def consistencies(
-    pointers: Iterable[ChannelPointer], edges: Sequence[EdgeNode], workers: Sequence[WorkerNode]
+    pointers: Iterable[ChannelPointer], edges: Sequence[EdgeNode], workers: Iterable[WorkerNode]
 ) -> list[Consistency]:
     """Of as many channels as are shown."""
-    return [consistency(pointer, edges, workers) for pointer in _first(pointers)]
+    followers: dict[tuple[str, str], list[WorkerNode]] = {}
+    for worker in workers:
+        followers.setdefault((worker.report.model, worker.report.channel), []).append(worker)
+    return [
+        consistency(pointer, edges, followers.get((pointer.model, pointer.channel), ()))
+        for pointer in _first(pointers)
+    ]
 
 
 def _first(pointers: Iterable[ChannelPointer]) -> list[ChannelPointer]:
@@ -91,6 +97,7 @@ def _edge(
         "age_s": round(edge.age_s, 3),
         "last_seen": now - edge.age_s,
         "workers": workers,
+        "twins": edge.twins,
         "behind": {name: count for name, count in rolls.items() if count},
         **fields,
     }

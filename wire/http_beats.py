@@ -1,15 +1,19 @@
 """Beats: the same small body POSTed again and again to each of several servers, and their answers.
 
-A worker tells its edges so that it lives, an edge its origins. Each server is told in its own time,
-so that one that is dead or slow delays no other; when something changes, all are told at once.
+A worker tells its edges so that it lives, an edge its origins. Each server is told by a thread of
+its own, so that one that is dead or slow delays no other, and an event loop that is busy delays
+none; when something changes, all are told at once. The loop makes the bodies. Where it takes long,
+the last one is sent once more, but not for ever: a process whose loop stands still must not be
+said to live.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 import structlog
@@ -20,7 +24,12 @@ from wire.http_client import BlockingClient, ClientConfig
 from wire.http_errors import refusal
 
 _MIN_PATIENCE_S = 1.0
-"""A server gets so long to accept a connection, and twice that to answer, however often we beat."""
+"""A server gets so long to accept a connection, and half as much more to answer, however often we
+beat: the next beat must come before the server forgets us."""
+_LOOP_WAIT_S = 0.25
+"""How long the event loop may take to make a body before the last one is sent again."""
+_LAST_BODY_S = 5.0
+"""How long the last one may be sent instead."""
 
 Answered = Callable[[str, bytes], None]
 """Told of a server's URL and the body of its answer, on the event loop. May raise
@@ -55,14 +64,14 @@ class Beats:
         name: str,
     ) -> None:
         patience_s = max(interval_s, _MIN_PATIENCE_S)
-        config = ClientConfig(connect_timeout_s=patience_s, stall_timeout_s=2 * patience_s)
+        config = ClientConfig(connect_timeout_s=patience_s, stall_timeout_s=1.5 * patience_s)
         self._servers = [
             _Server(url, BlockingClient(url, token=token, config=config), path, name)
             for url in urls
         ]
-        # Two threads for each: the goodbye need not wait for a beat that is stuck.
-        self._executor = ThreadPoolExecutor(2 * len(urls) or 1, thread_name_prefix=name)
-        self._body = body
+        # For the goodbye, which need not wait for a beat that is stuck.
+        self._executor = ThreadPoolExecutor(len(urls) or 1, thread_name_prefix=name)
+        self._body = _Body(body, name)
         self._answered = answered
         self._interval_s = interval_s
         self._name = name
@@ -74,13 +83,30 @@ class Beats:
 
     async def run(self) -> None:
         """Beat until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for server in self._servers:
-                group.create_task(self._beat(server), name=f"{self._name}-{server.netloc}")
+        loop = asyncio.get_running_loop()
+        stopped = threading.Event()
+        for server in self._servers:
+            threading.Thread(
+                target=self._beat,
+                args=(server, loop, stopped),
+                name=f"{self._name}-{server.netloc}",
+                # It may be waiting for its server when the process ends.
+                daemon=True,
+            ).start()
+        try:
+            if self._servers:
+                await asyncio.Event().wait()
+        finally:
+            stopped.set()
+            self.poke()
 
     async def send(self) -> None:
         """Beat once everywhere and wait; used to say goodbye."""
-        await asyncio.gather(*map(self._post, self._servers))
+        loop = asyncio.get_running_loop()
+        body = self._body.make()
+        posts = [loop.run_in_executor(self._executor, s.post, body) for s in self._servers]
+        for server, answer in zip(self._servers, await asyncio.gather(*posts), strict=True):
+            self._tell(server, answer)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -88,19 +114,22 @@ class Beats:
             server.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _beat(self, server: _Server) -> None:
-        while True:
+    def _beat(
+        self, server: _Server, loop: asyncio.AbstractEventLoop, stopped: threading.Event
+    ) -> None:
+        """The life of a server's thread."""
+        while not stopped.is_set():
+            began_s = time.monotonic()
             server.changed.clear()
-            await self._post(server)
-            # Not wait_for: until Python 3.12 it swallows a cancellation that comes together with
-            # the event, which is just what happens at the end (gh-86296).
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._interval_s):
-                    await server.changed.wait()
+            try:
+                body = self._body.of(loop)
+                if body is not None and not stopped.is_set():
+                    loop.call_soon_threadsafe(self._tell, server, server.post(body))
+            except RuntimeError:
+                return  # the loop is closed
+            server.changed.wait(max(0.0, began_s + self._interval_s - time.monotonic()))
 
-    async def _post(self, server: _Server) -> None:
-        loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(self._executor, server.post, self._body())
+    def _tell(self, server: _Server, answer: Buffer | None) -> None:
         if answer is None:
             return
         try:
@@ -111,12 +140,53 @@ class Beats:
             server.note("accepted", "")
 
 
+class _Body:
+    """Has the event loop make bodies, for threads that cannot wait for it."""
+
+    def __init__(self, make: Callable[[], bytes], name: str) -> None:
+        self._make = make
+        self._log = structlog.get_logger(name)
+        self._last: tuple[bytes, float] | None = None
+
+    def make(self) -> bytes:
+        """A fresh one; on the event loop."""
+        body = self._make()
+        self._last = body, time.monotonic()
+        return body
+
+    def of(self, loop: asyncio.AbstractEventLoop) -> bytes | None:
+        """A fresh one, or the last one where the loop is busy; None where it stands still.
+
+        Raises:
+            RuntimeError: the loop is closed.
+        """
+        made: Future[bytes] = Future()
+        loop.call_soon_threadsafe(self._answer, made)
+        try:
+            return made.result(_LOOP_WAIT_S)
+        except TimeoutError:
+            made.cancel()
+        except Exception:  # noqa: BLE001 - logged, and the next beat follows
+            self._log.exception("no report could be made")
+            return None
+        body, made_s = self._last or (b"", 0.0)
+        return body if body and time.monotonic() - made_s < _LAST_BODY_S else None
+
+    def _answer(self, made: Future[bytes]) -> None:
+        if not made.set_running_or_notify_cancel():
+            return
+        try:
+            made.set_result(self.make())
+        except Exception as error:  # noqa: BLE001 - the thread that asked logs it
+            made.set_exception(error)
+
+
 class _Server:
     """One server: its connection, and how the last beat ended, so that only news are logged."""
 
     def __init__(self, url: str, client: BlockingClient, path: str, name: str) -> None:
         self.url = url
-        self.changed = asyncio.Event()
+        self.changed = threading.Event()
         self._client = client
         self._path = path
         self._name = name

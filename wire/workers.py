@@ -13,6 +13,8 @@ from msgspec import Meta
 
 WorkerState = Literal["booting", "ready", "asleep", "draining", "failed"]
 """``asleep``: not in memory, but on disk; the first request wakes it and waits for it."""
+MESSAGES_ONLY = "messages_only"
+"""A feature that takes away: text and messages, no token ids."""
 Fault = Literal["", "crashed", "hung", "out_of_memory", "bad_file", "probe_failed"]
 """What ended an engine, by name; empty where nothing did."""
 Phase = Literal["", "choose", "pull", "check", "make_room", "load", "probe", "drain"]
@@ -28,6 +30,7 @@ Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,95}\Z")]
 RevisionText = Annotated[str, Meta(max_length=64)]
 Word = Annotated[str, Meta(max_length=64)]
 Url = Annotated[str, Meta(max_length=256)]
+_Step = Annotated[str, Meta(max_length=96)]
 Reason = Annotated[str, Meta(max_length=500)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Size = Annotated[int, Meta(ge=0, le=2**53)]
@@ -80,10 +83,11 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     """What its engine can do beyond plain chat and completion: ``logprobs``, ``tools``,
     ``json_schema``, ``tools_with_json_schema``, ``n``, ``embeddings``, ``dimensions``,
     ``token_ids`` (it tells the ids of an answer's tokens, and goes on with an answer that another
-    one began). A worker that does not say has logprobs: all had them before there were features."""
-    boot: Annotated[dict[Word, float], Meta(max_length=64)] = {}
+    one began); and what it cannot: ``messages_only``, no token ids. A worker that does not say has
+    logprobs: all had them before there were features."""
+    boot: Annotated[dict[_Step, float], Meta(max_length=128)] = {}
     """The boot waterfall: step → milliseconds."""
-    variant: Word = ""
+    variant: Annotated[str, Meta(max_length=96)] = ""
     """Which variant of the weights serves; empty where the revision has none."""
     target: RevisionText = ""
     """The revision that a boot or roll is bringing; empty while none is."""

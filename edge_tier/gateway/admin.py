@@ -83,6 +83,8 @@ class GatewayAdmin:
     worker_token: str
     orders: Orders = field(default_factory=lambda: Orders(time.monotonic))
     """What the origins want of the workers."""
+    on_news: Callable[[], None] = lambda: None
+    """Told when a worker comes, changes what it serves, or has carried out a command."""
     _refusals: _Gate = field(default_factory=_Gate)
 
     def add_to(self, app: web.Application) -> None:
@@ -104,12 +106,17 @@ class GatewayAdmin:
             reports = decode_heartbeat(body)
         except (msgspec.DecodeError, RecursionError) as error:
             raise RequestInvalidError(f"heartbeat: {error}") from error
+        worker, before = reports[0].worker, self.fleet.version
         for report in reports:
             if not self.fleet.report(report):
                 raise RequestInvalidError("this edge has as many workers as it takes; use another")
             if report.revision:
                 self.models.prefetch(report.model, report.revision)
-        return json_answer(HeartbeatAnswer(commands=self.orders.for_worker(reports[0].worker)))
+        commands = self.orders.for_worker(worker)
+        done = {result.id for report in reports for result in report.done}
+        if self.fleet.version != before or any(command.id in done for command in commands):
+            self.on_news()
+        return json_answer(HeartbeatAnswer(commands=commands))
 
     async def list_keys(self, request: web.Request) -> web.Response:
         """All keys, without what would let anybody use them."""

@@ -38,6 +38,7 @@ from edge_tier.gateway.revision_counts import RevisionCounts
 from edge_tier.gateway.upstream import UpstreamConfig, UpstreamPool, UpstreamResponse
 from wire.errors import HeadwaterError
 from wire.journal import JournalWanted
+from wire.workers import MESSAGES_ONLY
 
 _log = structlog.get_logger("backends")
 _MAX_REFUSAL_BYTES = 64 * 1024
@@ -358,7 +359,7 @@ class Backends:
         revision, began = report.revision, time.monotonic()
         for _ in range(2):
             try:
-                body = await self._for_worker(step.model, revision, wanted)
+                body = await self._for_worker(step.model, revision, wanted, report.features)
             except HeadwaterError as error:
                 if error.status < _SERVER_FAULT:
                     raise
@@ -406,10 +407,13 @@ class Backends:
             )
         raise _StepFailedError(f"worker {report.worker} keeps changing revision", report.worker)
 
-    async def _for_worker(self, model: str, revision: str, wanted: Wanted) -> dict[str, Any]:
-        """The body for a worker: ids, which mean nothing but to the revision they were made for."""
+    async def _for_worker(
+        self, model: str, revision: str, wanted: Wanted, features: frozenset[str]
+    ) -> dict[str, Any]:
+        """The body for a worker: ids, which mean nothing but to the revision they were made for,
+        unless its engine takes none."""
         tokens, prompt = wanted.tokens, wanted.prompt
-        if prompt.engine_renders or prompt.kind == "embedding":
+        if prompt.engine_renders or prompt.kind == "embedding" or MESSAGES_ONLY in features:
             return by_text(await wanted.as_text(), model, max_tokens=wanted.max_tokens)
         if tokens.revision != revision:
             tokens = await (await self._models.model(model, revision)).tokenize(prompt)

@@ -2,7 +2,8 @@
 
 Events are decoded in the read callback and handed on from there: to the task that waits for the
 next batch, or straight to a sink. A reader that does not come is not waited for without bound: from
-``PENDING_EVENTS`` on the engine's connection is not read.
+``PENDING_EVENTS`` on the engine's connection is not read. A connection breaks a moment before it is
+known what became of the engine; who knows how to ask (``Cut``) is asked before the reader is told.
 """
 
 from __future__ import annotations
@@ -34,13 +35,21 @@ Opener = Callable[[Receiver], Awaitable[tuple[Exchange, Decode]]]
 Refusal = Callable[[int, bytes], EngineError]
 """The error that an answer with this status and body means."""
 
+Cut = Callable[[str], Awaitable[EngineError | None]]
+"""What ended the engine, where that is why its answer broke off as the text says. Bounded in time,
+and raises nothing."""
+
 
 class EventStream:
     """One answer (``gpu_worker.engine.TokenStream``)."""
 
-    def __init__(self, opener: Opener, refusal: Refusal) -> None:
+    def __init__(self, opener: Opener, refusal: Refusal, cut: Cut | None = None) -> None:
+        self.heard = False
+        """Whether anything has come since somebody last set this to False."""
         self._opener = opener
         self._refusal = refusal
+        self._ask_why = cut
+        self._asking: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._sse = SSEDecoder()
         self._plain = False
@@ -55,6 +64,17 @@ class EventStream:
         self._waiter: asyncio.Future[list[TokenEvent]] | None = None
         self._sink: Sink | None = None
         self._pumping: asyncio.Future[None] | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it waits for the engine: not while its own reader is behind."""
+        return self.running and not self._paused
+
+    @property
+    def running(self) -> bool:
+        """Whether an answer is under way."""
+        ended = self._finished or self._failure is not None
+        return self._exchange is not None and not ended
 
     def __aiter__(self) -> EventStream:
         return self
@@ -84,8 +104,17 @@ class EventStream:
     async def aclose(self) -> None:
         self._closed = self._finished = True
         self._plain = False
+        if self._asking is not None:
+            self._asking.cancel()
         if self._exchange is not None:
             self._exchange.close()
+
+    def break_off(self, error: EngineError) -> None:
+        """End it for the reader, and at the engine."""
+        if self._exchange is not None:
+            self._exchange.close()
+        self._fail(error)
+        self.arrived()
 
     # Receiver
     def head(self, status: int) -> None:
@@ -109,6 +138,7 @@ class EventStream:
         self._body_in_pieces(data)
 
     def arrived(self) -> None:
+        self.heard = True
         sink = self._sink
         if sink is not None:
             self._feed(sink)
@@ -121,7 +151,15 @@ class EventStream:
         if self._status not in {0, 200} and failure is None:
             self._fail(self._refusal(self._status, self._refused))
         elif not self._whole():
-            self._fail(self._cut(failure or "no finish came"))
+            why = failure or "no finish came"
+            if self._ask_why is not None and not self._closed:
+                self._asking = self._loop.create_task(self._explain(self._ask_why, why))
+                return
+            self._fail(self._cut(why))
+        self.arrived()
+
+    async def _explain(self, ask_why: Cut, why: str) -> None:
+        self._fail(await ask_why(why) or self._cut(why))
         self.arrived()
 
     def _body_in_pieces(self, data: bytes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
@@ -129,19 +130,24 @@ class Exchange(asyncio.Protocol):
 
 
 async def open_exchange(
-    base_url: str, request: bytes, receiver: Receiver, config: ExchangeConfig
+    base_url: str,
+    request: bytes,
+    receiver: Receiver,
+    config: ExchangeConfig,
+    *,
+    tls: ssl.SSLContext | None = None,
 ) -> Exchange:
-    """Connect to ``http://host:port`` and send ``request``.
+    """Connect to ``http://host:port`` (with ``tls``: https) and send ``request``.
 
     Raises:
         EngineUnavailableError: nobody listens there, or not in time.
     """
     where = urlsplit(base_url)
-    host, port = where.hostname or "", where.port or 80
+    host, port = where.hostname or "", where.port or (443 if tls else 80)
     try:
         async with asyncio.timeout(config.connect_timeout_s):
             transport, exchange = await asyncio.get_running_loop().create_connection(
-                lambda: Exchange(receiver), host, port
+                lambda: Exchange(receiver), host, port, ssl=tls
             )
     except (OSError, TimeoutError) as error:
         raise EngineUnavailableError(f"the engine at {base_url} is not reachable") from error
@@ -180,7 +186,9 @@ class WholeAnswer:
             self.done.set_exception(error)
 
 
-async def call(base_url: str, request: bytes, config: ExchangeConfig) -> tuple[int, bytes]:
+async def call(
+    base_url: str, request: bytes, config: ExchangeConfig, *, tls: ssl.SSLContext | None = None
+) -> tuple[int, bytes]:
     """A short exchange: status and whole body, within ``call_timeout_s``.
 
     Raises:
@@ -190,7 +198,7 @@ async def call(base_url: str, request: bytes, config: ExchangeConfig) -> tuple[i
     answer = WholeAnswer(config.answer_bytes)
     try:
         async with asyncio.timeout(config.call_timeout_s):
-            exchange = await open_exchange(base_url, request, answer, config)
+            exchange = await open_exchange(base_url, request, answer, config, tls=tls)
             try:
                 await answer.done
             finally:
@@ -202,9 +210,11 @@ async def call(base_url: str, request: bytes, config: ExchangeConfig) -> tuple[i
     return answer.status, bytes(answer.content)
 
 
-def encode_request(method: str, path: str, *, key: str = "", body: bytes = b"") -> bytes:
+def encode_request(
+    method: str, path: str, *, key: str = "", body: bytes = b"", host: str = "engine"
+) -> bytes:
     """A request that asks the engine to close the connection afterwards."""
-    head = f"{method} {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
     if key:
         head += f"Authorization: Bearer {key}\r\n"
     if body:

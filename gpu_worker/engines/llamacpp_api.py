@@ -172,7 +172,7 @@ def embeddings(answer: bytes) -> Embeddings:
 def native_events(top_logprobs: int, first: int = 0) -> Decode:
     """Reads the events of one ``/completion``, with so many alternatives of a token; where
     ``first`` is given, only so many tokens keep their logprobs."""
-    shown = _shown(top_logprobs, first)
+    shown = logprob_filter(top_logprobs, first)
 
     def decode(data: str | bytes, batch: list[TokenEvent]) -> None:
         try:
@@ -196,7 +196,7 @@ def journaled_events(top_logprobs: int, first: int = 0) -> Decode:
     which to stop may have begun; then the ids, and the logprobs, wait for the text. Of a character
     of several tokens only the last one is told, but they are counted.
     """
-    shown = _shown(top_logprobs, first)
+    shown = logprob_filter(top_logprobs, first)
     told = 0
     ids: list[int] = []
     held: list[TokenLogprob] = []
@@ -243,7 +243,7 @@ def chat_events(
         forced: the function that had to be called: the content is its arguments.
         one: only one call is wanted; llama.cpp was seen to make more all the same.
     """
-    shown = _shown(top_logprobs, first)
+    shown = logprob_filter(top_logprobs, first)
     reason: FinishReason | None = None
     call_id: str | None = f"call_{secrets.token_hex(12)}" if forced else None
 
@@ -343,7 +343,7 @@ def _sampling_fields(sampling: Sampling) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _shown(top: int, first: int) -> Callable[[Logprobs], Logprobs]:
+def logprob_filter(top: int, first: int) -> Callable[[Logprobs], Logprobs]:
     """What is passed on of a token's logprobs. The engine cannot be told to stop computing them,
     but encoding and sending them can be spared."""
     if not first:

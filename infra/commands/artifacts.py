@@ -150,13 +150,13 @@ def publish(
             raise ConfigError("give the model a name: --model NAME")
         if keep_source and not types:
             raise ConfigError("--keep-source goes with --quant")
-        where = place(state_dir, origin=origin, token_file=token_file)
-        access, key = where.origin_admin(), where.publisher_key(publisher_key)
         from infra.parity import engine_is_installed
         from infra.publishing import open_publisher
 
         parity = engine_is_installed() if parity is None else parity
         maker = _golden_maker(golden, golden_prompts, parity=parity)
+        where = place(state_dir, origin=origin, token_file=token_file)
+        access, key = where.origin_admin(), where.publisher_key(publisher_key)
         config = ImportConfig(
             work_dir=work_dir or state_dir / "imports",
             max_bytes=max_size * 10**9,

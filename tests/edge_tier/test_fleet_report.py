@@ -13,7 +13,8 @@ import pytest
 from edge_tier.app import REPORTER
 from edge_tier.fleet_report import FleetReportConfig, edge_name
 from origin.app import FLEET, ORDERS
-from origin.fleet import EdgeNode, FleetView, WorkerNode
+from origin.fleet import FleetView
+from origin.fleet_nodes import EdgeNode, WorkerNode
 from origin.orders import CommandRequest, Orders
 from tests.fakes.edges import Origin, StartEdge
 from tests.fakes.gateway import MODEL
@@ -116,6 +117,13 @@ async def test_workers_are_told_with_the_age_of_their_last_heartbeat(
     await until(lambda: (w := the_worker(view)) is not None and w.age_s > 0.05)
     await beat(edge, ttl_s=0.0)
     await until(lambda: (w := the_worker(view)) is not None and w.presence == "missing")
+
+
+async def test_news_do_not_wait_for_the_next_report(start: StartEdge, view: FleetView) -> None:
+    edge = await start(settings={"report_s": 1_000.0})
+    await until(lambda: the_edge(view) is not None)
+    await beat(edge)
+    await until(lambda: the_worker(view) is not None)
 
 
 async def test_an_edge_without_prompts_reports_too(start: StartEdge, view: FleetView) -> None:

@@ -21,6 +21,7 @@ from gpu_worker.engine import (
 )
 from wire.chat import FinishReason
 from wire.golden import Expectations
+from wire.workers import Fault
 
 
 def tokens(*texts: str) -> list[list[TokenEvent]]:
@@ -36,8 +37,8 @@ class FakeEngine:
     """Gives ``batches`` and then its fault or its end.
 
     ``gate`` holds every batch from the ``held_from``-th on until it is set; ``refusal`` is raised
-    instead of the first one, ``fault`` after the last one. ``open`` counts streams and ``given``
-    batches; ``asked`` keeps the requests.
+    instead of the first one, ``breaks_with`` after the last one. ``open`` counts streams and
+    ``given`` batches; ``asked`` keeps the requests.
     """
 
     def __init__(
@@ -58,7 +59,8 @@ class FakeEngine:
         self.gate.set()
         self.held_from = 0
         self.refusal: EngineError | None = None
-        self.fault: EngineError | None = None
+        self.fault: Fault = ""
+        self.breaks_with: EngineError | None = None
         self.ready = True
         self.features = frozenset({"logprobs", "json_schema"})
         self.vectors: list[list[float]] | None = None
@@ -139,8 +141,8 @@ class FakeStream:
         if self._left:
             self._engine.given += 1
             return self._left.pop(0)
-        if self._engine.fault is not None:
-            raise self._engine.fault
+        if self._engine.breaks_with is not None:
+            raise self._engine.breaks_with
         if not self._engine.ready:
             raise EngineBrokenError("the engine died")
         raise StopAsyncIteration

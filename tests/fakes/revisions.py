@@ -22,6 +22,7 @@ from origin.signing import Repository
 from tests.fakes.source import MemorySource
 from wire.channel import Canary, pointer_to
 from wire.chunk import Chunk, ChunkId
+from wire.golden import GOLDEN_PATH
 from wire.manifest import (
     ChunkRef,
     FileEntry,
@@ -74,7 +75,7 @@ def make_revision(
                 path=path,
                 size=len(whole),
                 sha256=hashlib.sha256(whole).hexdigest(),
-                role=role,
+                role="other" if path == GOLDEN_PATH else role,
                 chunks=tuple(ChunkRef(chunk.id, len(chunk)) for chunk in named),
             )
         )

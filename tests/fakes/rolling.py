@@ -11,6 +11,7 @@ from pathlib import Path
 from gpu_worker.config import WorkerConfig
 from gpu_worker.disk import ModelFolder
 from gpu_worker.engine import EngineError, Probe
+from gpu_worker.order import EngineOrder
 from gpu_worker.prepare import Preparation
 from gpu_worker.pull import PullConfig
 from gpu_worker.roll import Roller
@@ -21,7 +22,7 @@ from tests.fakes.engine import FakeEngine
 from tests.fakes.revisions import Revision, SignedSource, make_revision
 from tests.fakes.waiting import until
 from wire.channel import Canary
-from wire.golden import Expectations
+from wire.golden import Expectations, Verdict
 from wire.sources.failover import Failover
 from wire.trust_client import TrustClient
 from wire.trust_store import TrustStore
@@ -35,12 +36,12 @@ def share_of(worker: str, revision: str, *, inside: bool) -> Canary:
     return next(share for share in shares if share.takes(worker) == inside)
 
 
-def model(number: int) -> Revision:
+def model(number: int, name: str = "chat") -> Revision:
     """A revision with a GGUF in three chunks, the last of which is its own."""
     keys = [raw_gguf.text_key("general.architecture", "llama")]
     header = raw_gguf.header(keys, [raw_gguf.tensor("blk.0.w", (300,))])
     weights = [bytes(800), number.to_bytes(8, "big") * 50]
-    return make_revision({"model.gguf": [header, *weights]})
+    return make_revision({"model.gguf": [header, *weights]}, model=name)
 
 
 def broken_model() -> Revision:
@@ -62,33 +63,42 @@ class Faults:
 class RollingEngine(FakeEngine):
     """A FakeEngine that starts like a real one: or not."""
 
-    def __init__(self, path: Path, model: str, revision: str, faults: Faults) -> None:
-        super().__init__(model=model, revision=revision)
-        self.path = path
+    def __init__(self, order: EngineOrder, faults: Faults) -> None:
+        super().__init__(model=order.model, revision=order.revision)
+        self.order = order
         self.faults = faults
         self.ready = False
+        self.asked_golden: Expectations | None = None
+        """What its probe was to compare with."""
         self.starting = asyncio.Event()
+        self._released = asyncio.Event()
         self.may_pass = asyncio.Event()
         self.closed = False
 
     async def start(self) -> None:
         self.starting.set()
         if self.faults.hang:
-            await asyncio.Event().wait()
+            await self._released.wait()
         if self.faults.start is not None:
             raise self.faults.start
         self.ready = True
 
     async def probe(self, golden: Expectations | None = None) -> Probe:
+        self.asked_golden = golden
         if self.faults.probe is not None:
             raise self.faults.probe
         if self.faults.slow_probe:
             await self.may_pass.wait()
-        return Probe("ok", 2, 0.125, 0.25)
+        verdict = Verdict(tokens=1, max_nats=0.125) if golden is not None else None
+        return Probe("ok", 2, 0.125, 0.25, verdict)
 
     async def aclose(self) -> None:
         self.closed = True
         await super().aclose()
+
+    def release(self) -> None:
+        """Let a start that hangs go on."""
+        self._released.set()
 
     def die(self, why: str) -> None:
         """Be given up by its supervisor."""
@@ -137,8 +147,8 @@ class Rig:
             name=WORKER,
         )
 
-    def _make_engine(self, path: Path, model: str, revision: str) -> RollingEngine:
-        engine = RollingEngine(path, model, revision, self.faults.get(revision, Faults()))
+    def _make_engine(self, order: EngineOrder) -> RollingEngine:
+        engine = RollingEngine(order, self.faults.get(order.revision, Faults()))
         self.engines.append(engine)
         return engine
 

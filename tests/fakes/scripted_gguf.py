@@ -34,15 +34,17 @@ def write_scripted_gguf(
     rms_epsilon: float = 1e-5,
     weight: float = 1.0,
     template: str = TEMPLATE,
+    architecture: str = "llama",
 ) -> Path:
     """A model that answers ``script``, again and again, or once where it ``ends``.
 
     Hostile variants: a negative ``rms_epsilon`` aborts llama.cpp while it loads, ``context_length``
-    0 crashes it at the first request, and a ``weight`` of NaN makes every probability NaN.
+    0 crashes it at the first request, a ``weight`` of NaN makes every probability NaN, and an
+    ``architecture`` that it does not know is refused.
     """
     steps = script.encode()
     assert len(set(steps)) == len(steps), "a byte of the script stands twice"
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_name("scripted")
     writer.add_context_length(context_length)
     writer.add_embedding_length(_EMBEDDING)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -13,15 +15,19 @@ from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 
 from gpu_worker.engine import Engine
-from gpu_worker.engines.llamacpp import LlamaCpp, LlamaCppConfig
+from gpu_worker.engines.llama_server import LlamaServer, LlamaServerConfig
+from gpu_worker.engines.llamacpp import LlamaCpp
+from gpu_worker.engines.native import LlamaCppConfig, NativeEngine
 from gpu_worker.routes import ERROR_BODIES, RoutesConfig, WorkerRoutes
 from gpu_worker.serving import Serving, ServingConfig
-from gpu_worker.supervisor import SupervisorConfig
+from gpu_worker.supervisor import Launch, SupervisorConfig
+from tests.fakes.programs import WHY_NO_LLAMA_SERVER, real_llama_server
 from tests.fakes.scripted_gguf import write_scripted_gguf
 from tests.fakes.worker_api import StartApi, WorkerApi
 from wire.http_errors import error_middleware
 
 StartLlama = Callable[..., Awaitable[LlamaCpp]]
+StartChild = Callable[..., Awaitable[NativeEngine]]
 FAST_RESTART = SupervisorConfig(ready_timeout_s=20, backoff_initial_s=0.01, backoff_max_s=0.05)
 
 
@@ -63,6 +69,55 @@ async def start_llama(scripted_model: Path) -> AsyncIterator[StartLlama]:
 
 
 @pytest.fixture
+async def start_child(scripted_model: Path) -> AsyncIterator[StartChild]:
+    """Start an engine over llama.cpp's native API by the name of its kind; closed afterwards.
+    Skips where its program is not installed."""
+    engines: list[NativeEngine] = []
+
+    async def start(
+        kind: str,
+        path: Path | None = None,
+        *,
+        wrapper: tuple[str, ...] = (),
+        supervisor: SupervisorConfig = FAST_RESTART,
+        **changes: Any,
+    ) -> NativeEngine:
+        engine = build_child(kind, path or scripted_model, supervisor, **changes)
+        if wrapper:
+            engine.process.launch = wrapped(engine.process.launch, wrapper)
+        engines.append(engine)
+        await engine.start()
+        return engine
+
+    yield start
+    await asyncio.gather(*(engine.aclose() for engine in engines))
+
+
+def build_child(
+    kind: str, path: Path, supervisor: SupervisorConfig, **changes: Any
+) -> NativeEngine:
+    config = LlamaCppConfig(**{"slots": 2, "threads": 1, "warmup": False, **changes})
+    who: dict[str, Any] = {"model": "chat-small", "revision": "a" * 64}
+    if kind == "llamacpp":
+        return LlamaCpp(path, **who, config=config, supervisor=supervisor)
+    program = real_llama_server()
+    if program is None:
+        pytest.skip(WHY_NO_LLAMA_SERVER)
+    server = LlamaServerConfig(program=program)
+    return LlamaServer(path, **who, config=config, server=server, supervisor=supervisor)
+
+
+def wrapped(launch: Callable[[], Launch], wrapper: tuple[str, ...]) -> Callable[[], Launch]:
+    """The same children, run by another program (``prlimit``)."""
+
+    def launch_wrapped() -> Launch:
+        told = launch()
+        return replace(told, argv=(*wrapper, *told.argv))
+
+    return launch_wrapped
+
+
+@pytest.fixture
 async def start_api() -> AsyncIterator[StartApi]:
     """Start a worker's API before an engine; None starts it without one."""
     servers: list[TestServer] = []
@@ -79,7 +134,7 @@ async def start_api() -> AsyncIterator[StartApi]:
             serving.flip(engine)
         app = web.Application(middlewares=[error_middleware(ERROR_BODIES)])
         WorkerRoutes(
-            serving,
+            {"chat-small": serving},
             worker="gpu-7",
             tokens=("t0ken", "next-token"),
             registry=CollectorRegistry(),

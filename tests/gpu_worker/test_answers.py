@@ -104,7 +104,7 @@ async def test_a_killed_engine_ends_the_stream_with_an_error_and_serves_again(
         assert engine.process.pid is not None
         os.kill(engine.process.pid, signal.SIGKILL)
         rest = (await answer.read()).decode()
-    assert '"code":"engine_broken"' in rest.splitlines()[-2]
+    assert '"code":"engine_crashed"' in rest.splitlines()[-2]
     assert "[DONE]" not in rest
     async with worker.get("/healthz", "") as answer:
         assert answer.status == 200

@@ -79,7 +79,7 @@ def test_only_the_files_of_the_variant_are_looked_at(tmp_path: Path) -> None:
     for entry in manifest.of_variant("Q8_0"):
         (tmp_path / entry.path).write_bytes(GOOD)
     found = check_model(manifest, tmp_path, "Q8_0")
-    assert found == ModelFiles(tmp_path / "a-Q8_0-00001-of-00002.gguf", 3 * len(GOOD))
+    assert found == ModelFiles(tmp_path / "a-Q8_0-00001-of-00002.gguf", 3 * len(GOOD), "Q8_0")
     with pytest.raises(GGUFInvalidError, match=r"cannot read a-Q4_0\.gguf"):
         check_model(manifest, tmp_path, "Q4_0")
 
@@ -125,7 +125,7 @@ def test_what_the_model_must_answer_is_read_for_its_variant(tmp_path: Path) -> N
 def test_a_golden_file_that_was_tampered_with_is_refused(tmp_path: Path) -> None:
     revision = with_golden(golden_of(""))
     lay_out(tmp_path, revision)
-    softer = golden_of("").replace(b'"max_nats":0.4', b'"max_nats":9.4')
+    softer = golden_of("").replace(b'"max_nats":0.5', b'"max_nats":9.5')
     (tmp_path / GOLDEN_PATH).write_bytes(softer)
     with pytest.raises(GoldenInvalidError, match="not the file that the publisher signed"):
         read_golden(revision.manifest, tmp_path)

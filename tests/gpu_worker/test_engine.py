@@ -59,7 +59,7 @@ async def test_an_answer_without_a_finish_is_broken_not_short() -> None:
 
 async def test_collect_closes_the_stream_of_an_engine_that_breaks() -> None:
     engine = FakeEngine(tokens("Hel"))
-    engine.fault = EngineBrokenError("gone")
+    engine.breaks_with = EngineBrokenError("gone")
     with pytest.raises(EngineBrokenError, match="gone"):
         await collect(engine.stream(ASK))
     assert engine.open == 0

@@ -70,8 +70,9 @@ async def test_where_one_question_fails_the_others_are_given_up() -> None:
 
 @pytest.mark.parametrize(("text", "passes"), [("xy", True), ("zz", False)])
 async def test_an_engine_without_ids_is_asked_by_text(text: str, passes: bool) -> None:
-    async def ask(prompt: str, count: int) -> str:
-        assert (prompt[:6], count) == ("prompt", 2)
+    async def ask(prompt: GoldenPrompt, count: int) -> str:
+        assert prompt in PROMPTS
+        assert count == 2
         return text
 
     if passes:

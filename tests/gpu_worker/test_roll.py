@@ -92,8 +92,8 @@ async def test_a_worker_boots_what_its_channel_names(rig: Rig) -> None:
     engine = await rig.serve(ONE)
     assert rig.serving.state == "ready"
     assert rig.serving.engine is engine
-    assert engine.path == rig.config.models_dir / "chat" / ONE.id / "model.gguf"
-    assert engine.path.read_bytes() == ONE.files["model.gguf"]
+    assert engine.order.path == rig.config.models_dir / "chat" / ONE.id / "model.gguf"
+    assert engine.order.path.read_bytes() == ONE.files["model.gguf"]
     assert rig.roller.reason == ""
     assert rig.changes > 0
 
@@ -202,7 +202,7 @@ async def test_a_roll_fetches_only_what_changed(rig: Rig) -> None:
 async def test_streams_that_outlive_the_deadline_are_cut_with_an_error(rig: Rig) -> None:
     old = await rig.serve(ONE)
     (talk,) = await talks(rig, old, 1)
-    old.fault = EngineBrokenError("closed")
+    old.breaks_with = EngineBrokenError("closed")
     await rig.serve(TWO)
     await until(lambda: old.closed)
     assert not talk.task.done()
@@ -495,10 +495,10 @@ async def test_a_restart_without_room_drains_first(rig: Rig) -> None:
 
 async def test_a_restart_brings_the_files_again_where_that_is_wanted(rig: Rig) -> None:
     old = await rig.serve(ONE)
-    old.path.write_bytes(b"rot that nobody saw")
+    old.order.path.write_bytes(b"rot that nobody saw")
     assert await rig.roller.restart(fresh_files=True) == ""
     assert rig.roller.waterfalls[-1].from_network == ONE.unique_bytes
-    assert old.path.read_bytes() == ONE.files["model.gguf"]
+    assert old.order.path.read_bytes() == ONE.files["model.gguf"]
 
 
 async def test_files_that_cannot_be_brought_again_are_put_back(rig: Rig) -> None:
@@ -507,7 +507,7 @@ async def test_files_that_cannot_be_brought_again_are_put_back(rig: Rig) -> None
     assert (await rig.roller.restart(fresh_files=True)).startswith("not_found: ")
     assert rig.serving.engine is old
     assert rig.on_disk == {ONE.id}
-    assert [path.name for path in old.path.parent.parent.iterdir()] == [ONE.id]
+    assert [path.name for path in old.order.path.parent.parent.iterdir()] == [ONE.id]
 
 
 async def test_a_restart_that_fails_says_so_and_the_old_one_goes_on(rig: Rig) -> None:

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gpu_worker.roll_rules import (
+from gpu_worker.roll_events import (
     Action,
     Event,
     Failed,
@@ -27,12 +27,11 @@ from gpu_worker.roll_rules import (
     Pulled,
     Rest,
     Restart,
-    RollRules,
     RoomMade,
-    RuleBrokenError,
     Tidied,
     Tidy,
 )
+from gpu_worker.roll_rules import RollRules, RuleBrokenError
 from wire.channel import Canary, ChannelPointer, pointer_to
 
 REVISIONS = tuple(digit * 64 for digit in "abcd")

@@ -77,7 +77,7 @@ async def test_an_engine_that_refuses_gives_a_plain_error(
 
 async def test_an_engine_that_breaks_gives_an_error_event_and_no_done(start_api: StartApi) -> None:
     engine = FakeEngine(tokens("Hel", "lo"))
-    engine.fault = EngineBrokenError("the engine died")
+    engine.breaks_with = EngineBrokenError("the engine died")
     worker = await start_api(engine)
     data = await worker.events({**STREAM, "stream_options": {"include_usage": True}})
     assert content(data[:-1]) == "Hello"
@@ -123,7 +123,7 @@ async def test_the_connection_is_kept_alive_while_the_first_token_is_awaited(
 
 async def test_a_refusal_after_a_keep_alive_is_an_event(start_api: StartApi) -> None:
     engine = FakeEngine([])
-    engine.fault = EngineUnavailableError("it died while it read the prompt")
+    engine.breaks_with = EngineUnavailableError("it died while it read the prompt")
     engine.gate.clear()
     config = RoutesConfig(answers=AnswersConfig(ping_interval_s=0.01))
     async with (await start_api(engine, routes=config)).post(CHAT, STREAM) as answer:

@@ -89,6 +89,16 @@ async def test_a_child_that_dies_while_loading_is_reported_with_its_last_words(
     assert process.pid is None
 
 
+async def test_a_child_that_lost_its_last_words_is_asked_again(supervise: Supervise) -> None:
+    mute, heard = "import sys; sys.exit(1)", "import sys; sys.exit('failed to load model')"
+    process = supervise(mute, mute, heard)
+    with pytest.raises(EngineStartError, match="failed to load model") as caught:
+        await process.start()
+    assert caught.value.fault == "bad_file"
+    with pytest.raises(EngineStartError, match="exit status 1"):
+        await supervise(mute, mute, mute, SERVE).start()
+
+
 async def test_a_child_that_crashes_while_loading_is_named_with_its_signal(
     supervise: Supervise,
 ) -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gpu_worker.engine import EngineStartError, ProbeFailedError
 from gpu_worker.engines.llamacpp import LlamaCpp, LlamaCppConfig
+from gpu_worker.order import EngineOrder
 from infra import demo_models
 from infra.golden import PROMPTS, GoldenConfig, GoldenMaker, read_prompts
 from origin.errors import PublishError
+from tests.fakes.quick_disk import quick_folder
+from tests.fakes.revisions import Revision, make_revision
+from tests.fakes.rolling import Rig
 from tests.fakes.spoilt_gguf import spoil
 from wire.errors import ConfigError
-from wire.golden import Expectations, Golden, decode
+from wire.golden import GOLDEN_PATH, Expectations, Golden, decode, encode
 
 LARGE, SMALL = demo_models.path("cloud-large"), demo_models.path("edge-small-r1")
 
@@ -141,3 +147,38 @@ def test_prompts_that_cannot_be_used_are_refused(tmp_path: Path, content: bytes)
         read_prompts(file)
     with pytest.raises(ConfigError, match="absent"):
         read_prompts(tmp_path / "absent")
+
+
+# As a worker
+
+
+def revision_of(weights: Path, golden: Golden) -> Revision:
+    return make_revision({"model.gguf": [weights.read_bytes()], GOLDEN_PATH: [encode(golden)]})
+
+
+class RealRig(Rig):
+    """A worker's parts with the real engine."""
+
+    def _make_engine(self, order: EngineOrder) -> Any:
+        config = LlamaCppConfig(slots=4, context_tokens=512, threads=1, warmup=False)
+        return LlamaCpp(order.path, model=order.model, revision=order.revision, config=config)
+
+
+async def test_a_worker_serves_the_right_file_and_refuses_one_that_answers_otherwise(
+    golden: Golden, tmp_path: Path
+) -> None:
+    right = revision_of(LARGE, golden)
+    wrong = revision_of(spoil(LARGE, tmp_path / "spoilt.gguf"), golden)
+    with quick_folder() as folder, ThreadPoolExecutor(4) as executor:
+        rig = RealRig(folder, executor)
+        rig.source.publish(right)
+        await rig.roller.look()
+        assert (rig.roller.revision, rig.serving.state) == (right.id, "ready")
+        assert 0 < rig.roller.waterfalls[-1].divergence_nats < 0.1
+        rig.source.publish(wrong)
+        await rig.roller.look()
+        assert (rig.roller.revision, rig.serving.state) == (right.id, "ready")
+        assert (rig.roller.refused, rig.roller.fault) == (wrong.id, "probe_failed")
+        assert "not what was published: prompt 0" in rig.roller.reason
+        assert "divergence " in rig.roller.reason
+        await rig.roller.aclose()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from origin.consistency import behind, consistency
-from origin.fleet import EdgeNode, Presence, WorkerNode
+from origin.fleet_nodes import EdgeNode, Presence, WorkerNode
 from tests.fakes.reports import REVISIONS, edge_report, worker_report
 from wire.channel import Canary, pointer_to
 

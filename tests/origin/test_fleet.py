@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from origin.fleet import FleetConfig, FleetFullError, FleetKept, FleetView
+from origin.fleet import FleetConfig, FleetFullError, FleetView
+from origin.fleet_nodes import FleetKept
 from tests.fakes.clock import ManualClock
 from tests.fakes.reports import REVISIONS, edge_report, worker_report
 from wire.fleet import Preheat, Preheated, RevisionFigures
@@ -158,6 +159,28 @@ def test_figures_are_summed_over_edges_and_survive_their_restarts(view: FleetVie
     assert view.figures("other", NEW) == RevisionFigures(
         model="other", revision=NEW, first_token=(0,) * 16
     )
+
+
+def test_two_processes_of_one_name_are_noticed_and_their_counts_not_doubled(
+    view: FleetView, clock: ManualClock
+) -> None:
+    for second in range(20):
+        for started in (1.0, 2.0):
+            view.report(edge_report("e1", started=started, figures=(counted(NEW, 5 + second),)))
+        clock.advance(1)
+    assert view.figures("chat", NEW).answered == 2 * 24
+    assert view.edges()[0].twins
+    for _ in range(12):
+        view.report(edge_report("e1", started=2.0))
+        clock.advance(1)
+    assert not view.edges()[0].twins
+
+
+def test_an_edge_whose_clock_was_set_back_is_no_twin_and_counts_on(view: FleetView) -> None:
+    for started in (9.0, 5.0, 4.0, 3.0, 2.0, 1.0):
+        view.report(edge_report("e1", started=started, figures=(counted(NEW, 1),)))
+    assert view.figures("chat", NEW).answered == 6
+    assert not view.edges()[0].twins
 
 
 @given(

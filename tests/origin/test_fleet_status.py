@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from origin.fleet import EdgeNode, Presence, WorkerNode
+from origin.fleet_nodes import EdgeNode, Presence, WorkerNode
 from origin.fleet_status import describe_fleet, edge_state, worker_state
 from tests.fakes.reports import REVISIONS, edge_report, worker_report
 from wire.channel import pointer_to

@@ -19,9 +19,11 @@ from infra.local_config import LOCAL_MODEL
 from origin.fleet_keeper import Snapshot
 from tests.fakes.fleet import Fleet, eventually
 from tests.fakes.headwater import headwater
+from tests.fakes.processes import engine_of
 from wire.errors import HeadwaterError
 
 ASK: list[Any] = [{"role": "user", "content": "Count from one to ten."}]
+REQUESTS = "headwater_worker_requests_total"
 AROUND_S = 3.0
 """How soon a node that falls silent is routed around."""
 
@@ -83,6 +85,11 @@ def known(fleet: Fleet) -> set[str]:
     """The workers that the edge knows as ready."""
     workers = fleet.status("edge")["workers"]
     return {worker["worker"] for worker in workers if worker["state"] == "ready"}
+
+
+def worker_of(fleet: Fleet, name: str) -> dict[str, Any]:
+    """A worker as its edge knows it."""
+    return next(dict(w) for w in fleet.status("edge")["workers"] if w["worker"] == name)
 
 
 @contextmanager
@@ -169,6 +176,41 @@ def test_an_edge_is_drained_and_resumed_from_the_command_line(fleet: Fleet) -> N
         assert (status, order["state"]) == (0, "done")
         assert edge.why_not_ready() == ""
     eventually(lambda: states(fleet)["edge"] == "ready")
+
+
+async def test_a_worker_is_drained_restarted_and_made_to_pull_again_from_there(
+    fleet: Fleet, second_worker: Child
+) -> None:
+    folder = fleet.state.root
+
+    def told(action: str) -> None:
+        status, order, note = headwater(
+            "fleet", action, "second-worker", "--wait", state_dir=folder
+        )
+        assert (status, order["state"]) == (0, "done"), note
+
+    eventually(lambda: states(fleet).get("second-worker") == "ready")
+    told("drain")
+    assert worker_of(fleet, "second-worker")["draining"]
+    eventually(lambda: states(fleet)["second-worker"] == "draining")
+    others = fleet.metric("worker", REQUESTS)
+    await answered(fleet, 4)
+    assert fleet.metric("worker", REQUESTS) == others + 4
+    told("resume")
+    eventually(lambda: states(fleet)["second-worker"] == "ready")
+
+    assert second_worker.pid is not None
+    engine = engine_of(second_worker.pid)
+    told("restart")
+    eventually(lambda: states(fleet)["second-worker"] == "ready", 30)
+    assert engine_of(second_worker.pid) != engine
+
+    sent = fleet.metric("edge", "headwater_edge_served_bytes_total")
+    told("repull")
+    eventually(lambda: states(fleet)["second-worker"] == "ready", 30)
+    size = sum(ref.size for ref in fleet.manifest(fleet.revision()).chunk_refs().values())
+    assert fleet.metric("edge", "headwater_edge_served_bytes_total") - sent >= size
+    await answered(fleet)
 
 
 def test_the_fleet_and_its_consistency_are_shown_by_the_command(fleet: Fleet) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -16,10 +18,13 @@ ANSWERS = {f"POST {PATH}": Canned({"said": "yes"})}
 
 
 @asynccontextmanager
-async def beating(*urls: str, answered: Answered, interval_s: float = 0.01) -> AsyncIterator[Beats]:
-    beats = Beats(
-        urls, "t", PATH, lambda: b"{}", interval_s=interval_s, answered=answered, name="beat"
-    )
+async def beating(
+    *urls: str,
+    answered: Answered = lambda _url, _body: None,
+    interval_s: float = 0.01,
+    body: Callable[[], bytes] = lambda: b"{}",
+) -> AsyncIterator[Beats]:
+    beats = Beats(urls, "t", PATH, body, interval_s=interval_s, answered=answered, name="beat")
     running = asyncio.create_task(beats.run())
     yield beats
     assert not running.done()
@@ -63,3 +68,35 @@ async def test_an_answer_that_cannot_be_read_ends_nothing(
         async with beating(server.url, answered=refuse):
             await until(lambda: len(server.received) >= 3)
     assert capsys.readouterr().out.count("answered nonsense") == 1
+
+
+async def test_a_busy_event_loop_does_not_delay_a_beat() -> None:
+    with stub_tier(ANSWERS) as server:
+        async with beating(server.url):
+            await until(lambda: len(server.received) >= 2)
+            before = len(server.received)
+            time.sleep(0.6)  # noqa: ASYNC251 - just that
+            assert len(server.received) > before
+
+
+async def test_a_server_that_accepts_and_never_answers_delays_nobody_else() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stuck, stub_tier(ANSWERS) as server:
+        url = f"http://127.0.0.1:{stuck.getsockname()[1]}"
+        async with beating(url, server.url):
+            await until(lambda: len(server.received) >= 3)
+
+
+async def test_a_body_that_cannot_be_made_is_logged_and_the_next_one_sent(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bugs = [ValueError("a bug")]
+
+    def body() -> bytes:
+        if bugs:
+            raise bugs.pop()
+        return b"{}"
+
+    with stub_tier(ANSWERS) as server:
+        async with beating(server.url, body=body):
+            await until(lambda: len(server.received) >= 1)
+    assert "no report could be made" in capsys.readouterr().out

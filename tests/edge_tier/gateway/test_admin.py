@@ -65,7 +65,15 @@ def orders() -> Orders:
 
 
 @pytest.fixture
-async def client(fleet: Fleet, identity: Identity, orders: Orders) -> AsyncIterator[Client]:
+def news() -> list[str]:
+    """One for each time that there were any."""
+    return []
+
+
+@pytest.fixture
+async def client(
+    fleet: Fleet, identity: Identity, orders: Orders, news: list[str]
+) -> AsyncIterator[Client]:
     app = web.Application(middlewares=[error_middleware()])
     GatewayAdmin(
         fleet=fleet,
@@ -74,6 +82,7 @@ async def client(fleet: Fleet, identity: Identity, orders: Orders) -> AsyncItera
         admin_token="admin",
         worker_token="worker",
         orders=orders,
+        on_news=lambda: news.append("!"),
     ).add_to(app)
     async with TestClient(TestServer(app)) as made:
         yield made
@@ -100,6 +109,23 @@ async def test_a_heartbeat_hears_what_the_worker_shall_do(client: Client, orders
         assert await answer.json() == {"commands": [{"id": "c1", "node": "w", "action": "drain"}]}
 
 
+async def test_news_are_who_comes_changes_or_has_done_what_was_wanted(
+    client: Client, orders: Orders, news: list[str]
+) -> None:
+    async def beat(**fields: Any) -> int:
+        news.clear()
+        await client.post(HEARTBEAT, json={**REPORT, **fields}, headers=WORKER)
+        return len(news)
+
+    assert await beat() == 1
+    assert await beat(busy=1) == 0
+    assert await beat(state="draining") == 1
+    assert await beat(state="draining", done=[{"id": "c1"}]) == 0
+    orders.hold("http://origin", [Command(id="c1", node="w", action="drain")])
+    assert await beat(state="draining") == 0
+    assert await beat(state="draining", done=[{"id": "c1"}]) == 1
+
+
 UNBOUNDED: list[Any] = [
     {"busy": -1},
     {"busy": 10**7},
@@ -118,11 +144,11 @@ UNBOUNDED: list[Any] = [
     {"reason": "x" * 501},
     {"features": [f"f{n}" for n in range(33)]},
     {"features": ["f" * 65]},
-    {"boot": {f"s{n}": 1.0 for n in range(65)}},
-    {"boot": {"s" * 65: 1.0}},
+    {"boot": {f"s{n}": 1.0 for n in range(129)}},
+    {"boot": {"s" * 97: 1.0}},
     {"missing_bytes": 2**60},
     {"target": "r" * 65},
-    {"variant": "v" * 65},
+    {"variant": "v" * 97},
     {"done": [{"id": f"c{n}"} for n in range(65)]},
     {"done": [{"id": "c", "problem": "x" * 501}]},
     {"done": [{"id": "a/b"}]},

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ from typer.testing import CliRunner
 from infra.cli import app
 from infra.commands.output import FAILED, USAGE
 from infra.state import Ready, StateDir, write_ready
+from tests.fakes.headwater import ROOT, environment
 from tests.fakes.tier import Canned, StubTier, stub_tier
 
 ORDER: dict[str, Any] = {
@@ -127,3 +132,28 @@ def test_consistency_is_asked_for_by_model_and_channel(origin: StubTier) -> None
 def test_a_live_picture_is_no_document(origin: StubTier) -> None:
     assert run("--watch")[0] == USAGE
     assert origin.received == []
+
+
+def test_a_live_picture_outlives_an_origin_that_is_away_and_ends_with_q(
+    origin: StubTier, tmp_path: Path
+) -> None:
+    outside, inside = pty.openpty()
+    command = [sys.executable, "-m", "infra.cli", "fleet", "--watch", f"--state-dir={tmp_path}"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment({"TERM": "xterm"}), stdin=inside, stdout=inside
+    ) as process:
+        seen = _read_until(outside, b"no edge has reported")
+        origin.answers["GET /admin/fleet"] = Canned({"detail": "the store is away"}, 503)
+        seen += _read_until(outside, b"the store is away")
+        os.write(outside, b"q")
+        assert process.wait(20) == 0
+    os.close(inside)
+    os.close(outside)
+    assert b"Traceback" not in seen
+
+
+def _read_until(descriptor: int, text: bytes) -> bytes:
+    seen = b""
+    while text not in seen:
+        seen += os.read(descriptor, 65_536)
+    return seen

@@ -1,0 +1,116 @@
+"""gpu_worker.engines.make and config: from an order to an engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gpu_worker.config import WorkerConfig
+from gpu_worker.engine import Engine
+from gpu_worker.engines.choose import Machine, ModelForm, NoEngineError
+from gpu_worker.engines.config import EngineConfig
+from gpu_worker.engines.llama_server import LlamaServer, LlamaServerConfig
+from gpu_worker.engines.llamacpp import LlamaCpp
+from gpu_worker.engines.make import form_of, look_at_machine, make_engine
+from gpu_worker.engines.openai_server import OpenAIServer
+from gpu_worker.engines.vllm import Vllm, VllmConfig
+from gpu_worker.order import EngineOrder
+from gpu_worker.supervisor import SupervisorConfig
+from tests.fakes.programs import vllm_model
+from wire.errors import ConfigError
+from wire.settings import load
+
+HERE = Machine(llamacpp=True, vllm=True)
+
+
+def order(path: Path, **more: int | bool) -> EngineOrder:
+    return EngineOrder(path=path, model="chat", revision="a" * 64, **more)  # type: ignore[arg-type]
+
+
+async def made(config: EngineConfig, wanted: EngineOrder, machine: Machine = HERE) -> Engine:
+    engine = make_engine(config, SupervisorConfig(), wanted, machine=machine)
+    await engine.aclose()
+    assert (engine.model, engine.revision) == ("chat", "a" * 64)
+    return engine
+
+
+async def test_a_file_is_llama_cpps_and_a_folder_vllms(tmp_path: Path) -> None:
+    gguf = tmp_path / "m.gguf"
+    gguf.touch()
+    folder = vllm_model(tmp_path / "folder", gguf)
+    assert type(await made(EngineConfig(), order(gguf))) is LlamaCpp
+    assert type(await made(EngineConfig(), order(folder))) is Vllm
+    server = Machine(llama_server=True)
+    assert type(await made(EngineConfig(), order(gguf), server)) is LlamaServer
+    assert type(await made(EngineConfig(kind="openai"), order(tmp_path))) is OpenAIServer
+    with pytest.raises(NoEngineError):
+        await made(EngineConfig(kind="vllm"), order(gguf))
+
+
+async def test_what_was_decided_for_the_order_goes_before_the_configuration(
+    tmp_path: Path,
+) -> None:
+    config = EngineConfig(gpu_layers=9, context_tokens=2_048, mmap=True)
+    server = Machine(llama_server=True)
+
+    async def told(wanted: EngineOrder) -> tuple[str, str, bool]:
+        engine = make_engine(config, SupervisorConfig(), wanted, machine=server)
+        assert isinstance(engine, LlamaServer)
+        argv = engine.process.launch().argv
+        await engine.aclose()
+        layers, context = (argv[argv.index(n) + 1] for n in ("--gpu-layers", "--ctx-size"))
+        return layers, context, "--no-mmap" in argv
+
+    path = tmp_path / "m.gguf"
+    assert await told(order(path)) == ("9", str(4 * 2_048), False)
+    assert await told(order(path, gpu_layers=0, context_tokens=512, mmap=False)) == (
+        "0",
+        str(4 * 512),
+        True,
+    )
+
+
+def test_a_folders_quantization_is_read_from_its_config(tmp_path: Path) -> None:
+    gguf = tmp_path / "m.gguf"
+    gguf.touch()
+    assert form_of(gguf) == ModelForm(format="gguf")
+    folder = vllm_model(tmp_path / "folder", gguf, quantization="AWQ")
+    assert form_of(folder) == ModelForm(format="safetensors", quantization="awq")
+    for text in ("", "[]", json.dumps({"quantization_config": 7})):
+        (folder / "config.json").write_text(text)
+        assert form_of(folder) == ModelForm(format="safetensors")
+
+
+def test_what_is_installed_is_looked_for_by_its_name(tmp_path: Path) -> None:
+    for name in ("my-server", "my-vllm"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+    (tmp_path / "my-server").chmod(0o755)
+    found = look_at_machine(
+        EngineConfig(
+            server=LlamaServerConfig(program=str(tmp_path / "my-server")),
+            vllm=VllmConfig(program=str(tmp_path / "my-vllm")),
+        )
+    )
+    assert (found.llamacpp, found.llama_server, found.vllm) == (True, True, False)
+
+
+def test_the_table_of_the_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "headwater.toml"
+    file.write_text(
+        "[worker.engine]\nkind = 'vllm'\nslots = 7\n"
+        "[worker.engine.vllm]\narguments = ['--enforce-eager']\n"
+        "[worker.engine.hang]\nstall_s = 9.0\n"
+    )
+    engine = load("worker", WorkerConfig, file=file, environ={}).engine
+    assert (engine.kind, engine.slots, engine.hang.stall_s) == ("vllm", 7, 9.0)
+    assert engine.vllm.arguments == ("--enforce-eager",)
+    for name, value in (("KIND", "ollama"), ("OPENAI__URL", "ollama:11434")):
+        with pytest.raises(ConfigError):
+            load(
+                "worker",
+                WorkerConfig,
+                file=file,
+                environ={f"HEADWATER_WORKER__ENGINE__{name}": value},
+            )

@@ -1,0 +1,62 @@
+"""gpu_worker.engines.soundness: what a first answer must be like."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from gpu_worker.engine import EngineRefusedError, Message, ProbeFailedError, Token, TokenEvent
+from gpu_worker.engines.soundness import Question, probe
+from tests.fakes.clock import ManualClock
+from tests.fakes.engine import FakeEngine, finish
+from wire.chat import TokenLogprob
+
+QUESTION = Question.of(8, 0.05)
+
+
+def said(logprob: float) -> list[TokenEvent]:
+    return [Token("Par", [TokenLogprob("Par", logprob)]), finish(completion=3)]
+
+
+async def asked(engine: FakeEngine) -> str:
+    return (await probe("llama.cpp m", engine.stream, QUESTION, ManualClock())).text
+
+
+async def test_an_answer_with_probabilities_is_sound() -> None:
+    engine = FakeEngine([said(-0.5)])
+    assert await asked(engine) == "Par"
+    assert (engine.asked[0].max_tokens, engine.open) == (8, 0)
+    assert engine.asked[0].sampling.logprobs
+
+
+@pytest.mark.parametrize("logprob", [math.nan, math.inf, 0.5])
+async def test_numbers_that_are_no_probabilities_are_not(logprob: float) -> None:
+    with pytest.raises(ProbeFailedError, match="log-probability"):
+        await asked(FakeEngine([said(logprob)]))
+
+
+@pytest.mark.parametrize("batches", [[], [[finish(completion=0)]]], ids=["nothing", "no tokens"])
+async def test_no_answer_is_none(batches: Sequence[list[TokenEvent]]) -> None:
+    with pytest.raises(ProbeFailedError, match="no tokens"):
+        await asked(FakeEngine(batches))
+
+
+async def test_a_refusal_and_a_hang_are_named() -> None:
+    engine = FakeEngine()
+    engine.refusal = EngineRefusedError("not today")
+    with pytest.raises(ProbeFailedError, match="m: probe: not today"):
+        await asked(engine)
+    engine.refusal = None
+    engine.gate.clear()
+    with pytest.raises(ProbeFailedError, match="in time"):
+        await asked(engine)
+    await asyncio.wait_for(engine.until_open(0), 1)
+
+
+def test_engines_that_take_or_give_less_are_asked_for_less() -> None:
+    question = Question.of(4, 1.0, prompt=(Message("user", "x"),), logprobs=False)
+    assert question.generation.prompt == (Message("user", "x"),)
+    assert not question.generation.sampling.logprobs
