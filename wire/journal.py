@@ -3,8 +3,10 @@
 An edge that sends token ids may ask a worker for a journal (:class:`JournalWanted` in the body).
 Then every event with a choice begins with a line ``id: 50,283``, the ids of the tokens behind it,
 in order: ``id`` is a field of server-sent events that changes nothing about the data. Tokens that
-the engine did not name are told by their number, as ``-1``. An event with text whose tokens are not
-known at all has no such line, and then the journal is of no use (docs/adr/0029). Pure.
+the engine did not name are told by their number, as in ``id:-1,50``, without the space that is
+there otherwise: so an edge sees at the first look that all tokens are named. An event with text
+whose tokens are not known at all has no such line, and then the journal is of no use
+(docs/adr/0029). Pure.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from msgspec import Meta
 
 MAX_TOKENS = 1_048_576
 """Of one answer."""
-ID_FIELD = b"id: "
+ID_FIELD, GAPS_FIELD = b"id: ", b"id:"
+"""How a line begins whose tokens are all named, and one with gaps."""
 REPLAY_DIFFERS = "replay_differs"
 """Code of the error that says: with the same seed, other tokens came."""
 
@@ -45,9 +48,10 @@ class JournalWanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 def id_line(ids: Sequence[int]) -> bytes:
     """The line that begins an event."""
-    if len(ids) == 1:
+    if len(ids) == 1 and ids[0] >= 0:
         return b"id: %d\n" % ids[0]
-    return b"id: %b\n" % ",".join(map(str, ids)).encode()
+    field = GAPS_FIELD if min(ids, default=0) < 0 else ID_FIELD
+    return b"%b%b\n" % (field, ",".join(map(str, ids)).encode())
 
 
 def read_ids(line: bytes) -> tuple[int, ...] | None:

@@ -366,9 +366,6 @@ class Backends:
                 member.breaker.cancelled()  # it is this edge that cannot load the revision
                 why = f"worker {report.worker}: {error.message}"
                 raise _StepFailedError(why, report.worker) from error
-            journaled = wanted.journal is not None and TOKEN_IDS in report.features
-            if not journaled:
-                body.pop("journal", None)
             try:
                 response = await self._send(self._pool(report.url), wanted.prompt, body)
             except _OtherRevisionError as error:
@@ -426,7 +423,7 @@ class Backends:
             max_tokens=wanted.max_tokens,
             revision=revision,
             logprobs_first=wanted.logprobs_first,
-            journal=wanted.journal,
+            journal=wanted.journal if TOKEN_IDS in features else None,
         )
 
     async def _open_cloud(self, step: Step, wanted: Wanted) -> Opened:

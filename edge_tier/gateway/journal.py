@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from wire.journal import ID_FIELD, JournalWanted, count, read_ids
+from wire.journal import GAPS_FIELD, JournalWanted, count, read_ids
 
 
 class _Delta(msgspec.Struct, frozen=True):
@@ -132,10 +132,10 @@ class Journal:
 
 def split(block: bytes) -> tuple[bytes | None, bytes]:
     """An event's ids, where it begins with such a line, and the event without it."""
-    if not block.startswith(ID_FIELD):
+    if not block.startswith(GAPS_FIELD):
         return None, block
     line, _, rest = block.partition(b"\n")
-    return line[len(ID_FIELD) :], rest
+    return line[len(GAPS_FIELD) :].removeprefix(b" "), rest
 
 
 def fits(told: Sequence[int], ids: Sequence[int]) -> bool:

@@ -121,7 +121,6 @@ class Passthrough:
                     )
                     and data.count(b"\n") == _NEWLINES + 1
                     and data.startswith(ID_FIELD, at + 2)
-                    and data[at + 6] != _MINUS
                     and len(ids) < most
                 ):
                     scan.events += 1
@@ -161,7 +160,6 @@ _NEWLINES = 4
 """Of a chunk with one event: its size line's, the event's two, and its own end's."""
 
 
-_MINUS = ord("-")
 _TEXT = re.compile(rb'"(?:content|text)":"')
 
 

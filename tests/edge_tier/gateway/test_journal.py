@@ -20,7 +20,7 @@ def journal(max_bytes: int = 1_000) -> Journal:
 
 
 def tell(into: Journal, *ids: int, text: str = "x", encoder: ChunkEncoder = CHAT) -> None:
-    into.take(id_line(ids)[4:-1], encoder.delta(text)[6:-2])
+    into.take(id_line(ids)[3:-1].strip(), encoder.delta(text)[6:-2])
 
 
 def test_ids_are_kept_in_order_and_empty_lines_are_none() -> None:
@@ -89,6 +89,7 @@ def test_a_gap_in_what_is_no_chunk_is_only_not_filled(data: bytes) -> None:
 
 def test_an_event_and_its_ids() -> None:
     assert split(b"id: 5,6\ndata: x") == (b"5,6", b"data: x")
+    assert split(b"id:-1,6\ndata: x") == (b"-1,6", b"data: x")
     assert split(b"data: x") == (None, b"data: x")
 
 

@@ -175,6 +175,15 @@ def test_events_that_come_one_by_one_are_known_after_the_first() -> None:
     assert (scan.events, scan.pieces) == (6, 1), "only the first one was looked into"
 
 
+def test_the_texts_of_gaps_are_kept_wherever_in_a_line_a_gap_is() -> None:
+    scan, journal = journaled()
+    passed = Passed(scan)
+    for ids, text in (([1], "a"), ([2], "b"), ([3, -1, 9], "ö"), ([4], "c"), ([-1, 8], "ü")):
+        passed.take(frame(id_line(ids) + ENCODER.delta(text)))
+    again = {"ö": [3, 5, 9], "ü": [6, 8]}
+    assert journal.filled(lambda text: again[text]) == ((1, 2, 3, 5, 9, 4, 6, 8), True)
+
+
 def test_what_a_text_only_seems_to_say_is_no_end_and_what_an_event_says_is_one() -> None:
     scan, journal = journaled()
     passed = Passed(scan)

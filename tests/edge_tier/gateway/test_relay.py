@@ -135,7 +135,7 @@ TOLD = b"".join(
         b"id: \n" + PLAIN[0],
         b"id: 7\n" + PLAIN[1],
         b": ping\n\n",
-        b"id: 8,-1,9\n" + PLAIN[2],
+        b"id:8,-1,9\n" + PLAIN[2],
         b"id: 2\n" + PLAIN[3],
     ]
 )

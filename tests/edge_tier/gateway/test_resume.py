@@ -76,7 +76,7 @@ def test_a_worker_that_is_gone_or_whose_engine_is_can_be_followed_by_another() -
     quiet = StreamScan(keep_usage=False)
     assert another_may(UpstreamError("reset"), quiet)
     assert not another_may(SourceUnavailableError("an event is over the bound"), quiet)
-    for code in ("engine_broken", "engine_unavailable", "hung", "not_serving", "replay_differs"):
+    for code in ("engine_broken", "engine_crashed", "engine_hung", "not_serving", "replay_differs"):
         assert another_may(UpstreamError("ended"), told(code))
     for code in ("request_invalid", "context_length_exceeded"):
         assert not another_may(UpstreamError("ended"), told(code))

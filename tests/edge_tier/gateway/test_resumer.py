@@ -184,7 +184,9 @@ async def test_a_replay_that_differs_only_in_its_stream_is_another_try(tmp_path:
         assert [asked.get("replay", False) for asked in at.second.asked] == [True, False]
 
 
-@pytest.mark.parametrize("code", ["engine_broken", "engine_unavailable", "hung", "stalled"])
+@pytest.mark.parametrize(
+    "code", ["engine_broken", "engine_crashed", "engine_hung", "engine_out_of_memory"]
+)
 async def test_a_worker_whose_engine_is_gone_is_followed_and_its_error_not_shown(
     tmp_path: Path, code: str
 ) -> None:
