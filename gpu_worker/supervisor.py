@@ -368,7 +368,7 @@ class EngineProcess:
             await self._drain(child)
         fault = self._fault(child, loading=True, timed_out=late, said=said)
         code = self._transport.get_returncode() if self._transport is not None else None
-        self._mute = fault == "crashed" and bool(code and code > 0) and not said
+        self._mute = fault == "crashed" and bool(said or (code and code > 0))
         child.judge(fault)
         return EngineStartError(self._report(what), fault=fault)
 

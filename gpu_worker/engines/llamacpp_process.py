@@ -14,11 +14,13 @@ import resource
 import signal
 import sys
 import threading
+import time
 from typing import Any, BinaryIO
 
 import msgspec
 
 MAX_SETTINGS_BYTES = 1024 * 1024
+_LAST_WORDS_S = 0.1
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -52,6 +54,8 @@ def main() -> int:
     try:
         server = _serve(settings)
     except Exception as error:  # noqa: BLE001 - whatever it is, the worker must hear it
+        # llama.cpp logs from a thread of its own, and only there it says what was wrong.
+        time.sleep(_LAST_WORDS_S)
         _say(answer, {"error": f"{type(error).__name__}: {error}"})
         return 1
     _say(answer, {"address": str(server.listening_address)})

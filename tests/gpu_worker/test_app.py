@@ -132,6 +132,21 @@ async def test_without_events_it_looks_now_and_then(yard: Yard) -> None:
         await yard.until_ready(worker, TWO)
 
 
+async def test_a_report_names_what_ended_the_engine(yard: Yard) -> None:
+    refused = EngineStartError("unknown architecture", fault="bad_file")
+    yard.faults[ONE.id] = Faults(start=refused)
+    yard.edge.source.publish(ONE)
+    async with yard.worker() as (worker, _server):
+        await until(lambda: worker.report().fault == "bad_file")
+        assert worker.report().state == "failed"
+        yard.edge.source.publish(TWO)
+        yard.edge.hub.publish("channel", ["trust"])
+        await yard.until_ready(worker, TWO)
+        assert worker.report().fault == ""
+        yard.engines[-1].fault = "hung"
+        assert worker.report().fault == "hung"
+
+
 async def test_a_look_that_breaks_is_not_the_last(yard: Yard) -> None:
     broken = [RuntimeError("a bug")]
 

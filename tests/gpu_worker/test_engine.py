@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
@@ -14,9 +15,15 @@ from gpu_worker.engine import (
     Generation,
     TokenStream,
     collect,
+    failed,
 )
+from gpu_worker.engines.llama_server import LlamaServer
 from gpu_worker.engines.llamacpp import LlamaCpp
+from gpu_worker.engines.openai_server import OpenAIServer
+from gpu_worker.engines.supervised import ChildConfig
+from gpu_worker.engines.vllm import Vllm
 from tests.fakes.engine import FakeEngine, finish, tokens
+from wire.workers import Fault
 
 ASK = Generation(prompt=(1, 2, 3))
 
@@ -31,12 +38,31 @@ def as_stream(stream: TokenStream) -> TokenStream:
 
 
 async def test_the_engines_have_the_interface_that_the_worker_needs(tmp_path: Path) -> None:
-    real = LlamaCpp(tmp_path / "none.gguf", model="m", revision="a" * 64)
-    for engine in (as_engine(FakeEngine()), as_engine(real)):
+    who: Any = {"model": "m", "revision": "a" * 64}
+    path = tmp_path / "none"
+    engines = (
+        as_engine(FakeEngine()),
+        as_engine(LlamaCpp(path, **who)),
+        as_engine(LlamaServer(path, **who)),
+        as_engine(Vllm(path, **who, config=ChildConfig())),
+        as_engine(OpenAIServer(**who)),
+    )
+    for engine in engines:
         stream = as_stream(engine.stream(ASK))
         await stream.aclose()
         await stream.aclose()
-    await real.aclose()
+        assert engine.fault == ""
+        await engine.aclose()
+
+
+def test_every_fault_has_an_error_that_tells_to_come_again() -> None:
+    faults: tuple[Fault, ...] = get_args(Fault)
+    codes = {fault: failed(fault, "why").code for fault in faults}
+    assert codes["hung"] == "engine_hung"
+    assert codes["out_of_memory"] == "engine_out_of_memory"
+    assert {codes[fault] for fault in ("crashed", "bad_file", "")} == {"engine_crashed"}
+    error = failed("hung", "why")
+    assert (error.status, error.headers) == (503, {"Retry-After": "1"})
 
 
 async def test_collect_gives_text_and_finish_and_closes_the_stream() -> None:

@@ -12,6 +12,7 @@ from msgspec import structs
 from gpu_worker.check import ModelFiles
 from gpu_worker.config import WorkerConfig
 from gpu_worker.engine import EngineStartError, ProbeFailedError
+from gpu_worker.engines.config import EngineConfig
 from gpu_worker.errors import DiskError, LoadFailedError
 from gpu_worker.flush import MARK
 from gpu_worker.order import EngineOrder
@@ -93,8 +94,9 @@ async def test_what_was_pulled_is_flushed_while_it_is_used(bench: Bench) -> None
 async def test_files_that_no_engine_may_see_are_refused(bench: Bench) -> None:
     bad = broken_model()
     bench.hold(bad)
-    with pytest.raises(LoadFailedError, match=bad.id[:12]):
+    with pytest.raises(LoadFailedError, match=bad.id[:12]) as caught:
         await bench.prepare.files(bad.id, Waterfall())
+    assert caught.value.fault == "bad_file"
 
 
 async def test_a_source_without_the_revision_is_no_fault_of_the_revision(bench: Bench) -> None:
@@ -113,17 +115,22 @@ async def test_an_engine_is_started_and_probed(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("faults", "why"),
+    ("faults", "why", "fault"),
     [
-        (Faults(start=EngineStartError("out of memory")), "out of memory"),
-        (Faults(probe=ProbeFailedError("nonsense")), "nonsense"),
-        (Faults(hang=True), "did not load and answer within 0.05 s"),
+        (
+            Faults(start=EngineStartError("no memory", fault="out_of_memory")),
+            "no memory",
+            "out_of_memory",
+        ),
+        (Faults(probe=ProbeFailedError("nonsense")), "nonsense", "probe_failed"),
+        (Faults(hang=True), "did not load and answer within 0.05 s", "hung"),
     ],
 )
-async def test_an_engine_that_fails_is_closed_and_named(bench: Bench, why: str) -> None:
+async def test_an_engine_that_fails_is_closed_and_named(bench: Bench, why: str, fault: str) -> None:
     files = await bench.prepare.files(ONE.id, Waterfall())
-    with pytest.raises(LoadFailedError, match=f"{ONE.id[:12]}: {why}"):
+    with pytest.raises(LoadFailedError, match=f"{ONE.id[:12]}: {why}") as caught:
         await bench.prepare.engine(files, ONE.id, Waterfall())
+    assert caught.value.fault == fault
     assert bench.engines[0].closed
 
 
@@ -176,6 +183,12 @@ async def test_a_pull_tells_what_is_missing(bench: Bench) -> None:
     gate.set()
     await pulling
     assert (waterfall.missing_bytes, waterfall.running) == (0, "")
+
+
+async def test_for_a_server_that_runs_already_nothing_is_pulled(bench: Bench) -> None:
+    config = replace(bench.config, engine=EngineConfig(kind="openai"))
+    prepare = bench.with_config(config)
+    assert (await prepare.files("0" * 64, Waterfall())).size == 0
 
 
 async def test_tidying_keeps_the_serving_one_and_the_previous(bench: Bench) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from itertools import count, pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,6 +135,92 @@ async def test_a_program_that_does_not_exist_is_no_start() -> None:
     )
     with pytest.raises(EngineStartError, match="cannot run"):
         await process.start()
+
+
+class Asked:
+    """A program that says nothing by itself; it is asked, and answers the ``ready_at``-th time."""
+
+    def __init__(self, program: str, ready_at: int, config: SupervisorConfig = FAST) -> None:
+        self.asked = 0
+        self._ready_at = ready_at
+        argv = (sys.executable, "-c", program)
+        self.process = EngineProcess(
+            "program",
+            lambda: Launch(argv=argv, answers=self._answers),
+            config,
+            clock=time.monotonic,
+            on_ready=lambda line: self.lines.append(line),
+        )
+        self.lines: list[dict[str, Any]] = []
+
+    async def _answers(self) -> bool:
+        self.asked += 1
+        return self.asked >= self._ready_at
+
+
+async def test_a_program_is_asked_until_it_answers_and_its_output_is_the_log() -> None:
+    asked = Asked("print('loading', flush=True); import time; time.sleep(60)", 3)
+    await asked.process.start()
+    assert (asked.process.state, asked.asked, asked.lines) == ("up", 3, [{}])
+    await until(lambda: asked.process.log_tail() == ["loading"])
+    await asked.process.aclose()
+
+
+async def test_a_program_that_dies_or_never_answers_did_not_start() -> None:
+    dying = Asked("import sys; sys.exit('std::bad_alloc')", 10**9)
+    with pytest.raises(EngineStartError, match="bad_alloc") as caught:
+        await dying.process.start()
+    assert caught.value.fault == "out_of_memory"
+    late = SupervisorConfig(ready_timeout_s=0.2, stop_grace_s=5)
+    silent = Asked("import time; time.sleep(60)", 10**9, late)
+    with pytest.raises(EngineStartError, match=r"not ready after 0\.2 s") as caught:
+        await silent.process.start()
+    assert caught.value.fault == "hung"
+    assert silent.process.pid is None
+
+
+async def test_a_condemned_child_is_killed_and_its_verdict_told(supervise: Supervise) -> None:
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SERVE
+    process = supervise(stubborn, SERVE)
+    await process.start()
+    verdict = process.verdict
+    assert verdict is not None
+    process.condemn("hung", "stood still")
+    assert await asyncio.wait_for(verdict, 5) == "hung"
+    assert "stood still" in process.last_death
+    await until(lambda: process.restarts == 1 and process.state == "up")
+    assert process.fault == "hung"
+    assert process.verdict is not verdict
+
+
+async def test_what_a_child_has_started_ends_with_it(supervise: Supervise) -> None:
+    family = "import subprocess, sys, os\nchild = subprocess.Popen(['sleep', '600'])\n"
+    tells = "sys.stderr.write(f'{child.pid}\\n'); sys.stderr.flush()\n"
+    process = supervise(family + tells + SERVE)
+    await process.start()
+    await until(lambda: bool(process.log_tail()))
+    grandchild = int(process.log_tail()[0])
+    assert alive(grandchild)
+    await process.aclose()
+    await until(lambda: not running(grandchild))
+
+
+def running(pid: int) -> bool:
+    """Whether it does anything still: nobody may be there to collect an orphan."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in {"Z", "X"}
+
+
+async def test_a_stop_of_ours_is_no_fault(supervise: Supervise) -> None:
+    process = supervise(SERVE)
+    await process.start()
+    verdict = process.verdict
+    assert verdict is not None
+    await process.aclose()
+    assert (verdict.result(), process.fault) == ("", "")
 
 
 async def test_a_killed_child_is_noticed_at_once_and_started_again(supervise: Supervise) -> None:

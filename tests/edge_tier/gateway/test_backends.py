@@ -234,6 +234,16 @@ async def test_what_only_the_engine_tokenizes_is_sent_as_text(gateway: Gateway) 
     assert "prompt_token_ids" not in gateway.worker.bodies[0]
 
 
+async def test_a_worker_that_takes_no_ids_is_sent_messages(gateway: Gateway) -> None:
+    gateway.report(features=frozenset({"logprobs", "messages_only"}))
+    (await gateway.backends.open(wanted(gateway, "worker"))).close()
+    assert gateway.worker.bodies[0]["messages"] == [{"role": "user", "content": "hi"}]
+    assert not {"prompt_token_ids", "revision"} & gateway.worker.bodies[0].keys()
+    gateway.report(features=frozenset({"logprobs"}))
+    (await gateway.backends.open(wanted(gateway, "worker"))).close()
+    assert gateway.worker.bodies[1]["prompt_token_ids"] == [1, 2]
+
+
 @pytest.mark.parametrize(("top", "sent"), [(None, 0), (3, 3)])
 async def test_logprobs_of_a_completion_are_a_number(
     gateway: Gateway, top: int | None, sent: int

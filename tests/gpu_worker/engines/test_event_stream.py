@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from gpu_worker.engine import (
     EngineBrokenError,
     EngineError,
+    EngineHungError,
     EngineRefusedError,
     EngineUnavailableError,
     Finish,
     Token,
     TokenEvent,
 )
-from gpu_worker.engines.event_stream import PENDING_EVENTS, Decode, EventStream
+from gpu_worker.engines.event_stream import PENDING_EVENTS, Cut, Decode, EventStream
 from gpu_worker.engines.exchange import (
     Exchange,
     ExchangeConfig,
@@ -89,14 +90,14 @@ def says(*pieces: bytes) -> Peer:
     return peer
 
 
-def stream_from(url: str) -> EventStream:
+def stream_from(url: str, cut: Cut | None = None) -> EventStream:
     async def opener(
         receiver: Receiver,
     ) -> tuple[Exchange, Decode]:
         request = encode_request("POST", "/completion", body=b"{}")
         return await open_exchange(url, request, receiver, CONFIG), native_events(0)
 
-    return EventStream(opener, refusal)
+    return EventStream(opener, refusal, cut)
 
 
 async def read_all(stream: EventStream) -> list[TokenEvent]:
@@ -159,6 +160,76 @@ async def test_tokens_before_a_break_are_given_and_then_the_break() -> None:
     assert await anext(stream) == [Token("hel")]
     with pytest.raises(EngineBrokenError, match="broke off"):
         await anext(stream)
+
+
+@pytest.mark.parametrize("named", [EngineHungError("frozen"), None], ids=["named", "unknown"])
+async def test_who_knows_is_asked_what_ended_the_engine(
+    serve: Serve, named: EngineError | None
+) -> None:
+    heard: list[str] = []
+
+    async def ask_why(why: str) -> EngineError | None:
+        heard.append(why)
+        await asyncio.sleep(0)
+        return named
+
+    url = await serve(says(HEAD, chunk(event("hel"))))
+    stream = stream_from(url, ask_why)
+    assert texts(await anext(stream)) == "hel"
+    states = [stream.running]
+    with pytest.raises(type(named) if named else EngineBrokenError):
+        await anext(stream)
+    assert heard == ["connection closed"]
+    assert [*states, stream.running] == [True, False]
+    await stream.aclose()
+
+
+async def test_a_sink_hears_of_it_too(serve: Serve) -> None:
+    async def ask_why(_why: str) -> EngineError | None:
+        return EngineHungError("frozen")
+
+    stream = stream_from(await serve(says(HEAD, chunk(event("hel")))), ask_why)
+    sink = Kept()
+    with pytest.raises(EngineHungError):
+        await stream.pump(sink)
+    assert texts(sink.events) == "hel"
+    await stream.aclose()
+
+
+class Kept:
+    """A sink with room for all."""
+
+    def __init__(self) -> None:
+        self.events: list[TokenEvent] = []
+
+    def give(self, batch: list[TokenEvent]) -> bool:
+        self.events += batch
+        return bool(batch)
+
+    async def drained(self) -> None:
+        raise AssertionError("it was never full")
+
+
+async def test_a_stream_can_be_broken_off_from_outside(serve: Serve) -> None:
+    gone = asyncio.Event()
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + chunk(event("hel")))
+        try:
+            await reader.read()
+        finally:
+            gone.set()
+
+    stream = stream_from(await serve(peer))
+    await anext(stream)
+    assert stream.heard
+    stream.heard = False
+    waiting = asyncio.ensure_future(anext(stream))
+    stream.break_off(EngineHungError("frozen"))
+    with pytest.raises(EngineHungError):
+        await waiting
+    await asyncio.wait_for(gone.wait(), 5)
+    assert not stream.waiting
 
 
 async def test_an_end_without_a_finish_is_a_break(serve: Serve) -> None:

@@ -32,7 +32,7 @@ from gpu_worker.engine import (
     collect,
 )
 from gpu_worker.engines.exchange import ExchangeConfig, call, encode_request
-from gpu_worker.engines.llamacpp import LlamaCpp, LlamaCppConfig, default_threads
+from gpu_worker.engines.llamacpp import LlamaCpp, LlamaCppConfig
 from tests.fakes.scripted_gguf import ASSISTANT, EOS, SCRIPT, USER, write_scripted_gguf
 from tests.fakes.tiny_gguf import write_tiny_gguf
 from tests.fakes.waiting import alive, until
@@ -420,8 +420,3 @@ async def test_a_killed_worker_leaves_no_orphan(scripted_model: Path) -> None:
         if worker.returncode is None:
             worker.kill()
         await worker.communicate()
-
-
-def test_a_core_is_left_to_the_worker_where_there_are_several() -> None:
-    cores = len(os.sched_getaffinity(0))
-    assert default_threads() == max(1, cores - 1)

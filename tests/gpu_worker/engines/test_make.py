@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from gpu_worker.config import WorkerConfig
 from gpu_worker.engine import Engine
 from gpu_worker.engines.choose import Machine, ModelForm, NoEngineError
 from gpu_worker.engines.config import EngineConfig
@@ -19,8 +18,6 @@ from gpu_worker.engines.vllm import Vllm, VllmConfig
 from gpu_worker.order import EngineOrder
 from gpu_worker.supervisor import SupervisorConfig
 from tests.fakes.programs import vllm_model
-from wire.errors import ConfigError
-from wire.settings import load
 
 HERE = Machine(llamacpp=True, vllm=True)
 
@@ -94,23 +91,3 @@ def test_what_is_installed_is_looked_for_by_its_name(tmp_path: Path) -> None:
         )
     )
     assert (found.llamacpp, found.llama_server, found.vllm) == (True, True, False)
-
-
-def test_the_table_of_the_configuration(tmp_path: Path) -> None:
-    file = tmp_path / "headwater.toml"
-    file.write_text(
-        "[worker.engine]\nkind = 'vllm'\nslots = 7\n"
-        "[worker.engine.vllm]\narguments = ['--enforce-eager']\n"
-        "[worker.engine.hang]\nstall_s = 9.0\n"
-    )
-    engine = load("worker", WorkerConfig, file=file, environ={}).engine
-    assert (engine.kind, engine.slots, engine.hang.stall_s) == ("vllm", 7, 9.0)
-    assert engine.vllm.arguments == ("--enforce-eager",)
-    for name, value in (("KIND", "ollama"), ("OPENAI__URL", "ollama:11434")):
-        with pytest.raises(ConfigError):
-            load(
-                "worker",
-                WorkerConfig,
-                file=file,
-                environ={f"HEADWATER_WORKER__ENGINE__{name}": value},
-            )

@@ -120,14 +120,14 @@ async def test_an_engine_at_work_is_not_taken_for_one_that_hangs(
 
 
 async def test_a_reader_that_is_slow_is_no_hang(start_child: StartChild, kind: str) -> None:
-    hang = HangConfig(stall_s=0.1, silent_s=30, health_s=0.05)
+    hang = HangConfig(stall_s=0.2, silent_s=30, health_s=0.05)
     engine = await start_child(kind, hang=hang)
-    stream = engine.stream(ask(2_000))
+    stream = engine.stream(ask(4_000))
     await anext(stream)
     await until(lambda: not stream.waiting)
     await asyncio.sleep(3 * hang.stall_s)
-    assert (await collect(stream))[1].completion_tokens == 2_000
-    assert engine.fault == ""
+    assert (engine.process.restarts, engine.fault) == (0, "")
+    await stream.aclose()
 
 
 async def test_a_context_beyond_memory_is_named(start_child: StartChild, kind: str) -> None:
