@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -18,13 +20,17 @@ from aiohttp.test_utils import TestServer
 from gpu_worker.app import WORKER, Worker, build_app
 from gpu_worker.config import WorkerConfig
 from gpu_worker.engine import EngineStartError
+from gpu_worker.engines.config import EngineConfig
+from gpu_worker.engines.make import make_engine
+from gpu_worker.engines.openai_server import OpenAIConfig
 from gpu_worker.order import EngineOrder
 from gpu_worker.prepare import EngineFactory
+from tests.fakes.engine import FakeEngine
 from tests.fakes.quick_disk import quick_folder
 from tests.fakes.revisions import Revision, SignedSource
 from tests.fakes.rolling import Faults, RollingEngine, model
 from tests.fakes.waiting import until
-from tests.fakes.worker_api import CHAT
+from tests.fakes.worker_api import CHAT, StartApi
 from wire.errors import ConfigError
 from wire.events import EventLog
 from wire.files import write_atomically
@@ -382,3 +388,33 @@ async def name_a_file(config: WorkerConfig) -> WorkerConfig:
 async def test_what_cannot_be_used_is_a_configuration_error(yard: Yard, spoil: Any) -> None:
     with pytest.raises(ConfigError):
         await build_app(await spoil(yard.config), make_engine=yard.make_engine)
+
+
+async def test_a_worker_over_a_server_that_runs_already_takes_messages_only(
+    yard: Yard, start_api: StartApi, tmp_path: Path
+) -> None:
+    """The server is another worker's API."""
+    behind = FakeEngine(model="served")
+    api = await start_api(behind)
+    key = tmp_path / "key"
+    key.touch(mode=0o600)
+    key.write_text("t0ken")
+    url = str(api.server.make_url("/")).rstrip("/")
+    there = OpenAIConfig(url=url, served_model="served", key_file=key)
+    engine = EngineConfig(kind="openai", openai=there)
+    make = partial(make_engine, engine, yard.config.supervisor)
+    yard.edge.source.publish(ONE)
+    async with (
+        yard.worker(make, engine=engine) as (worker, server),
+        aiohttp.ClientSession() as http,
+    ):
+        await yard.until_ready(worker, ONE)
+        assert "messages_only" in worker.report().features
+        assert not list(yard.config.models_dir.rglob("*.gguf"))
+        asked: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}]}
+        async with http.post(server.make_url(CHAT), json=asked, headers=TOKEN) as answer:
+            assert (await answer.json())["choices"][0]["message"]["content"] == "Hello"
+        asked = {"prompt_token_ids": [1]}
+        async with http.post(server.make_url(CHAT), json=asked, headers=TOKEN) as answer:
+            assert answer.status == 400
+            assert (await answer.json())["error"]["code"] == "token_ids_unsupported"
