@@ -6,7 +6,7 @@ import os
 
 import uvloop
 
-from edge_tier.app import build_app
+from edge_tier.app import REPORTER, build_app
 from edge_tier.config import EdgeConfig
 from wire.http_server import serve
 from wire.process import run_tier
@@ -22,6 +22,7 @@ async def run(config: EdgeConfig) -> None:
         ready_file=config.ready_file,
         drain_s=config.drain_s,
         reuse_port=config.reuse_port,
+        on_bound=app[REPORTER].bound,
     )
 
 

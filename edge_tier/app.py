@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
@@ -9,6 +10,8 @@ from prometheus_client import CollectorRegistry
 
 from edge_tier.artifacts import ArtifactPlane
 from edge_tier.config import EdgeConfig
+from edge_tier.fleet_report import EdgeFacts, EdgeReporter, edge_name
+from edge_tier.gateway.orders import Orders
 from edge_tier.gateway.routes import openai_error
 from edge_tier.middlewares import require_length, timed
 from edge_tier.prompts import PromptPlane
@@ -17,6 +20,8 @@ from wire.http_facades import ERROR_BODIES
 from wire.http_server import add_operations, json_answer, read_token, require_token
 from wire.paths import ADMIN
 from wire.trust_metrics import TrustMetrics, trust_status
+
+REPORTER = web.AppKey("reporter", EdgeReporter)
 
 
 async def build_app(config: EdgeConfig) -> web.Application:
@@ -39,15 +44,19 @@ async def build_app(config: EdgeConfig) -> web.Application:
         client_max_size=config.gateway.pipeline.parse.max_body_bytes + 1,
     )
     admin_token = read_token(config.admin_token_file)
-    add_operations(app, ready=artifacts.not_ready, registry=registry, degraded=artifacts.degraded)
     await artifacts.add_to(app, executor, registry, admin_token=admin_token)
     TrustMetrics(registry, lambda: artifacts.trust.view)
-    prompts = None
+    prompts, orders = None, Orders(time.monotonic)
     if config.plane != "artifacts":
         prompts = await PromptPlane.open(
-            config, artifacts.cache, lambda: artifacts.trust.view, registry
+            config, artifacts.cache, lambda: artifacts.trust.view, registry, orders
         )
         prompts.add_to(app)
+    reporter = app[REPORTER] = _reporter(config, artifacts, prompts, orders)
+    reporter.add_to(app)
+    if prompts is not None:
+        prompts.on_news(reporter.news)
+    add_operations(app, ready=reporter.not_ready, registry=registry, degraded=artifacts.degraded)
     _add_status(app, admin_token, artifacts, prompts)
 
     async def release(_app: web.Application) -> None:
@@ -56,6 +65,28 @@ async def build_app(config: EdgeConfig) -> web.Application:
 
     app.on_cleanup.append(release)
     return app
+
+
+def _reporter(
+    config: EdgeConfig, artifacts: ArtifactPlane, prompts: PromptPlane | None, orders: Orders
+) -> EdgeReporter:
+    facts = EdgeFacts(
+        cache=artifacts.cache,
+        warmer=artifacts.warmer,
+        view=lambda: artifacts.trust.view,
+        not_ready=artifacts.not_ready,
+        workers=prompts.fleet.seen if prompts else list,
+        figures=prompts.figures if prompts else tuple,
+    )
+    fleet = config.fleet
+    return EdgeReporter(
+        facts,
+        fleet,
+        origins=config.origins,
+        token=read_token(fleet.token_file) if fleet.token_file is not None else None,
+        orders=orders,
+        name=edge_name(fleet.name, config.port, shares_port=config.reuse_port),
+    )
 
 
 def _add_status(

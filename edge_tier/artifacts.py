@@ -63,7 +63,7 @@ class ArtifactPlane:
             cache.documents,
             PinConfig(pin=settings.pin, keep_previous=settings.keep_previous),
         )
-        self._warmer = Warmer(cache, self._pins, lambda: trust.view, settings.warm)
+        self.warmer = Warmer(cache, self._pins, lambda: trust.view, settings.warm)
         self._takedowns = tuple(
             TakedownReader(url, token=token, config=config.client) for url in config.origins
         )
@@ -128,7 +128,7 @@ class ArtifactPlane:
             )
         )
         WarmRoutes(
-            warmer=self._warmer, pins=self._pins, view=lambda: self.trust.view, token=admin_token
+            warmer=self.warmer, pins=self._pins, view=lambda: self.trust.view, token=admin_token
         ).add_to(app)
         if self._config.plane != "prompts":
             app.router.add_get(TAKEDOWNS, self._serve_takedowns)
@@ -200,7 +200,7 @@ class ArtifactPlane:
             view = self.trust.view
             for rolled in await self._pins.update(view) if view is not None else ():
                 try:
-                    await self._warmer.preheat(rolled)
+                    await self.warmer.preheat(rolled)
                 except HeadwaterError as error:
                     _log.info("not preheated", model=rolled.model, reason=error.message)
 
@@ -236,7 +236,7 @@ class ArtifactPlane:
         return web.Response(body=body, content_type="application/json", headers=headers)
 
     async def _close(self, _app: web.Application) -> None:
-        await self._warmer.aclose()
+        await self.warmer.aclose()
         for reader in self._takedowns:
             reader.close()
         await self.cache.aclose()

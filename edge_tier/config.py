@@ -10,6 +10,7 @@ from edge_tier.cache.documents import DocumentConfig
 from edge_tier.cache.freshness import FreshnessConfig
 from edge_tier.cache.pins import PinMode
 from edge_tier.cache.store import StoreConfig
+from edge_tier.fleet_report import FleetReportConfig
 from edge_tier.gateway.backends import CloudConfig
 from edge_tier.gateway.breaker import BreakerConfig
 from edge_tier.gateway.front import FrontConfig
@@ -21,6 +22,7 @@ from edge_tier.gateway.limits_client import RedisLimits
 from edge_tier.gateway.models import ModelsConfig
 from edge_tier.gateway.pipeline import PipelineConfig
 from edge_tier.gateway.relay import RelayConfig
+from edge_tier.gateway.resume import ResumeConfig
 from edge_tier.gateway.upstream import UpstreamConfig
 from edge_tier.warm import WarmConfig
 from wire.catalog import FacadeConfig
@@ -78,6 +80,8 @@ class GatewayConfig:
     upstream: UpstreamConfig = field(default_factory=UpstreamConfig)
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
     """When a worker is left alone after failures."""
+    resume: ResumeConfig = field(default_factory=ResumeConfig)
+    """How far the edge goes for an answer that a worker broke off."""
     hybrid: HybridConfig = field(default_factory=HybridConfig)
     hedge: HedgeConfig = field(default_factory=HedgeConfig)
 
@@ -120,5 +124,6 @@ class EdgeConfig:
     client: ClientConfig = field(default_factory=ClientConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
     facades: FacadeConfig = field(default_factory=FacadeConfig)
+    fleet: FleetReportConfig = field(default_factory=FleetReportConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)

@@ -26,10 +26,13 @@ from edge_tier.gateway.limits_memory import MemoryLimiter
 from edge_tier.gateway.limits_redis import RedisLimiter
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.models import ModelDirectory
+from edge_tier.gateway.orders import Orders
 from edge_tier.gateway.pipeline import Pipeline
 from edge_tier.gateway.policy_book import PolicyBook
+from edge_tier.gateway.revision_counts import RevisionCounts
 from edge_tier.gateway.route import CloudTraits
 from edge_tier.gateway.routes import GatewayRoutes
+from wire.fleet import RevisionFigures
 from wire.http_server import ENTRANCE, background, read_token
 from wire.source import Source
 from wire.trust import TrustView
@@ -49,12 +52,16 @@ class PromptPlane:
         source: Source,
         view: Callable[[], TrustView | None],
         registry: CollectorRegistry,
+        orders: Orders,
     ) -> None:
         gateway = config.gateway
         self._front = gateway.front
+        self._news: list[Callable[[], None]] = []
         self._identity = identity
         self.fleet = Fleet(time.monotonic, breaker=gateway.breaker)
         self.models = ModelDirectory(source, view, gateway.models)
+        self._counts = RevisionCounts()
+        registry.register(self._counts)
         self._cloud = Cloud(gateway.cloud, cloud_token, gateway.upstream)
         self._limiter = _limiter(gateway)
         self._backends = Backends(
@@ -64,6 +71,7 @@ class PromptPlane:
             worker_token=worker_token,
             upstream=gateway.upstream,
             hedge=gateway.hedge,
+            counts=self._counts,
         )
         self._policies = PolicyBook(gateway.policy_file)
         pipeline = Pipeline(
@@ -87,6 +95,7 @@ class PromptPlane:
                 log=self._log,
                 relay=gateway.relay,
                 max_answer_bytes=gateway.max_answer_bytes,
+                resume=gateway.resume,
             ),
             aliases=gateway.pipeline.route.aliases,
             max_body_bytes=gateway.pipeline.parse.max_body_bytes,
@@ -98,6 +107,8 @@ class PromptPlane:
             identity=identity,
             admin_token=admin_token,
             worker_token=worker_token,
+            orders=orders,
+            on_news=self._tell_news,
         )
 
     @classmethod
@@ -107,6 +118,7 @@ class PromptPlane:
         source: Source,
         view: Callable[[], TrustView | None],
         registry: CollectorRegistry,
+        orders: Orders,
     ) -> PromptPlane:
         """Read keys and tokens.
 
@@ -126,7 +138,12 @@ class PromptPlane:
             source=source,
             view=view,
             registry=registry,
+            orders=orders,
         )
+
+    def figures(self) -> tuple[RevisionFigures, ...]:
+        """How requests went by revision, for the report to the origin."""
+        return self._counts.figures()
 
     def add_to(self, app: web.Application) -> None:
         """Register the routes; connections close with the application."""
@@ -140,6 +157,14 @@ class PromptPlane:
     def entrance(self, application: Callable[[], asyncio.Protocol]) -> Front:
         """The door before the web application, through which prompts need not pass it."""
         return Front(self._routes, application, self._front)
+
+    def on_news(self, told: Callable[[], None]) -> None:
+        """Have somebody told when the workers change."""
+        self._news.append(told)
+
+    def _tell_news(self) -> None:
+        for told in self._news:
+            told()
 
     async def _close(self, _app: web.Application) -> None:
         self._log.flush()

@@ -169,6 +169,26 @@ class Warmer:
         store = self._cache.store
         return self._begin(job, lambda now: chunks_to_preheat(before, now, store.__contains__))
 
+    async def bring(self, model: str, revision: str) -> Job:
+        """Fetch a signed revision ahead of a roll, for those who use what the model's channels
+        point at now; joins the job that does so already.
+
+        Raises:
+            HeadwaterError: it is not signed, or a manifest is not to be had.
+        """
+        view = self._trusted()
+        view.require_revision(model, revision)
+        names = {p.revision for p in view.pointers() if p.model == model} - {revision}
+        befores = [await self._manifest(name) for name in sorted(names)]
+        job = Job(id=secrets.token_hex(6), model=model, channel="", revision=revision, preheat=True)
+        is_here = self._cache.store.__contains__
+
+        def select(now: Manifest) -> list[ChunkId]:
+            wanted = (chunks_to_preheat(before, now, is_here) for before in befores or [now])
+            return list(dict.fromkeys(chunk for chunks in wanted for chunk in chunks))
+
+        return self._begin(job, select)
+
     async def cancel(self, id: str) -> Job:  # noqa: A002
         """Stop a job; what it fetched stays. Raises ``NotFoundError``."""
         running = self._found(id)

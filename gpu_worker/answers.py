@@ -14,11 +14,13 @@ from gpu_worker.choices import Choices, nth
 from gpu_worker.engine import Engine, Generation, TokenStream
 from gpu_worker.event_writer import ClientGoneError, EventWriter
 from gpu_worker.metrics import WorkerMetrics
+from gpu_worker.resuming import continued
 from gpu_worker.serving import Serving
 from gpu_worker.streaming import answer_stream, answer_whole
 from wire.chat import ChunkEncoder, Kind, encode_embeddings
 from wire.chat_answer import AnswerAccumulator
 from wire.errors import HeadwaterError
+from wire.journal import JournalWanted
 
 _log = structlog.get_logger("worker")
 
@@ -48,6 +50,8 @@ class Wanted:
     """How many answers are wanted."""
     revision: str = ""
     """The revision that token ids were made for; empty where any will do."""
+    journal: JournalWanted | None = None
+    """Tell the ids of the answer's tokens; and go on with an answer that another worker began."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +146,7 @@ class Answers:
         return web.Response(body=body, content_type="application/json", headers=_headers(engine))
 
     async def _whole(self, wanted: Wanted, engine: Engine, began: float) -> web.Response:
-        answer = AnswerAccumulator(*self._naming(wanted.kind, engine), wanted.kind)
+        answer = AnswerAccumulator(*self._naming(wanted, engine), wanted.kind)
         stream = _stream(engine, wanted)
         try:
             finish = await answer_whole(stream, answer, lambda: self._first_token(began))
@@ -163,9 +167,10 @@ class Answers:
             finish = await answer_stream(
                 stream,
                 writer,
-                ChunkEncoder(*self._naming(wanted.kind, engine), wanted.kind),
+                ChunkEncoder(*self._naming(wanted, engine), wanted.kind),
                 lambda: self._first_token(began),
                 include_usage=wanted.include_usage,
+                journal=wanted.journal,
                 ping_interval_s=config.ping_interval_s,
             )
         except ClientGoneError:
@@ -181,9 +186,11 @@ class Answers:
             await stream.aclose()
         return writer.response
 
-    def _naming(self, kind: Kind, engine: Engine) -> tuple[str, str, int]:
+    def _naming(self, wanted: Wanted, engine: Engine) -> tuple[str, str, int]:
         """Id, model and time of creation of an answer."""
-        return _ID_PREFIX[kind] + secrets.token_hex(12), engine.model, int(self._wall())
+        if wanted.journal is not None:
+            return wanted.journal.id, engine.model, wanted.journal.created
+        return _ID_PREFIX[wanted.kind] + secrets.token_hex(12), engine.model, int(self._wall())
 
     def _first_token(self, began: float) -> None:
         self._metrics.first_token(self._clock() - began)
@@ -191,6 +198,8 @@ class Answers:
 
 def _stream(engine: Engine, wanted: Wanted) -> TokenStream:
     request = wanted.generation
+    if wanted.journal is not None:
+        return continued(engine.stream, request, wanted.journal)
     if wanted.choices == 1:
         return engine.stream(request)
     return Choices(lambda index: engine.stream(nth(request, index)), wanted.choices)

@@ -14,6 +14,7 @@ from msgspec import Meta
 from gpu_worker.engine import Generation, Message, Sampling
 from wire.chat import ToolCall
 from wire.errors import RequestInvalidError
+from wire.journal import JournalWanted, count
 
 MAX_PROMPT_TOKENS = 1_048_576
 MAX_MESSAGES = 4_096
@@ -76,6 +77,27 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
     logprobs_first: Annotated[int, Meta(ge=1, le=_MAX_FIRST)] | None = None
     """Our extension: logprobs for the first so many tokens only, which is all that a confidence
     gate looks at. Stands for ``logprobs`` too."""
+    journal: JournalWanted | None = None
+    """Our extension: the ids of the answer's tokens are told, or an answer goes on that another
+    worker began."""
+
+    def journaled(self, asked: Generation) -> JournalWanted | None:
+        """The journal that is asked for, which only one stream after token ids can have.
+
+        Raises:
+            RequestInvalidError: this is none, or the answer cannot go on.
+        """
+        journal = self.journal
+        if journal is None:
+            return None
+        ids = asked.prompt and isinstance(asked.prompt[0], int)
+        if not (ids and self.stream and (self.n or 1) == 1):
+            raise RequestInvalidError("journal needs token ids, and a stream of one choice")
+        if asked.max_tokens is not None and count(journal.ids) >= asked.max_tokens:
+            raise RequestInvalidError("journal holds as many tokens as are asked for")
+        if min(journal.ids, default=0) < 0 and not journal.replay:
+            raise RequestInvalidError("journal: an answer goes on only after tokens that are named")
+        return journal
 
     @property
     def include_usage(self) -> bool:
@@ -174,6 +196,7 @@ class TokenizeBody(msgspec.Struct, frozen=True, kw_only=True):
     """``POST /tokenize``."""
 
     content: str
+    model: str = ""
     add_special: bool = False
     parse_special: bool = False
 

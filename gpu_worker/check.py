@@ -6,12 +6,14 @@ with its engine: what an engine will parse is parsed here first, within bounds (
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_worker.check_folder import SAFETENSORS, check_folder
 from wire.errors import GGUFInvalidError, NotFoundError
 from wire.gguf import read_gguf
+from wire.golden import GOLDEN_PATH, MAX_GOLDEN_BYTES, Expectations, GoldenInvalidError, decode
 from wire.manifest import Manifest
 
 
@@ -23,6 +25,8 @@ class ModelFiles:
     path: Path
     size: int
     variant: str = ""
+    golden: Expectations | None = None
+    """What the model must answer, where the revision says so."""
 
 
 def check_model(manifest: Manifest, folder: Path, variant: str = "") -> ModelFiles:
@@ -35,7 +39,8 @@ def check_model(manifest: Manifest, folder: Path, variant: str = "") -> ModelFil
 
     Raises:
         NotFoundError: the revision has no such weights.
-        GGUFInvalidError, SafetensorsInvalidError: it must not be loaded; says why.
+        GGUFInvalidError, SafetensorsInvalidError, GoldenInvalidError: it must not be loaded; says
+            why.
     """
     weights = [entry for entry in manifest.of_variant(variant) if entry.role == "weights"]
     loaded = [entry.path for entry in weights if entry.variant == variant]
@@ -44,10 +49,33 @@ def check_model(manifest: Manifest, folder: Path, variant: str = "") -> ModelFil
         raise NotFoundError(f"revision of {manifest.model} has no {what}")
     size = sum(entry.size for entry in weights)
     if all(path.endswith(SAFETENSORS) for path in loaded):
-        return ModelFiles(check_folder(manifest, folder, variant), size, variant)
+        path = check_folder(manifest, folder, variant)
+        return ModelFiles(path, size, variant, read_golden(manifest, folder, variant))
     for entry in weights:
         check_gguf(folder / entry.path)
-    return ModelFiles(folder / min(loaded), size, variant)
+    golden = read_golden(manifest, folder, variant)
+    return ModelFiles(folder / min(loaded), size, variant, golden)
+
+
+def read_golden(manifest: Manifest, folder: Path, variant: str = "") -> Expectations | None:
+    """What this variant must answer; None where the revision does not say. Blocking.
+
+    It is read again from the disk, so it is proven again by the hash in the manifest.
+
+    Raises:
+        GoldenInvalidError: the file is not the one that was signed, or malformed.
+    """
+    entry = next((file for file in manifest.files if file.path == GOLDEN_PATH), None)
+    if entry is None:
+        return None
+    try:
+        with (folder / entry.path).open("rb") as stream:
+            data = stream.read(MAX_GOLDEN_BYTES + 1)
+    except OSError as error:
+        raise GoldenInvalidError(f"cannot read {entry.path}: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise GoldenInvalidError(f"{entry.path} is not the file that the publisher signed")
+    return decode(data).of_variant(variant)
 
 
 def check_gguf(path: Path) -> None:

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gpu_worker.engines.config import EngineConfig
 from gpu_worker.pull import PullConfig
 from gpu_worker.supervisor import SupervisorConfig
+from wire.errors import ConfigError
 from wire.http_client import ClientConfig
 from wire.http_events import EventsConfig
 from wire.paths import DEFAULT_CHANNEL
 from wire.sources.nearest import NearestConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """One of several models: ``[[worker.models]]``."""
+
+    model: str
+    channel: str = DEFAULT_CHANNEL
+    variant: str = ""
+    """As ``[worker]``'s."""
+    pinned: bool = False
+    """Always in memory: no other model's load puts it to sleep."""
+    idle_unload_s: float = 0.0
+    """Put it to sleep when nobody asked for so long; 0: only when another one needs its place."""
+    slots: int = 0
+    context_tokens: int = 0
+    """In place of the engine's, for this model; 0: the engine's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +49,26 @@ class WorkerConfig:
     variant: str = ""
     """The variant of the weights to take (``Q4_K_M``), where a revision has several; where empty,
     the first of ``gpu_worker.variants.PREFERENCE`` that it has. Ignored where it has none."""
+    models: tuple[ModelConfig, ...] = ()
+    """Several models within one budget of memory; ``model``, ``channel`` and ``variant`` are not
+    looked at then. The first request for one that is not in memory waits until it is."""
+    memory_budget_bytes: int = 0
+    """What the engines of several models may take together; 0: ``memory_share`` of what is free at
+    the start."""
+    memory_share: float = 0.9
+    room_wait_s: float = 10.0
+    """A request for a model that sleeps waits so long for others' requests to end; then it is told
+    to come again."""
+    wake_timeout_s: float = 120.0
+    """It waits no longer than this altogether, the load included."""
     sources: tuple[str, ...] = ("http://127.0.0.1:7401",)
     """Edges and origins to pull from, nearest first by measurement."""
     heartbeat_to: tuple[str, ...] = ()
     """Edges that route prompts here; none for a stand-alone server."""
     heartbeat_s: float = 1.0
-    heartbeat_ttl_s: float = 4.0
-    """After so long without a heartbeat an edge forgets this worker."""
+    heartbeat_ttl_s: float = 2.5
+    """After so long without a heartbeat an edge forgets this worker: within 3 s it is routed
+    around, and one heartbeat may be lost."""
     trust_root: Path = Path("root.json")
     """The publisher's root, provisioned out of band."""
     trust_dir: Path = Path("worker-trust")
@@ -72,3 +103,41 @@ class WorkerConfig:
     """How one of ``sources`` is chosen, and when a second one is asked as well."""
     client: ClientConfig = field(default_factory=ClientConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
+
+    def of(self, model: ModelConfig) -> WorkerConfig:
+        """The configuration of one of the models, as if it were the only one."""
+        engine = self.engine
+        if model.slots:
+            engine = replace(engine, slots=model.slots)
+        if model.context_tokens:
+            engine = replace(engine, context_tokens=model.context_tokens)
+        return replace(
+            self,
+            model=model.model,
+            channel=model.channel,
+            variant=model.variant,
+            models=(),
+            engine=engine,
+        )
+
+
+def all_models(config: WorkerConfig) -> tuple[ModelConfig, ...]:
+    """The models of a worker: one, where no ``[[worker.models]]`` say otherwise.
+
+    Raises:
+        ConfigError: a model stands twice, or a number is out of range; says which.
+    """
+    alone = ModelConfig(model=config.model, channel=config.channel, variant=config.variant)
+    models = config.models or (alone,)
+    names = [model.model for model in models]
+    for model in models:
+        if names.count(model.model) > 1:
+            raise ConfigError(
+                f"[[worker.models]]: {model.model} stands twice; a worker serves a model from one "
+                "channel"
+            )
+        if min(model.idle_unload_s, model.slots, model.context_tokens) < 0:
+            raise ConfigError(f"[[worker.models]] {model.model}: a number is below 0")
+    if config.memory_budget_bytes < 0 or not 0 < config.memory_share <= 1:
+        raise ConfigError("[worker] memory_budget_bytes is at least 0, memory_share in (0, 1]")
+    return models

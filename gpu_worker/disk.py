@@ -36,6 +36,7 @@ MANIFEST = ".manifest.json"
 VARIANT = ".variant"
 BITMAP = ".chunks"
 _PARTIAL = ".partial-"
+_ASIDE = ".aside-"
 _OF_VARIANT = "+"
 
 
@@ -124,6 +125,32 @@ class ModelFolder:
         folder = self.root / model_name(model)
         found = [p for p in folder.glob(f"*/{MANIFEST}") if not p.parent.name.startswith(".")]
         return [p.parent.name for p in sorted(found, key=lambda p: p.stat().st_mtime_ns)]
+
+    def set_aside(self, model: str, revision: str) -> Path:
+        """Hide a whole revision, so that it is pulled again; an engine that has its files open
+        keeps them. Undone, or made final, by :meth:`put_back`."""
+        path = self.path(model, revision)
+        aside = path.with_name(f"{_ASIDE}{path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            path.rename(aside)
+        return aside
+
+    def put_back(self, model: str, revision: str, aside: Path) -> None:
+        """Show a revision again that was set aside, unless it has been pulled anew; what was
+        pulled of it in vain is removed then."""
+        path = self.path(model, revision)
+        if not path.exists() and aside.exists():
+            aside.rename(path)
+            for rest in path.parent.glob(f"{_PARTIAL}{revision}*"):
+                if not _is_locked(rest / BITMAP):
+                    shutil.rmtree(rest, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def recover(self, model: str) -> None:
+        """Put back what was set aside when a process died."""
+        for aside in (self.root / model_name(model)).glob(f"{_ASIDE}*"):
+            self.put_back(model, aside.name.removeprefix(_ASIDE), aside)
 
     def keep_only(self, model: str, keep: set[str]) -> None:
         """Remove every other revision of the model, whole or partial, but not under the hands of

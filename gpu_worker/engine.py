@@ -15,6 +15,7 @@ import msgspec
 
 from wire.chat import FinishReason, TokenLogprob, ToolCall
 from wire.errors import HeadwaterError
+from wire.golden import Expectations, Verdict
 from wire.workers import Fault
 
 
@@ -160,6 +161,8 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     parallel_tool_calls: bool | None = None
     response_format: str = ""
     """As JSON, for messages; empty: free text."""
+    token_ids: bool = False
+    """Whether the ids of the answer's tokens are to be told, where the engine knows them."""
 
 
 class Token(msgspec.Struct, frozen=True, gc=False):
@@ -167,6 +170,9 @@ class Token(msgspec.Struct, frozen=True, gc=False):
 
     text: str
     logprobs: list[TokenLogprob] | None = None
+    ids: tuple[int, ...] = ()
+    """All tokens since the last piece, where they were asked for: of those that the engine did not
+    name, the negative number. Never of a token whose text is still held back. Empty: not known."""
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,6 +184,8 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     cached_tokens: int = 0
     prompt_ms: float = 0.0
     decode_ms: float = 0.0
+    ids: tuple[int, ...] = ()
+    """Tokens after the last piece of text, as the one that ends the answer."""
 
 
 class CallPiece(msgspec.Struct, frozen=True):
@@ -269,6 +277,8 @@ class Probe(msgspec.Struct, frozen=True):
     tokens: int
     first_token_s: float
     total_s: float
+    verdict: Verdict | None = None
+    """What the golden prompts showed, where there were some."""
 
 
 class Engine(Protocol):
@@ -323,12 +333,13 @@ class Engine(Protocol):
         """
         ...
 
-    async def probe(self) -> Probe:
-        """Generate a few tokens greedily and check that they are sane.
+    async def probe(self, golden: Expectations | None = None) -> Probe:
+        """Generate a few tokens greedily and check that they are sane; then, where the revision
+        says what it must answer, that it does (``gpu_worker.golden_probe``).
 
         Raises:
-            ProbeFailedError: it crashed or refused, gave no tokens, or numbers that are no
-                probabilities.
+            ProbeFailedError: it crashed or refused, gave no tokens, numbers that are no
+                probabilities, or other answers than were published.
         """
         ...
 

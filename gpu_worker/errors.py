@@ -38,6 +38,17 @@ class LoadFailedError(HeadwaterError):
         """What ended the engine that tried."""
 
 
+class NoRoomError(HeadwaterError):
+    """The budget of memory has no room for one more model now; says what stands in the way."""
+
+    status = 503
+    code = "no_room"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message, headers={"Retry-After": str(retry_after_s)})
+        self.retry_after_s = retry_after_s
+
+
 class VariantUnknownError(NotFoundError):
     """The revision has variants, but not the one that was asked for; names those it has."""
 

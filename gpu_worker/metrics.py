@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gpu_worker.engine import Finish
@@ -12,9 +14,10 @@ _TOTAL_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
 class WorkerMetrics:
-    """Counters and histograms of the routes; gauges are read from ``serving`` when scraped."""
+    """Counters and histograms of the routes; gauges are read from ``servings``, of all models
+    together, when scraped."""
 
-    def __init__(self, registry: CollectorRegistry, serving: Serving) -> None:
+    def __init__(self, registry: CollectorRegistry, servings: Collection[Serving]) -> None:
         self._requests = Counter(
             "headwater_worker_requests",
             "Generations by how they ended: done, client_gone, or an error's code.",
@@ -50,9 +53,9 @@ class WorkerMetrics:
         )
         busy = Gauge("headwater_worker_busy", "Requests that run.", registry=registry)
         queue = Gauge("headwater_worker_queue", "Requests that wait.", registry=registry)
-        slots.set_function(lambda: serving.load().slots)
-        busy.set_function(lambda: serving.load().busy)
-        queue.set_function(lambda: serving.load().queue)
+        slots.set_function(lambda: sum(s.load().slots for s in servings))
+        busy.set_function(lambda: sum(s.load().busy for s in servings))
+        queue.set_function(lambda: sum(s.load().queue for s in servings))
 
     def queued(self, seconds: float) -> None:
         self._queued.observe(seconds)

@@ -77,6 +77,7 @@ class Preparation:
                 self._executor,
                 variant=variant,
                 config=self._config.pull,
+                progress=waterfall.progressed,
             )
         waterfall.add_pull(report, before, self._source.stats())
         self._executor.submit(self._flush, revision)  # while it is loaded and used
@@ -103,7 +104,7 @@ class Preparation:
                 with waterfall.step("load"):
                     await engine.start()
                 with waterfall.step("probe"):
-                    probe = await engine.probe()
+                    probe = await engine.probe(files.golden)
         except (HeadwaterError, TimeoutError) as error:
             await engine.aclose()
             hung = f"did not load and answer within {limit_s:g} s"
@@ -114,18 +115,30 @@ class Preparation:
             await engine.aclose()
             raise
         waterfall.steps_ms["probe: first token"] = probe.first_token_s * 1e3
+        if probe.verdict is not None:
+            waterfall.divergence_nats = probe.verdict.max_nats
         return engine
+
+    async def fresh_files(self, revision: str, waterfall: Waterfall) -> ModelFiles:
+        """The same, brought again whatever is on disk; where that fails, what was there is put
+        back."""
+        model = self._config.model
+        aside = await self._blocking(self._folder.set_aside, model, revision)
+        try:
+            return await self.files(revision, waterfall)
+        finally:
+            await self._blocking(self._folder.put_back, model, revision, aside)
 
     async def older(self) -> list[str]:
         """Whole revisions on disk, the newest first."""
         return list(reversed(await self._blocking(self._folder.revisions, self._config.model)))
 
-    async def tidy(self, serving: str, previous: str) -> None:
+    async def tidy(self, serving: str, previous: str, also: frozenset[str] = frozenset()) -> None:
         """Keep the serving revision and some older ones, the previous first: seeds, and a way
-        back."""
+        back; and ``also``, whatever the count."""
         order = dict.fromkeys([previous, *await self.older()])
         older = [revision for revision in order if revision not in {"", serving}]
-        keep = {serving, *older[: self._config.keep_previous]}
+        keep = {serving, *also, *older[: self._config.keep_previous]}
         await self._blocking(self._folder.keep_only, self._config.model, keep)
 
     async def _variant(self, revision: str, source: Source) -> str:
@@ -140,7 +153,7 @@ class Preparation:
                 wanted=config.variant,
             )
         except VariantUnknownError as error:
-            raise LoadFailedError(f"{revision[:12]}: {error.message}") from error
+            raise LoadFailedError(f"{revision[:12]}: {error.message}", fault="bad_file") from error
 
     def _flush(self, revision: str) -> None:
         try:
@@ -151,7 +164,9 @@ class Preparation:
     def _check(self, report: PullReport) -> ModelFiles:
         manifest = self._folder.manifest(report.model, report.revision)
         if manifest is None:
-            raise LoadFailedError(f"{report.revision[:12]} vanished from {report.path}")
+            raise LoadFailedError(
+                f"{report.revision[:12]} vanished from {report.path}", fault="bad_file"
+            )
         try:
             return check_model(manifest, report.path, report.variant)
         except HeadwaterError as error:

@@ -1,48 +1,77 @@
-"""Boot and roll: bring a revision into service, and keep the old one until it has proven itself.
+"""Boot and roll: does what :mod:`gpu_worker.roll_rules` says, and tells it what came of it.
 
-The rules, all of them here. A revision is pulled beside the one that serves, checked, loaded beside
-it where memory allows (else the old one drains first and the edge routes around), asked a golden
-question, and only then does one assignment make it the one that serves. Streams finish on the
-engine they began on, to a deadline. A failure at any step leaves the old revision serving (or
-starts it again, where it had to stop), is reported, and the same pointer is not tried again for a
-while. Events only say when to look; what holds is the signed pointer.
+All rules are there. Here is what they need of the world: trust metadata, the pull, engines, memory,
+and the engine that serves.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, TypeVar, get_args
 
 import structlog
 
+from gpu_worker.check import ModelFiles
 from gpu_worker.config import WorkerConfig
 from gpu_worker.engine import Engine
 from gpu_worker.errors import LoadFailedError
 from gpu_worker.prepare import Preparation
+from gpu_worker.retiring import Retiring
+from gpu_worker.roll_events import (
+    Action,
+    Event,
+    Failed,
+    Flip,
+    Flipped,
+    GivenUp,
+    GiveUp,
+    ListDisk,
+    Load,
+    Looked,
+    LookFailed,
+    MakeRoom,
+    MovedOn,
+    OnDisk,
+    Proven,
+    Pull,
+    Pulled,
+    Rest,
+    Restart,
+    RoomMade,
+    Tidied,
+    Tidy,
+)
+from gpu_worker.roll_rules import RollRules, RuleBrokenError
 from gpu_worker.serving import Serving
 from gpu_worker.waterfall import Waterfall
-from wire.channel import ChannelPointer
 from wire.errors import HeadwaterError
 from wire.trust import TrustView
 from wire.trust_client import TrustClient
-from wire.workers import Fault
+from wire.workers import Fault, Phase
 
 _log = structlog.get_logger("roll")
+_T = TypeVar("_T")
 _KEPT_ROLLS = 8
+_PHASES: dict[str, Phase] = {name: name for name in get_args(Phase)}
+_FRESH_LOOK_S = 1.0
+"""A look that is older is repeated before the flip."""
 FreeMemory = Callable[[], int]
 """Bytes of main memory that could be used now."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Refused:
-    """A pointer whose revision would not load. A pointer that moved, be it back and forth, is
-    another one and is tried at once."""
+@dataclass(slots=True)
+class _Attempt:
+    """One revision on its way. ``looked_s``: when the pointer was last seen to name it."""
 
-    pointer: ChannelPointer
-    retry_at_s: float
-    reason: str
+    waterfall: Waterfall
+    looked_s: float
+    files: ModelFiles | None = None
+    engine: Engine | None = None
+    """Loaded and proven, and not yet in service."""
 
 
 class Roller:
@@ -53,6 +82,8 @@ class Roller:
         free_memory: decides whether two models fit at once.
         on_change: called when there is something new to tell the edges.
         clock: monotonic seconds.
+        name: the worker's stable name in the fleet, by which it belongs to a canary's share or
+            not; the configured one where none is given.
     """
 
     def __init__(
@@ -65,6 +96,7 @@ class Roller:
         free_memory: FreeMemory,
         on_change: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        name: str = "",
     ) -> None:
         self._config = config
         self._serving = serving
@@ -73,16 +105,11 @@ class Roller:
         self._free_memory = free_memory
         self._on_change = on_change
         self._clock = clock
+        self._rules = RollRules(name or config.name, retry_failed_s=config.retry_failed_s)
         self._turn = asyncio.Lock()
-        self._refused: _Refused | None = None
-        self._good = ""
-        self._retiring: set[asyncio.Task[None]] = set()
-        self.reason = ""
-        """Why the last boot or roll failed, or the trust is stale; empty when all is well."""
-        self.fault: Fault = ""
-        """What ended the engine of the last revision that would not load."""
-        self.failures = 0
-        """Looks in a row that failed."""
+        self._news = asyncio.Event()
+        self._attempt: _Attempt | None = None
+        self._retiring = Retiring(serving, config.drain_s)
         self.waterfalls: list[Waterfall] = []
         """The boot first, then the latest rolls (bounded)."""
 
@@ -92,147 +119,269 @@ class Roller:
         engine = self._serving.engine
         return engine.revision if engine is not None else ""
 
+    @property
+    def reason(self) -> str:
+        """Why the last boot or roll failed, or the trust is stale; empty when all is well."""
+        return self._rules.reason
+
+    @property
+    def failures(self) -> int:
+        """Looks in a row that failed."""
+        return self._rules.failures
+
+    @property
+    def target(self) -> str:
+        """The revision that a boot or roll is bringing; empty while none is."""
+        return self._rules.target
+
+    @property
+    def phase(self) -> Phase:
+        """What it is doing just now."""
+        if self._rules.step == "making_room":
+            return "make_room"
+        if self._rules.target and self._attempt is not None:
+            return _PHASES.get(self._attempt.waterfall.running, "")
+        return "drain" if self._retiring.running and not self._rules.target else ""
+
+    @property
+    def missing_bytes(self) -> int:
+        """Of the target: what has not arrived yet."""
+        if not self._rules.target or self._attempt is None:
+            return 0
+        return self._attempt.waterfall.missing_bytes
+
+    @property
+    def refused(self) -> str:
+        """The revision that would not load or failed its probe; empty where none did."""
+        return self._rules.refused.revision if self._rules.refused is not None else ""
+
+    @property
+    def fault(self) -> Fault:
+        """What ended the last engine that did not come up; empty where none did."""
+        return self._rules.fault
+
+    @property
+    def canary(self) -> bool:
+        """Whether this worker belongs to the share that tries the canary of now."""
+        return self._rules.canary
+
     async def look(self) -> None:
         """Bring what the signed channel names into service, if it is not there already.
 
         Never raises for a bad source or revision: what serves goes on, and ``reason`` says why.
         """
         async with self._turn:
-            before = self.reason
-            try:
-                self.reason = await self._follow()
-                self.failures = 0
-            except HeadwaterError as error:
-                self.reason = _told(error)
-                self.failures += 1
-                if isinstance(error, LoadFailedError):
-                    self.fault = error.fault
-                if self._refused is not None and not self._alive:
-                    self._serving.fail(self.reason)
-            if self.reason != before:
-                log = _log.error if self.reason else _log.info
-                log("roll", model=self._config.model, revision=self.revision, reason=self.reason)
-            self._on_change()
+            await self._follow()
+
+    async def restart(self, *, fresh_files: bool = False) -> str:
+        """Bring the revision that serves up again in a new engine, as an operator wants it; where
+        nothing serves, forget what was refused and try at once.
+
+        Args:
+            fresh_files: bring the files again, too.
+
+        Returns:
+            Why it was not done; empty where it was.
+        """
+        async with self._turn:
+            await self._follow(restart=True, fresh=fresh_files)
+            return self._rules.problem or ("" if self._alive else self.reason)
+
+    def poke(self) -> None:
+        """There may be news of the channel: what is being brought may be wanted no more."""
+        self._news.set()
 
     async def aclose(self) -> None:
         """Take nothing new, let running streams finish to the deadline, then stop all engines."""
         if (engine := self._serving.engine) is not None:
-            self._retire_soon(engine)
-        if self._retiring:
-            await asyncio.wait(self._retiring, timeout=self._config.drain_s)
-        for task in self._retiring:
-            task.cancel()
-        await asyncio.gather(*self._retiring, return_exceptions=True)
+            self._retiring.soon(engine)
+        await self._retiring.aclose()
 
-    async def _follow(self) -> str:
-        """One look; returns what is to be told although nothing went wrong just now."""
-        waterfall = Waterfall()
-        with waterfall.step("trust"):
-            view, doubt = await self._view()
-        pointer = view.pointer(self._config.model, self._config.channel)
-        view.require_revision(pointer.model, pointer.revision)
-        if self._alive and pointer.revision == self.revision:
-            self._refused, self.fault = None, ""
-            return doubt
-        view.require_grace()
-        refused = self._refused
-        if refused and refused.pointer == pointer and self._clock() < refused.retry_at_s:
-            return refused.reason
+    async def _follow(self, *, restart: bool = False, fresh: bool = False) -> None:
+        """Look, and do what the rules say until they rest; again where the pointer moved on."""
+        before, again = self.reason, True
+        while again:
+            self._news.clear()
+            self._attempt = _Attempt(Waterfall(), self._clock())
+            event = await self._look_event()
+            if restart and isinstance(event, Looked):
+                event = Restart(event, fresh)
+            restart = False
+            again = await self._run(event)
+        if self.reason != before:
+            log = _log.error if self.reason else _log.info
+            log("roll", model=self._config.model, revision=self.revision, reason=self.reason)
+        self._on_change()
+
+    async def _run(self, event: Event) -> bool:
+        """From one event to rest; returns whether to look again at once."""
         try:
-            await self._bring(pointer, waterfall)
-        except HeadwaterError:
-            if not self._alive:
-                await self._fall_back(view, pointer.revision)
-            raise
-        return doubt
+            while True:
+                action = self._rules.on(event, alive=self._alive, now_s=self._clock())
+                if isinstance(action, Rest):
+                    return action.again
+                event = await self._outcome(action)
+        finally:
+            self._rules.abandon()
+            await self._drop_engine()
+            self._attempt = None
 
-    @property
-    def _alive(self) -> bool:
-        engine = self._serving.engine
-        return engine is not None and not engine.dead.done()
+    async def _outcome(self, action: Action) -> Event:
+        try:
+            return await self._do(action)
+        except HeadwaterError as error:
+            await self._drop_engine()
+            refuses = isinstance(error, LoadFailedError)
+            fault: Fault = (error.fault or "crashed") if isinstance(error, LoadFailedError) else ""
+            failed = Failed(told(error), refuses, fault)
+            _log.warning("roll step failed", step=self._rules.step, reason=failed.why)
+            return failed
+
+    async def _do(self, action: Action) -> Event:
+        match action:
+            case Pull(revision, fresh):
+                return await self._unless_moved(self._pull(revision, fresh=fresh))
+            case MakeRoom():
+                return await self._make_room()
+            case Load(revision):
+                return await self._unless_moved(self._load(revision))
+            case Flip():
+                return self._flip()
+            case Tidy(serving, previous, also):
+                await self._prepare.tidy(serving, previous, also)
+                return Tidied()
+            case ListDisk():
+                return OnDisk(tuple(await self._prepare.older()))
+            case GiveUp(why):
+                self._serving.fail(why)
+                return GivenUp()
+        raise RuleBrokenError(f"nothing is known of {type(action).__name__}")
+
+    # What the actions are
+
+    async def _pull(self, revision: str, *, fresh: bool) -> Event:
+        attempt = self._current()
+        if attempt.files is not None or attempt.waterfall.revision:  # the next one, falling back
+            attempt = self._attempt = _Attempt(Waterfall(), attempt.looked_s)
+        get = self._prepare.fresh_files if fresh else self._prepare.files
+        attempt.files = await get(revision, attempt.waterfall)
+        needed = int(attempt.files.size * self._config.memory_headroom)
+        room = self._free_memory() >= needed
+        if self._alive and not room:
+            _log.warning("no memory for two models; draining first", needed_bytes=needed)
+        return Pulled(room)
+
+    async def _make_room(self) -> Event:
+        """The old one drains and stops first; its end is no failure then."""
+        old = self._serving.engine
+        if old is not None:
+            self._serving.pause("making room for a new revision")
+            self._on_change()
+            await self._serving.drain(old, self._config.drain_s)
+            self._serving.vacate()
+            await old.aclose()
+        return RoomMade()
+
+    async def _load(self, revision: str) -> Event:
+        attempt = self._current()
+        if attempt.files is None:
+            raise RuleBrokenError("nothing was pulled")
+        attempt.engine = await self._prepare.engine(attempt.files, revision, attempt.waterfall)
+        if self._clock() - attempt.looked_s >= _FRESH_LOOK_S and await self._has_moved():
+            await self._drop_engine()
+            return MovedOn()
+        return Proven()
+
+    def _flip(self) -> Event:
+        """Put the engine that has proven itself in service; the one before it retires."""
+        attempt = self._current()
+        engine, attempt.engine = attempt.engine, None
+        if engine is None:
+            raise RuleBrokenError("nothing was loaded")
+        old = self._serving.flip(engine)
+        engine.dead.add_done_callback(lambda _dead: self._on_change())
+        self.waterfalls.append(attempt.waterfall)
+        del self.waterfalls[1:-_KEPT_ROLLS]
+        self._on_change()
+        if old is not None:
+            self._retiring.soon(old)
+        return Flipped()
+
+    async def _unless_moved(self, work: Coroutine[Any, Any, Event]) -> Event:
+        """What comes of ``work``; it is given up where news say that it is wanted no more."""
+        task = asyncio.create_task(work, name="roll-step")
+        try:
+            while not task.done():
+                news = asyncio.create_task(self._news.wait(), name="roll-news")
+                try:
+                    await asyncio.wait({task, news}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    news.cancel()
+                if not task.done() and self._news.is_set():
+                    self._news.clear()
+                    if await self._has_moved():
+                        return MovedOn()
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def _has_moved(self) -> bool:
+        """Whether the newest pointer no longer names what is being brought. Where it cannot be had
+        soon, the one that was seen holds."""
+        with suppress(HeadwaterError, TimeoutError):
+            async with asyncio.timeout(_FRESH_LOOK_S):
+                view = await self._trust.refresh()
+            pointer = view.channels.get((self._config.model, self._config.channel))
+            self._current().looked_s = self._clock()
+            return pointer is not None and self._rules.has_moved(pointer)
+        return False
+
+    async def _look_event(self) -> Event:
+        """What the trust metadata says: the newest, or else what was verified earlier."""
+        doubt = ""
+        try:
+            with self._current().waterfall.step("trust"):
+                view, doubt = await self._view()
+            pointer = view.pointer(self._config.model, self._config.channel)
+        except HeadwaterError as error:
+            return LookFailed(told(error))
+        model = self._config.model
+        signed = frozenset(revision for name, revision in view.revisions if name == model)
+        stale = ""
+        try:
+            view.require_grace()
+        except HeadwaterError as error:
+            stale = told(error)
+        return Looked(pointer=pointer, signed=signed, stale=stale, doubt=doubt)
 
     async def _view(self) -> tuple[TrustView, str]:
-        """The newest trusted view; or the one from disk, and why there is no newer one."""
         try:
             return await self._trust.refresh(), ""
         except HeadwaterError as error:
             view = self._trust.view
             if view is None:
                 raise
-            return view, f"serving what was verified earlier: {_told(error)}"
+            return view, f"serving what was verified earlier: {told(error)}"
 
-    async def _bring(self, pointer: ChannelPointer, waterfall: Waterfall) -> None:
-        """Pull, check, load, probe, flip, retire the old one, tidy up."""
-        previous = self.revision or self._good
-        try:
-            engine = await self._load(pointer.revision, waterfall)
-        except LoadFailedError as error:
-            retry_at_s = self._clock() + self._config.retry_failed_s
-            self._refused = _Refused(pointer, retry_at_s, _told(error))
-            raise
-        # Before the flip: who sees the new revision must not read of an old failure.
-        self._refused, self.reason, self.fault = None, "", ""
-        self._put_in_service(engine, waterfall)
-        await self._prepare.tidy(engine.revision, previous)
+    @property
+    def _alive(self) -> bool:
+        engine = self._serving.engine
+        return engine is not None and not engine.dead.done()
 
-    async def _fall_back(self, view: TrustView, failed: str) -> None:
-        """Nothing serves, and the revision that should cannot: start the last good one again, or an
-        older one on disk that the publisher still stands for."""
-        for revision in dict.fromkeys([self._good, *await self._prepare.older()]):
-            if revision == failed or (self._config.model, revision) not in view.revisions:
-                continue
-            waterfall = Waterfall()
-            try:
-                engine = await self._load(revision, waterfall)
-            except HeadwaterError as error:
-                _log.error("no way back", revision=revision, reason=_told(error))
-                continue
-            self._put_in_service(engine, waterfall)
-            return
+    def _current(self) -> _Attempt:
+        if self._attempt is None:
+            raise RuleBrokenError("no look is under way")
+        return self._attempt
 
-    async def _load(self, revision: str, waterfall: Waterfall) -> Engine:
-        files = await self._prepare.files(revision, waterfall)
-        await self._make_room(files.size)
-        return await self._prepare.engine(files, revision, waterfall)
-
-    async def _make_room(self, size: int) -> None:
-        """Where two models do not fit at once, the old one drains and stops first."""
-        old = self._serving.engine
-        needed = int(size * self._config.memory_headroom)
-        if old is None or old.dead.done() or self._free_memory() >= needed:
-            return
-        _log.warning("no memory for two models; draining first", needed_bytes=needed)
-        self._serving.pause("making room for a new revision")
-        self._on_change()
-        await self._serving.drain(old, self._config.drain_s)
-        self._serving.vacate()
-        await old.aclose()
-
-    def _put_in_service(self, engine: Engine, waterfall: Waterfall) -> None:
-        """Flip to an engine that has proven itself; the one that served before retires."""
-        old = self._serving.flip(engine)
-        self._good = engine.revision
-        engine.dead.add_done_callback(lambda _dead: self._on_change())
-        self.waterfalls.append(waterfall)
-        del self.waterfalls[1:-_KEPT_ROLLS]
-        self._on_change()
-        if old is not None:
-            self._retire_soon(old)
-
-    def _retire_soon(self, engine: Engine) -> None:
-        task = asyncio.create_task(self._retire(engine), name=f"retire-{engine.revision[:12]}")
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
-
-    async def _retire(self, engine: Engine) -> None:
-        """Let an engine's streams finish, to a deadline, then stop it."""
-        try:
-            left = await self._serving.drain(engine, self._config.drain_s)
-            if left:
-                _log.warning("streams cut at the deadline", revision=engine.revision, streams=left)
-        finally:
+    async def _drop_engine(self) -> None:
+        """Close an engine that was loaded and will not serve."""
+        if self._attempt is not None and self._attempt.engine is not None:
+            engine, self._attempt.engine = self._attempt.engine, None
             await engine.aclose()
 
 
-def _told(error: HeadwaterError) -> str:
+def told(error: HeadwaterError) -> str:
+    """An error as it is reported."""
     return f"{error.code}: {error.message}"

@@ -5,22 +5,25 @@
 | ``POST /v1/chat/completions`` | ``messages``, or ``prompt_token_ids`` from the edge |
 | ``POST /v1/completions`` | ``prompt`` as text or token ids |
 | ``POST /v1/embeddings`` | where the engine gives them |
-| ``GET /v1/models`` | the model that serves |
-| ``POST /tokenize`` | ``{"content", "add_special", "parse_special"}`` → ``{"tokens"}`` |
+| ``GET /v1/models`` | the models that serve, or sleep until they are asked |
+| ``POST /tokenize`` | ``{"content", "add_special", "parse_special", "model"}`` → ``{"tokens"}`` |
 | ``GET /healthz`` ``/readyz`` ``/metrics`` | without a token |
 
+A worker with one model takes a request that names none; one with several does not guess.
+
 Every answer says which worker gave it (``x-headwater-worker``) and of which revision
-(``x-model-digest``). The application's runner must be built with ``handler_cancellation=True``:
-then a client that leaves frees its slot at once, also before the first token; otherwise at the next
-event that is written to it.
+(``x-model-digest``), where it is about one model. The application's runner must be built with
+``handler_cancellation=True``: then a client that leaves frees its slot at once, also before the
+first token; otherwise at the next event that is written to it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -29,7 +32,6 @@ from prometheus_client import CollectorRegistry
 
 from gpu_worker.answers import DIGEST_HEADER, Answers, AnswersConfig, Embed, Wanted
 from gpu_worker.bodies import ChatBody, CompletionBody, EmbeddingBody, TokenizeBody, decode_body
-from gpu_worker.engine import Engine
 from gpu_worker.metrics import WorkerMetrics
 from gpu_worker.openai_errors import openai_error
 from gpu_worker.serving import NotServingError, Serving
@@ -52,10 +54,23 @@ class RoutesConfig:
     answers: AnswersConfig = field(default_factory=AnswersConfig)
 
 
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """One model."""
+
+    name: str
+    serving: Serving
+    answers: Answers
+
+
+_SERVED = web.RequestKey("served", _Served)
+
+
 class WorkerRoutes:
     """The handlers.
 
     Args:
+        servings: of each model, by its name.
         worker: this worker's stable name.
         tokens: bearer tokens that are accepted; several during a rotation.
         clock: monotonic seconds.
@@ -64,7 +79,7 @@ class WorkerRoutes:
 
     def __init__(
         self,
-        serving: Serving,
+        servings: Mapping[str, Serving],
         *,
         worker: str,
         tokens: tuple[str, ...],
@@ -73,14 +88,18 @@ class WorkerRoutes:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._serving = serving
         self._worker = worker
         self._tokens = [token.encode() for token in tokens if token]
         self._registry = registry
         self._config = config or RoutesConfig()
         self._started = int(wall())
-        metrics = WorkerMetrics(registry, serving)
-        self._answers = Answers(serving, metrics, self._config.answers, clock=clock, wall=wall)
+        metrics = WorkerMetrics(registry, servings.values())
+        timing = self._config.answers
+        self._served = {
+            name: _Served(name, serving, Answers(serving, metrics, timing, clock=clock, wall=wall))
+            for name, serving in servings.items()
+        }
+        self._only = next(iter(self._served.values())) if len(servings) == 1 else None
 
     def add_to(self, app: web.Application) -> None:
         """Register everything on ``app``."""
@@ -89,7 +108,7 @@ class WorkerRoutes:
         app.router.add_post("/v1/embeddings", self.embeddings)
         app.router.add_get("/v1/models", self.models)
         app.router.add_post("/tokenize", self.tokenize)
-        add_operations(app, ready=self._serving.why_not_ready, registry=self._registry)
+        add_operations(app, ready=self._why_not_ready, registry=self._registry)
         app.on_response_prepare.append(self._name_ourselves)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -101,22 +120,28 @@ class WorkerRoutes:
     async def embeddings(self, request: web.Request) -> web.StreamResponse:
         self._authorize(request)
         body = decode_body(await self._read(request), EmbeddingBody)
-        self._check_model(body.model)
+        served = self._find(request, body.model)
         if body.dimensions is not None:
             raise RequestInvalidError("dimensions is not supported")
         wanted = Embed(texts=body.texts, base64=body.encoding_format == "base64")
-        return await self._answers.embed(wanted)
+        return await served.answers.embed(wanted)
 
     async def models(self, request: web.Request) -> web.StreamResponse:
         self._authorize(request)
-        return _json(encode_models([ModelCard(self._engine().model, self._started)]))
+        found = [s for s in self._served.values() if s.serving.engine is not None]
+        if not found:
+            raise NotServingError(self._why_not_ready() or "no engine")
+        return _json(encode_models([ModelCard(served.name, self._started) for served in found]))
 
     async def tokenize(self, request: web.Request) -> web.StreamResponse:
         self._authorize(request)
         body = decode_body(await self._read(request), TokenizeBody)
-        tokens = await self._engine().tokenize(
-            body.content, add_special=body.add_special, parse_special=body.parse_special
-        )
+        serving = self._find(request, body.model).serving
+        wake = contextlib.nullcontext() if serving.state != "asleep" else await serving.acquire()
+        with wake, serving.visit() as engine:
+            tokens = await engine.tokenize(
+                body.content, add_special=body.add_special, parse_special=body.parse_special
+            )
         return _json(msgspec.json.encode({"tokens": tokens}))
 
     async def _generate(
@@ -124,21 +149,43 @@ class WorkerRoutes:
     ) -> web.StreamResponse:
         self._authorize(request)
         body = decode_body(await self._read(request), form)
+        generation = body.generation()
         wanted = Wanted(
-            generation=body.generation(),
+            generation=generation,
             kind=kind,
             stream=bool(body.stream),
             include_usage=body.include_usage,
             choices=body.n or 1,
             revision=body.revision,
+            journal=body.journaled(generation),
         )
-        self._check_model(body.model)
-        return await self._answers.respond(request, wanted)
+        return await self._find(request, body.model).answers.respond(request, wanted)
 
-    def _check_model(self, model: str) -> None:
-        served = self._engine().model
-        if model not in {"", served}:
-            raise NotFoundError(f"this worker serves {served}")
+    def _find(self, request: web.Request, model: str) -> _Served:
+        """What serves a model; the answer will name its revision.
+
+        Raises:
+            NotFoundError: this worker does not serve it.
+            RequestInvalidError: it serves several, and none was named.
+        """
+        served = self._served.get(model) if model else self._only
+        if served is None:
+            names = ", ".join(self._served)
+            if not model:
+                raise RequestInvalidError(f"name a model; this worker serves {names}")
+            raise NotFoundError(f"this worker serves {names}")
+        request[_SERVED] = served
+        return served
+
+    def _why_not_ready(self) -> str | None:
+        """For ``/readyz``: None when at least one model is served."""
+        reasons = []
+        for served in self._served.values():
+            reason = served.serving.why_not_ready()
+            if reason is None:
+                return None
+            reasons.append(reason if self._only else f"{served.name}: {reason}")
+        return "; ".join(reasons)
 
     def _authorize(self, request: web.Request) -> None:
         """Compare with every token, so the time tells nothing.
@@ -172,15 +219,10 @@ class WorkerRoutes:
             raise RequestInvalidError("the body did not arrive in time") from error
         return bytes(body)
 
-    def _engine(self) -> Engine:
-        engine = self._serving.engine
-        if engine is None:
-            raise NotServingError(self._serving.why_not_ready() or "no engine")
-        return engine
-
-    async def _name_ourselves(self, _request: web.Request, response: web.StreamResponse) -> None:
+    async def _name_ourselves(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers[WORKER_HEADER] = self._worker
-        engine = self._serving.engine
+        served = self._only or request.get(_SERVED)
+        engine = served.serving.engine if served is not None else None
         if engine is not None and DIGEST_HEADER not in response.headers:
             response.headers[DIGEST_HEADER] = engine.revision
 

@@ -21,9 +21,11 @@ from gpu_worker.engine import (
 )
 from gpu_worker.event_writer import EventWriter
 from gpu_worker.openai_errors import openai_error_event
+from gpu_worker.resuming import whole_usage
 from wire.chat import DONE, ChunkEncoder
 from wire.chat_answer import AnswerAccumulator
 from wire.errors import HeadwaterError
+from wire.journal import JournalWanted, id_line
 from wire.sse import comment
 
 _PING = comment("ping")
@@ -67,16 +69,20 @@ async def answer_stream(
     first_token: FirstToken,
     *,
     include_usage: bool,
+    journal: JournalWanted | None = None,
     ping_interval_s: float,
 ) -> Finish:
     """Stream an answer to its end.
+
+    Args:
+        journal: tell the ids of the tokens; where it names some, the answer goes on after them.
 
     Raises:
         ClientGoneError: the client left.
         HeadwaterError: the engine refused or broke. Where the answer had begun
             (``writer.started``), the client has been told by an event.
     """
-    relay = _Relay(writer, encoder)
+    relay = _Relay(writer, encoder, journal)
     try:
         batch = await _first_batch(stream, writer, ping_interval_s)
         first_token()
@@ -85,8 +91,8 @@ async def answer_stream(
             await writer.write(relay.withheld())
             await stream.pump(relay)
         last = relay.finish()
-        usage = encoder.usage(last.prompt_tokens, last.completion_tokens) if include_usage else b""
-        await writer.finish(relay.withheld() + relay.encoder.finish(last.reason) + usage + DONE)
+        usage = encoder.usage(*whole_usage(last, journal)) if include_usage else b""
+        await writer.finish(relay.withheld() + relay.ending(last) + usage + DONE)
     except HeadwaterError as error:
         if writer.started:
             await writer.finish(openai_error_event(error))
@@ -100,17 +106,25 @@ class _Relay:
     What comes with the finish, and the beginning, is withheld to be sent with what belongs to it.
     """
 
-    def __init__(self, writer: EventWriter, encoder: ChunkEncoder) -> None:
+    def __init__(
+        self, writer: EventWriter, encoder: ChunkEncoder, journal: JournalWanted | None
+    ) -> None:
         self.last: Finish | None = None
         self.encoder = encoder
         """Of the choice that is being answered."""
         self._writer = writer
+        self._journaled = journal is not None
         self._withheld = encoder.role()
+        if journal is not None:
+            # Who goes on with an answer does not begin it.
+            begins = self._withheld and not journal.begun
+            self._withheld = id_line(()) + self._withheld if begins else b""
 
     def give(self, batch: list[TokenEvent]) -> bool:
         event = batch[0]
         if len(batch) == 1 and isinstance(event, Token):
-            return self._writer.push(self.encoder.delta(event.text, event.logprobs))
+            data = self.encoder.delta(event.text, event.logprobs)
+            return self._writer.push(_line(event) + data if self._journaled else data)
         self.take(batch)
         return self.last is not None or self._writer.push(self.withheld())
 
@@ -123,7 +137,8 @@ class _Relay:
             if isinstance(event, Finish):
                 self.last = event
             elif isinstance(event, Token):
-                self._withheld += self.encoder.delta(event.text, event.logprobs)
+                data = self.encoder.delta(event.text, event.logprobs)
+                self._withheld += _line(event) + data if self._journaled else data
             elif isinstance(event, CallPiece):
                 self._withheld += self.encoder.call(
                     event.index, event.id, event.name, event.arguments
@@ -138,10 +153,20 @@ class _Relay:
         events, self._withheld = self._withheld, b""
         return events
 
+    def ending(self, last: Finish) -> bytes:
+        """The event with the finish reason."""
+        line = id_line(last.ids) if self._journaled else b""
+        return line + self.encoder.finish(last.reason)
+
     def finish(self) -> Finish:
         if self.last is None:
             raise EngineBrokenError("the engine ended its answer without a finish")
         return self.last
+
+
+def _line(token: Token) -> bytes:
+    """Of a text whose tokens are not known there is none, and the edge knows what that means."""
+    return id_line(token.ids) if token.ids or not token.text else b""
 
 
 async def _first_batch(

@@ -25,15 +25,27 @@ class Waterfall(msgspec.Struct, kw_only=True):
     by_source: dict[str, int] = {}
     mismatches: dict[str, int] = {}
     """Chunks that a source sent rotten; none of them was used."""
+    divergence_nats: float = 0.0
+    """How far the engine's golden answers were from the published ones, at most."""
+    running: str = ""
+    """The step that is under way."""
+    missing_bytes: int = 0
+    """Of the pull that is under way: what has not arrived."""
 
     @contextmanager
     def step(self, name: str, clock: Callable[[], float] = time.perf_counter) -> Iterator[None]:
         """Time a step, also where it fails."""
         start = clock()
+        self.running = name
         try:
             yield
         finally:
+            self.running = ""
             self.steps_ms[name] = self.steps_ms.get(name, 0.0) + (clock() - start) * 1e3
+
+    def progressed(self, _origin: str, done: int, total: int) -> None:
+        """Told by a pull (``gpu_worker.pull.Progress``)."""
+        self.missing_bytes = total - done
 
     def add_pull(
         self,

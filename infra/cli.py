@@ -11,9 +11,11 @@ from infra.commands import (
     audit,
     chat,
     demo,
+    fleet,
     keys,
     operate,
     policy,
+    rolls,
     route,
     tiers,
     tokens,
@@ -46,7 +48,9 @@ app = typer.Typer(
 app.command(rich_help_panel=_LOCAL)(up.up)
 app.command(rich_help_panel=_LOCAL)(demo.demo)
 app.command(rich_help_panel=_DOWN)(artifacts.publish)
-app.command(rich_help_panel=_DOWN)(artifacts.roll)
+app.command(rich_help_panel=_DOWN)(rolls.roll)
+app.command(rich_help_panel=_DOWN)(rolls.rollback)
+app.command(rich_help_panel=_DOWN)(rolls.rolls)
 app.command(rich_help_panel=_DOWN)(artifacts.purge)
 app.command(rich_help_panel=_DOWN)(artifacts.pull)
 app.command(rich_help_panel=_DOWN)(warm.warm)
@@ -56,6 +60,7 @@ app.add_typer(tiers.origin_app, name="origin", rich_help_panel=_TIERS)
 app.command(rich_help_panel=_TIERS)(tiers.edge)
 app.command(rich_help_panel=_TIERS)(tiers.worker)
 app.command(rich_help_panel=_OPERATE)(operate.status)
+app.add_typer(fleet.fleet_app, name="fleet", rich_help_panel=_OPERATE)
 app.command(rich_help_panel=_OPERATE)(upkeep.gc)
 app.command(rich_help_panel=_OPERATE)(upkeep.pin)
 app.command(rich_help_panel=_OPERATE)(upkeep.verify)

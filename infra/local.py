@@ -268,6 +268,7 @@ async def prepare(state: StateDir) -> None:
     """
     ensure_secret(state.admin_token, "hwadm-")
     ensure_secret(state.worker_token, "hwwrk-")
+    ensure_secret(state.edge_report_token, "hwedg-")
     ensure_secret(state.cloud_token, "hwcld-")
     await asyncio.to_thread(_ensure_edge_pull_token, state)
     if not state.edge_policies.exists():
@@ -324,6 +325,7 @@ def child_environment(environ: Mapping[str, str], tier: Tier) -> dict[str, str]:
 
 def _publish_demo(local: Local, progress: PublishProgress) -> list[Published]:
     from infra import demo_models
+    from infra.golden import golden_maker
     from infra.publishing import open_publisher
 
     published = []
@@ -340,5 +342,9 @@ def _publish_demo(local: Local, progress: PublishProgress) -> list[Published]:
                 progress(model, step, done, total)
 
             path = demo_models.path(file)
-            published.append(publisher.publish(path, model, DEFAULT_CHANNEL, progress=tell))
+            published.append(
+                publisher.publish(
+                    path, model, DEFAULT_CHANNEL, golden=golden_maker(), progress=tell
+                )
+            )
     return published

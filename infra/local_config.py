@@ -50,7 +50,7 @@ class Pace:
     """What differs from the tiers' defaults on one machine, where everybody is near."""
 
     heartbeat_s: float = 0.5
-    heartbeat_ttl_s: float = 3.0
+    heartbeat_ttl_s: float = 2.5
     refresh_s: float = 5.0
 
 
@@ -65,6 +65,7 @@ def tier_tables(
         "keys_dir": str(state.keys),
         "admin_token_file": str(state.admin_token),
         "pull_tokens_file": str(state.pull_tokens("origin")),
+        "edge_token_file": str(state.edge_report_token),
         "ready_file": str(state.run_file("origin")),
     }
     edge: dict[str, Value] = {
@@ -78,6 +79,7 @@ def tier_tables(
         "admin_token_file": str(state.admin_token),
         "worker_token_file": str(state.worker_token),
         "ready_file": str(state.run_file("edge")),
+        "fleet": {"name": "edge", "token_file": str(state.edge_report_token)},
         "cache": {"folder": str(state.tier("edge") / "cache")},
         "gateway": _gateway(state, urls),
     }

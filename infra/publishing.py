@@ -15,7 +15,7 @@ from origin.admin_client import OriginAdmin
 from origin.fileset import inspect
 from origin.keys import load_key
 from origin.offer import LocalFile, from_disk
-from origin.publish import Published, publish
+from origin.publish import GoldenMaker, Published, publish
 from wire.errors import NameInvalidError, NotFoundError
 from wire.http_client import BlockingClient
 from wire.paths import HEALTHZ
@@ -41,12 +41,14 @@ class PublisherDesk:
         metadata: Mapping[str, str] | None = None,
         private: bool = False,
         parity: bool = False,
+        golden: GoldenMaker | None = None,
         progress: Progress = lambda *_: None,
     ) -> Published:
         """As ``origin.publish.publish``.
 
         Args:
             files: what ``origin.offer.from_disk`` takes, or its result.
+            golden: asks every variant what it answers (``infra.golden``).
             parity: load the checked file in llama.cpp too, and compare tokenizers and rendered
                 conversations with it.
         """
@@ -65,6 +67,7 @@ class PublisherDesk:
                 private=private,
                 oracle=oracle,
                 render=oracle.render if oracle is not None else None,
+                golden=golden,
                 progress=progress,
             )
 

@@ -80,6 +80,11 @@ class StateDir:
         """What the edge shows to the origin."""
         return self.root / "secrets" / "edge-pull-token"
 
+    @property
+    def edge_report_token(self) -> Path:
+        """Under which the edge reports to the origin; opens nothing else."""
+        return self.root / "secrets" / "edge-report-token"
+
     def pull_tokens(self, tier: str) -> Path:
         """The hashes of the pull tokens that a tier takes."""
         return self.root / "secrets" / f"{tier}-pull-tokens.json"

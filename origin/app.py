@@ -16,7 +16,15 @@ from origin.admin import AdminRoutes
 from origin.announce import Publisher
 from origin.config import OriginConfig
 from origin.errors import StoreError
+from origin.fleet import FleetView
+from origin.fleet_keeper import FleetKeeper
+from origin.fleet_metrics import FleetCollector
+from origin.fleet_routes import FleetRoutes
 from origin.keys import ONLINE_KEY, load_key, promote
+from origin.orders import Orders
+from origin.rollout_metrics import RolloutCollector
+from origin.rollout_routes import RolloutRoutes
+from origin.rollouts import Rollouts
 from origin.serving import OriginServer
 from origin.signing import Repository
 from origin.store import ObjectStore
@@ -34,9 +42,12 @@ from wire.http_files import FileSender
 from wire.http_routes import ArtifactRoutes
 from wire.http_server import add_operations, background, read_token
 from wire.revision_reader import RevisionReader
+from wire.trust import TrustView
 
 _log = structlog.get_logger("origin")
 PUBLISHER = web.AppKey("publisher", Publisher)
+FLEET = web.AppKey("fleet", FleetView)
+ORDERS = web.AppKey("orders", Orders)
 
 
 class OriginMetrics:
@@ -102,6 +113,7 @@ async def build_app(config: OriginConfig) -> web.Application:
         max_body_bytes=config.max_admin_body_bytes,
         keys_dir=config.keys_dir,
     ).add_to(app)
+    await _add_fleet(app, config, publisher, token, registry)
     sender = FileSender(server, executor, counter=metrics)
     add_facades(app, sender, revisions, access, config.facades)
     upkeep = UpkeepRoutes(
@@ -120,6 +132,49 @@ async def build_app(config: OriginConfig) -> web.Application:
         app.cleanup_ctx.append(background("scrub", lambda: upkeep.scrub_for_ever(interval_s, rate)))
     app.on_cleanup.append(_closing(publisher, executor))
     return app
+
+
+async def _add_fleet(
+    app: web.Application,
+    config: OriginConfig,
+    publisher: Publisher,
+    token: str,
+    registry: CollectorRegistry,
+) -> None:
+    """What the edges report: as it was kept, then as they tell it, kept again at the end."""
+    edge_token = None
+    if config.edge_token_file is not None:
+        edge_token = await asyncio.to_thread(read_token, config.edge_token_file)
+    view = FleetView(config.fleet, clock=time.monotonic)
+    orders = Orders(view, config.fleet, clock=time.monotonic)
+    keeper = FleetKeeper(view, orders, publisher.store, config.fleet)
+    await keeper.load()
+    app[FLEET], app[ORDERS] = view, orders
+
+    def trust() -> TrustView:
+        return publisher.repository.view
+
+    rollouts = Rollouts(publisher, view, config.rollouts)
+    FleetRoutes(
+        view=view,
+        orders=orders,
+        trust=trust,
+        token=token,
+        edge_token=edge_token,
+        on_report=rollouts.poke,
+    ).add_to(app)
+    RolloutRoutes(rollouts=rollouts, token=token).add_to(app)
+    app.cleanup_ctx.append(background("rollouts", rollouts.run))
+    registry.register(RolloutCollector(rollouts.records))
+    registry.register(FleetCollector(view, trust))
+    if edge_token is None:
+        return
+    app.cleanup_ctx.append(background("keep-fleet", keeper.run))
+
+    async def keep(_app: web.Application) -> None:
+        await keeper.save()
+
+    app.on_shutdown.append(keep)
 
 
 async def _open(config: OriginConfig, metrics: OriginMetrics) -> tuple[Publisher, EventHub]:

@@ -74,9 +74,9 @@ class Bundle:
 
     def files(self) -> Iterator[tuple[FileEntry, bytes]]:
         """Each file's entry for the manifest, and its bytes."""
-        yield _entry(TOKENIZER_PATH, "tokenizer", self.tokenizer), self.tokenizer
+        yield file_entry(TOKENIZER_PATH, "tokenizer", self.tokenizer), self.tokenizer
         card = encode_card(self.card)
-        yield _entry(CARD_PATH, "model", card), card
+        yield file_entry(CARD_PATH, "model", card), card
 
 
 def build_bundle(
@@ -245,7 +245,8 @@ def _without_doubles(card: ModelCard, prompt: str) -> str:
     return prompt
 
 
-def _entry(path: str, role: FileRole, data: bytes) -> FileEntry:
+def file_entry(path: str, role: FileRole, data: bytes) -> FileEntry:
+    """The manifest's entry of a small file that was made here."""
     chunks = tuple(
         ChunkRef(hash_chunk(data[run.offset : run.end]), run.size) for run in plan(None, len(data))
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from origin.fleet import FleetConfig
+from origin.rollout_config import RolloutConfig
 from origin.stores.bucket import S3Config
 from origin.upkeep.policy import GcConfig
 from wire.catalog import FacadeConfig
@@ -23,6 +25,9 @@ class OriginConfig:
     keys_dir: Path = Path("origin-keys")
     """Holds ``online.key`` and ``root.json`` (made by ``headwater origin init``)."""
     admin_token_file: Path = Path("admin-token")
+    edge_token_file: Path | None = None
+    """The secret under which edges report themselves and their workers; opens nothing else. None:
+    reports are refused."""
     pull_tokens_file: Path = Path("origin-pull-tokens.json")
     """Hashes of the tokens that open private models (``headwater tokens``); may be missing."""
     ready_file: Path | None = None
@@ -43,6 +48,9 @@ class OriginConfig:
     scrub_bytes_per_s: int = 50_000_000
     """The most that a scrub of this kind reads; 0 is unlimited."""
     gc: GcConfig = field(default_factory=GcConfig)
+    fleet: FleetConfig = field(default_factory=FleetConfig)
+    rollouts: RolloutConfig = field(default_factory=RolloutConfig)
+    """When a roll goes on by itself, and when it goes back."""
     s3: S3Config = field(default_factory=S3Config)
     events: EventsConfig = field(default_factory=EventsConfig)
     facades: FacadeConfig = field(default_factory=FacadeConfig)

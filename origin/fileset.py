@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from origin.bundle import quantization
@@ -62,6 +62,19 @@ class FileSet:
     files: tuple[Inspected, ...]
     model: GGUF | None
     model_file: LocalFile | None
+
+    @property
+    def models(self) -> dict[str, tuple[Path, ...]]:
+        """Where the parts of every GGUF model lie, in order, by its variant (empty where there is
+        but one)."""
+        if self.model is None:
+            return {}
+        parts: dict[str, tuple[Path, ...]] = {}
+        for found in self.files:
+            if found.local.role == "weights":
+                variant = found.local.variant
+                parts[variant] = (*parts.get(variant, ()), found.local.file)
+        return parts
 
 
 def inspect(files: Sequence[LocalFile]) -> FileSet:

@@ -8,16 +8,18 @@ what the origin does not have yet.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Targets
 
 from origin.admin_client import OriginAdmin
-from origin.bundle import Bundle, ParityOracle, RenderOracle, build_bundle
+from origin.bundle import Bundle, ParityOracle, RenderOracle, build_bundle, file_entry
 from origin.chunker import Progress, plan, scan
 from origin.documents import read
+from origin.errors import PublishError
 from origin.fileset import FileSet, Inspected, check_announced, inspect
 from origin.offer import LocalFile
 from origin.offline import sign_revisions
@@ -25,12 +27,17 @@ from origin.sending import Content, send_missing
 from wire.channel import revision_target
 from wire.errors import ConflictError
 from wire.gguf_types import GGUF
+from wire.golden import GOLDEN_PATH, MAX_GOLDEN_BYTES
+from wire.golden import decode as decode_golden
 from wire.manifest import FileEntry, build, encode, revision_of
 from wire.paths import channel_name, model_name
 from wire.trust import PRIVATE_FIELD
 
 __all__ = ["OriginAdmin", "Progress", "Published", "publish"]
 
+GoldenMaker = Callable[[Mapping[str, Sequence[Path]]], bytes | None]
+"""Asks every variant in an engine: where its parts lie → the bytes of the golden file
+(``wire.golden``), or None where none is to be made."""
 _SIGNINGS = 5
 _DESCRIBED = (
     "general.architecture", "general.name", "general.version", "general.license",
@@ -52,6 +59,8 @@ class Published:
     tokenizer: str
     files: int = 1
     variants: tuple[str, ...] = ()
+    golden: bool = False
+    """Whether the revision says what its model must answer (``wire.golden``)."""
 
 
 def publish(
@@ -65,6 +74,7 @@ def publish(
     private: bool = False,
     oracle: ParityOracle | None = None,
     render: RenderOracle | None = None,
+    golden: GoldenMaker | None = None,
     progress: Progress = lambda *_: None,
 ) -> Published:
     """Publish files as a new revision and point ``channel`` at it.
@@ -79,6 +89,8 @@ def publish(
         private: the revision needs a pull token.
         oracle: tokenizes like llama.cpp; checks the edge's tokenizer where an engine is there.
         render: the same engine's rendering of conversations.
+        golden: asks every variant of a GGUF model what it answers; a golden file that is offered
+            among ``files`` is taken instead.
         progress: told of the steps ``scan`` and ``send``.
 
     Raises:
@@ -95,7 +107,7 @@ def publish(
     offered = inspect(files)
     bundle = _bundle(offered, oracle, render)
     entries = _scan(offered, progress)
-    small = list(bundle.files()) if bundle is not None else []
+    small = [*(bundle.files() if bundle is not None else ()), *_golden(offered, golden)]
     about = {**_describe(offered.model), **(metadata or {})}
     manifest = build(model, (*entries, *(entry for entry, _ in small)), about)
     contents: dict[str, Content] = {entry.path: text for entry, text in small}
@@ -116,6 +128,7 @@ def publish(
         tokenizer=bundle.card.tokenizer if bundle is not None else "none",
         files=len(manifest.files),
         variants=manifest.variants,
+        golden=any(entry.path == GOLDEN_PATH for entry in manifest.files),
     )
 
 
@@ -125,6 +138,19 @@ def _bundle(
     if offered.model is None:
         return None
     return build_bundle(offered.model, oracle=oracle, render=render)
+
+
+def _golden(offered: FileSet, golden: GoldenMaker | None) -> Iterator[tuple[FileEntry, bytes]]:
+    """The golden file to be made; none where one was offered, which must be one then."""
+    given = [found.local.file for found in offered.files if found.local.path == GOLDEN_PATH]
+    if given:
+        try:
+            with given[0].open("rb") as stream:
+                decode_golden(stream.read(MAX_GOLDEN_BYTES + 1))
+        except OSError as error:
+            raise PublishError(f"cannot read {given[0]}: {error.strerror}") from error
+    elif golden is not None and offered.models and (data := golden(offered.models)) is not None:
+        yield file_entry(GOLDEN_PATH, "other", data), data
 
 
 def _scan(offered: FileSet, progress: Progress) -> list[FileEntry]:

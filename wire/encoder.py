@@ -92,7 +92,13 @@ class Encoder:
 
         This is llama.cpp's ``/tokenize`` with ``parse_special`` and without ``add_special``.
         """
-        ids = self.encode(self._specials.partition(text))
+        return self._bare(self.encode(self._specials.partition(text)))
+
+    def encode_plain(self, text: str) -> list[int]:
+        """The ids of a text in which nothing is a special token, without BOS and EOS."""
+        return self._bare(self.encode([text]))
+
+    def _bare(self, ids: list[int]) -> list[int]:
         return ids[len(self._head) : len(ids) - len(self._tail)]
 
     def _split_plain(self, pieces: Sequence[Piece]) -> Sequence[Piece]:

@@ -6,9 +6,31 @@ edge says, so an origin that starts again knows everything within one interval.
 
 from __future__ import annotations
 
-import msgspec
+from typing import Annotated, Literal
 
-from wire.workers import Command, Done, WorkerReport
+import msgspec
+from msgspec import Meta
+
+from wire.workers import (
+    Command,
+    Done,
+    Name,
+    NodeName,
+    Reason,
+    RevisionText,
+    Seconds,
+    Size,
+    Url,
+    Word,
+    WorkerReport,
+)
+
+MAX_REPORT_BYTES = 4 * 1024 * 1024
+"""The largest report of an edge: all its workers, with a reason each."""
+MAX_EDGE_WORKERS = 4_096
+MAX_CHANNELS = 1_024
+MAX_FIGURES = 128
+MAX_PREHEATS = 64
 
 FIRST_TOKEN_BOUNDS_MS = (
     5,
@@ -28,17 +50,18 @@ FIRST_TOKEN_BOUNDS_MS = (
     10_000,
 )
 """Upper bounds of the buckets of ``RevisionFigures.first_token``; one more is for what is over."""
+_Channel = Annotated[str, Meta(max_length=193)]
 
 
 class RevisionFigures(msgspec.Struct, frozen=True, kw_only=True):
     """How the requests that one revision answered went at one edge, since that edge started."""
 
-    model: str
-    revision: str
-    answered: int = 0
-    failed: int = 0
+    model: Name
+    revision: RevisionText
+    answered: Size = 0
+    failed: Size = 0
     """Errors of workers with this revision: no answer, or one that broke off."""
-    first_token: tuple[int, ...] = ()
+    first_token: Annotated[tuple[Size, ...], Meta(max_length=len(FIRST_TOKEN_BOUNDS_MS) + 1)] = ()
     """How many answers had their first token within each of ``FIRST_TOKEN_BOUNDS_MS``."""
 
 
@@ -46,60 +69,63 @@ class WorkerSeen(msgspec.Struct, frozen=True, kw_only=True):
     """A worker as this edge knows it."""
 
     report: WorkerReport
-    age_s: float
+    age_s: Seconds
     """Since its last heartbeat."""
 
 
 class CacheFigures(msgspec.Struct, frozen=True, kw_only=True):
     """An edge's cache. Sizes in bytes."""
 
-    used_bytes: int = 0
-    capacity_bytes: int = 0
-    chunks: int = 0
-    hits: int = 0
-    misses: int = 0
-    degraded: str = ""
+    used_bytes: Size = 0
+    capacity_bytes: Size = 0
+    chunks: Size = 0
+    hits: Size = 0
+    misses: Size = 0
+    degraded: Reason = ""
 
 
 class Preheated(msgspec.Struct, frozen=True, kw_only=True):
     """How far an edge is with bringing a revision into its cache ahead of a roll."""
 
-    model: str
-    revision: str
-    state: str
-    """``running``, ``done`` or ``failed``."""
-    done_bytes: int = 0
-    bytes: int = 0
-    reason: str = ""
+    model: Name
+    revision: RevisionText
+    state: Literal["running", "done", "failed"]
+    done_bytes: Size = 0
+    bytes: Size = 0
+    reason: Reason = ""
 
 
 class EdgeReport(msgspec.Struct, frozen=True, kw_only=True):
     """What an edge tells the origin every second. Counters count from ``started``."""
 
-    edge: str
+    edge: NodeName
     """Stable name of the edge process."""
-    url: str
+    url: Url
     started: float
     """When this life of the edge began, seconds since 1970."""
-    ttl_s: float
-    region: str = ""
+    ttl_s: Seconds
+    region: Word = ""
     ready: bool = True
-    reason: str = ""
-    trust: str = "fresh"
-    channels: dict[str, int] = {}
+    reason: Reason = ""
+    leaving: bool = False
+    """The last report of this life: it stops in good order, and is not missed."""
+    draining: bool = False
+    """An operator's command: not ready, whatever else holds."""
+    trust: Word = "fresh"
+    channels: Annotated[dict[_Channel, Size], Meta(max_length=MAX_CHANNELS)] = {}
     """``MODEL@CHANNEL`` → the sequence of the pointer that this edge knows: its skew."""
     cache: CacheFigures = CacheFigures()
-    workers: tuple[WorkerSeen, ...] = ()
-    figures: tuple[RevisionFigures, ...] = ()
-    preheated: tuple[Preheated, ...] = ()
-    done: tuple[Done, ...] = ()
+    workers: Annotated[tuple[WorkerSeen, ...], Meta(max_length=MAX_EDGE_WORKERS)] = ()
+    figures: Annotated[tuple[RevisionFigures, ...], Meta(max_length=MAX_FIGURES)] = ()
+    preheated: Annotated[tuple[Preheated, ...], Meta(max_length=MAX_PREHEATS)] = ()
+    done: Annotated[tuple[Done, ...], Meta(max_length=64)] = ()
 
 
 class Preheat(msgspec.Struct, frozen=True, kw_only=True):
     """What an edge shall bring into its cache now. It does so only for what is signed."""
 
-    model: str
-    revision: str
+    model: Name
+    revision: RevisionText
 
 
 class EdgeAnswer(msgspec.Struct, frozen=True, kw_only=True):

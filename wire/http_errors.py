@@ -9,8 +9,12 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from wire.chunk import Buffer
 from wire.errors import HeadwaterError
 from wire.paths import READYZ
+
+MAX_DETAIL_CHARS = 500
+"""Characters of a foreign reason that are passed on."""
 
 ErrorBody = Callable[[HeadwaterError], tuple[bytes, str]]
 """Body and content type of an error's answer."""
@@ -22,6 +26,20 @@ def problem(error: HeadwaterError) -> tuple[bytes, str]:
     """Problem details: ``status``, ``code`` (ours, stable) and ``detail``."""
     body = {"status": error.status, "code": error.code, "detail": error.message}
     return msgspec.json.encode(body), "application/problem+json"
+
+
+class _Detail(msgspec.Struct, frozen=True):
+    detail: str = ""
+
+
+def refusal(body: Buffer) -> str:
+    """The reason in the body of an answer that refuses, made harmless for a log: problem details'
+    ``detail``; empty where there is none."""
+    try:
+        found = msgspec.json.decode(body, type=_Detail).detail
+    except (msgspec.DecodeError, RecursionError):
+        return ""
+    return "".join(c for c in found[:MAX_DETAIL_CHARS] if c.isprintable())
 
 
 def error_response(error: HeadwaterError, body: ErrorBody = problem) -> web.Response:

@@ -2,7 +2,8 @@
 over both. Each tier parses it once into a frozen value.
 
 ``HEADWATER_EDGE__CACHE_BYTES=1000`` sets ``cache_bytes`` in ``[edge]``; further ``__`` descend into
-nested tables. Values from the environment are text and are read as the field's type.
+nested tables. Values from the environment are text and are read as the field's type; lists, and
+arrays of tables such as ``[[worker.models]]``, are JSON there.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -63,6 +64,17 @@ def _refuse_unknown(kind: Any, values: dict[str, Any], where: str) -> None:
             raise ConfigError(f"configuration [{where}] has no key {key!r}; known: {_list(kinds)}")
         if isinstance(value, dict) and dataclasses.is_dataclass(kinds[key]):
             _refuse_unknown(kinds[key], value, f"{where}.{key}")
+        elif isinstance(value, list) and (item := _item_kind(kinds[key])) is not None:
+            for index, table in enumerate(value):
+                if isinstance(table, dict):
+                    _refuse_unknown(item, table, f"{where}.{key}[{index}]")
+
+
+def _item_kind(kind: Any) -> Any:
+    """The dataclass of which a field holds any number; None where it holds something else."""
+    args = get_args(kind) if get_origin(kind) is tuple else ()
+    many = len(args) == 2 and args[1] is Ellipsis and dataclasses.is_dataclass(args[0])
+    return args[0] if many else None
 
 
 def _list(names: Iterable[str]) -> str:

@@ -1,10 +1,15 @@
-"""What a worker tells its edge about itself, and what the edge answers: the heartbeat."""
+"""What a worker tells its edge about itself, and what the edge answers: the heartbeat.
+
+Everything in it is bounded where it is read, by the types: a heartbeat comes from a process that
+may have been taken over.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 WorkerState = Literal["booting", "ready", "asleep", "draining", "failed"]
 """``asleep``: not in memory, but on disk; the first request wakes it and waits for it."""
@@ -16,13 +21,30 @@ Phase = Literal["", "choose", "pull", "check", "make_room", "load", "probe", "dr
 """What a boot or a roll is doing just now; empty while none runs."""
 NodeAction = Literal["drain", "resume", "restart", "repull"]
 
+MAX_REPORTS = 64
+"""Reports (models) in one heartbeat."""
+NodeName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}\Z")]
+"""The name of a worker or an edge: letters, digits, and ``._:@-``; at most 128."""
+Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,95}\Z")]
+"""A model's or a channel's name, as ``wire.paths`` checks it."""
+RevisionText = Annotated[str, Meta(max_length=64)]
+Word = Annotated[str, Meta(max_length=64)]
+Url = Annotated[str, Meta(max_length=256)]
+_Step = Annotated[str, Meta(max_length=96)]
+Reason = Annotated[str, Meta(max_length=500)]
+Count = Annotated[int, Meta(ge=0, le=1_000_000)]
+Size = Annotated[int, Meta(ge=0, le=2**53)]
+"""Bytes, or what is counted for a long time: what JSON carries without loss."""
+Seconds = Annotated[float, Meta(ge=0, le=3_600)]
+CommandId = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9-]{1,64}\Z")]
+
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator wants of one node. It travels down in the answers to reports and
     heartbeats, may arrive more than once, and is done once."""
 
-    id: str
-    node: str
+    id: CommandId
+    node: NodeName
     """The worker's (or edge's) name."""
     action: NodeAction
     """``drain``: take nothing new, until ``resume``. ``restart``: the engine, by draining it first.
@@ -32,56 +54,57 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 class Done(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a command; ``problem`` is empty where it was done."""
 
-    id: str
-    problem: str = ""
+    id: CommandId
+    problem: Reason = ""
 
 
 class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     """One heartbeat of one model. A worker with several models sends one for each. The edge forgets
     a worker whose heartbeats stop (``ttl_s``)."""
 
-    worker: str
+    worker: NodeName
     """Stable name of the worker process."""
-    url: str
+    url: Url
     """Where the edge reaches it: ``http://host:port``, no path."""
-    model: str
-    channel: str
-    revision: str
+    model: Name
+    channel: Name
+    revision: RevisionText
     """The revision that serves now; empty while booting."""
     state: WorkerState
-    slots: int
+    slots: Count
     """Requests the engine runs at once."""
-    busy: int
-    queue: int
+    busy: Count
+    queue: Count
     """Requests waiting for a slot."""
-    ttl_s: float
-    reason: str = ""
+    ttl_s: Seconds
+    reason: Reason = ""
     """Why a load or roll failed; empty when all is well."""
-    features: frozenset[str] = frozenset({"logprobs"})
+    features: Annotated[frozenset[Word], Meta(max_length=32)] = frozenset({"logprobs"})
     """What its engine can do beyond plain chat and completion: ``logprobs``, ``tools``,
-    ``json_schema``, ``tools_with_json_schema``, ``n``, ``embeddings``, ``dimensions``; and what it
-    cannot: ``messages_only``, no token ids. A worker that does not say has logprobs: all had them
-    before there were features."""
-    boot: dict[str, float] = {}
+    ``json_schema``, ``tools_with_json_schema``, ``n``, ``embeddings``, ``dimensions``,
+    ``token_ids`` (it tells the ids of an answer's tokens, and goes on with an answer that another
+    one began); and what it cannot: ``messages_only``, no token ids. A worker that does not say has
+    logprobs: all had them before there were features."""
+    boot: Annotated[dict[_Step, float], Meta(max_length=128)] = {}
     """The boot waterfall: step → milliseconds."""
-    variant: str = ""
+    variant: Annotated[str, Meta(max_length=96)] = ""
     """Which variant of the weights serves; empty where the revision has none."""
-    target: str = ""
+    target: RevisionText = ""
     """The revision that a boot or roll is bringing; empty while none is."""
     phase: Phase = ""
-    missing_bytes: int = 0
+    missing_bytes: Size = 0
     """Of the target: what has not arrived yet."""
     fault: Fault = ""
     """What ended the engine last, or the last revision that would not load."""
-    refused: str = ""
+    refused: RevisionText = ""
     """The revision that would not load or failed its probe; what served before goes on."""
     canary: bool = False
     """Whether this worker belongs to the share that tries a canary first."""
     draining: bool = False
     """An operator's command, or a shutdown: no new requests, whatever the state."""
-    trust: str = "fresh"
+    trust: Word = "fresh"
     """How far the trust metadata that it works from can be relied on (``wire.trust``)."""
-    done: tuple[Done, ...] = ()
+    done: Annotated[tuple[Done, ...], Meta(max_length=64)] = ()
     """The last commands that were carried out."""
 
 
@@ -91,6 +114,24 @@ class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
     commands: tuple[Command, ...] = ()
 
 
+_Reports = Annotated[tuple[WorkerReport, ...], Meta(min_length=1, max_length=MAX_REPORTS)]
+_decode_reports = msgspec.json.Decoder(WorkerReport | _Reports).decode
+
+
 def decode_report(body: bytes) -> WorkerReport:
-    """Read a heartbeat body. Raises ``msgspec.ValidationError`` on a wrong shape."""
+    """Read one report. Raises ``msgspec.DecodeError`` (``ValidationError`` on a wrong shape, or
+    where something is out of bounds)."""
     return msgspec.json.decode(body, type=WorkerReport)
+
+
+def decode_heartbeat(body: bytes) -> tuple[WorkerReport, ...]:
+    """Read a heartbeat: the report of a worker's only model, or an array of one for each.
+
+    Raises:
+        msgspec.DecodeError: as :func:`decode_report`, or the reports are of several workers.
+    """
+    found = _decode_reports(body)
+    reports = (found,) if isinstance(found, WorkerReport) else found
+    if len({report.worker for report in reports}) > 1:
+        raise msgspec.ValidationError("the reports of one heartbeat are of one worker")
+    return reports

@@ -21,13 +21,17 @@ from edge_tier.gateway.fleet import Fleet
 from edge_tier.gateway.identity import Identity
 from edge_tier.gateway.key_records import KeyRecord
 from edge_tier.gateway.models import ModelDirectory
+from edge_tier.gateway.orders import Orders
 from edge_tier.gateway.request import Limits, Policy, Scope
 from wire.errors import ForbiddenError, RequestInvalidError, TooLargeError
+from wire.http_bodies import read_body
 from wire.http_server import json_answer, require_token
 from wire.paths import ADMIN, HEARTBEAT
-from wire.workers import decode_report
+from wire.workers import HeartbeatAnswer, decode_heartbeat
 
 _MAX_BODY_BYTES = 64 * 1024
+_MAX_HEARTBEAT_BYTES = 512 * 1024
+"""A worker with many models has a report for each."""
 _MAX_TOKEN_CHARS = 65_536
 _MAX_AUDIT_RECORDS = 1_000
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -77,6 +81,10 @@ class GatewayAdmin:
     identity: Identity
     admin_token: str
     worker_token: str
+    orders: Orders = field(default_factory=lambda: Orders(time.monotonic))
+    """What the origins want of the workers."""
+    on_news: Callable[[], None] = lambda: None
+    """Told when a worker comes, changes what it serves, or has carried out a command."""
     _refusals: _Gate = field(default_factory=_Gate)
 
     def add_to(self, app: web.Application) -> None:
@@ -90,17 +98,25 @@ class GatewayAdmin:
         app.router.add_get(f"{ADMIN}/audit", self.show_audit)
 
     async def heartbeat(self, request: web.Request) -> web.Response:
-        """A worker tells that it lives and how it is."""
+        """A worker tells that it lives and how it is, in one report or one for each of its models,
+        and hears what it shall do."""
         require_token(request, self.worker_token)
+        body = await read_body(request, _MAX_HEARTBEAT_BYTES)
         try:
-            report = decode_report(await _body(request))
+            reports = decode_heartbeat(body)
         except (msgspec.DecodeError, RecursionError) as error:
             raise RequestInvalidError(f"heartbeat: {error}") from error
-        if not self.fleet.report(report):
-            raise RequestInvalidError("this edge has as many workers as it takes; use another")
-        if report.revision:
-            self.models.prefetch(report.model, report.revision)
-        return web.Response(status=204)
+        worker, before = reports[0].worker, self.fleet.version
+        for report in reports:
+            if not self.fleet.report(report):
+                raise RequestInvalidError("this edge has as many workers as it takes; use another")
+            if report.revision:
+                self.models.prefetch(report.model, report.revision)
+        commands = self.orders.for_worker(worker)
+        done = {result.id for report in reports for result in report.done}
+        if self.fleet.version != before or any(command.id in done for command in commands):
+            self.on_news()
+        return json_answer(HeartbeatAnswer(commands=commands))
 
     async def list_keys(self, request: web.Request) -> web.Response:
         """All keys, without what would let anybody use them."""

@@ -12,10 +12,12 @@ import msgspec
 
 from edge_tier.gateway.parse_errors import ParameterUnsupportedError
 from edge_tier.gateway.request import Message, Prompt
+from wire.journal import JournalWanted
 
 TOOLS, FORMAT, BOTH = "tools", "json_schema", "tools_with_json_schema"
 CHOICES, LOGPROBS = "n", "logprobs"
 EMBEDDINGS, DIMENSIONS = "embeddings", "dimensions"
+TOKEN_IDS = "token_ids"  # noqa: S105 - a feature of workers
 _PARAMETERS = {
     TOOLS: "tools",
     FORMAT: "response_format",
@@ -70,12 +72,15 @@ def by_ids(
     max_tokens: int,
     revision: str,
     logprobs_first: int = 0,
+    journal: JournalWanted | None = None,
 ) -> dict[str, Any]:
     """For a worker: token ids, which mean nothing but to the revision they were made for."""
     body = _generation(prompt, model, max_tokens)
     body["revision"] = revision
     if logprobs_first:
         body["logprobs_first"] = logprobs_first
+    if journal is not None:
+        body["journal"] = journal
     body["prompt_token_ids" if prompt.kind == "chat" else "prompt"] = ids
     return body
 

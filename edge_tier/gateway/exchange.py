@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge_tier.gateway.access_log import AccessLog
 from edge_tier.gateway.answer import EventRewriter, filters, rewrite_answer, rewriter
-from edge_tier.gateway.backends import Opened, Wanted
+from edge_tier.gateway.backends import Wanted
 from edge_tier.gateway.errors import UpstreamError
 from edge_tier.gateway.explain import explanation
 from edge_tier.gateway.hybrid import Begun, Hybrid
+from edge_tier.gateway.journal import Journal
 from edge_tier.gateway.limits import Limiter
 from edge_tier.gateway.limits_headers import rate_lines
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.pipeline import Admitted, Stopwatch
 from edge_tier.gateway.relay import (
-    Passthrough,
     RelayConfig,
     StreamScan,
     answer_usage,
@@ -27,6 +27,9 @@ from edge_tier.gateway.relay import (
     used_tokens,
 )
 from edge_tier.gateway.reply import Reply
+from edge_tier.gateway.resume import ResumeConfig, may_resume, workers_fault
+from edge_tier.gateway.resumer import Resumer
+from edge_tier.gateway.streaming import Streaming, flow
 from wire.chat import Kind
 from wire.chat_answer import AnswerAccumulator
 from wire.errors import HeadwaterError
@@ -47,6 +50,7 @@ class ExchangeParts:
     log: AccessLog
     relay: RelayConfig
     max_answer_bytes: int
+    resume: ResumeConfig = field(default_factory=ResumeConfig)
 
 
 class Exchange:
@@ -63,12 +67,16 @@ class Exchange:
         "_explain",
         "_first_at",
         "_id",
+        "_journal",
+        "_left",
         "_outcome",
         "_parts",
         "_pinger",
         "_reply",
+        "_resumer",
         "_rewrites",
         "_used",
+        "_wanted",
         "_watch",
     )
 
@@ -94,6 +102,25 @@ class Exchange:
         self._rewrites = admitted.rewrites
         self._blocked = ""
         """The content rule that ended the answer."""
+        prompt, resume = admitted.prompt, parts.resume
+        self._journal: Journal | None = None
+        if may_resume(prompt, resume):
+            self._journal = Journal(
+                self._answer_id(), int(time.time()), max_bytes=resume.journal_bytes
+            )
+        self._wanted = Wanted(
+            plan=admitted.plan,
+            prompt=prompt,
+            as_text=admitted.as_text,
+            tokens=admitted.tokens,
+            max_tokens=admitted.max_tokens,
+            features=admitted.features,
+            caller=admitted.caller.key_id,
+            journal=self._journal.wanted() if self._journal is not None else None,
+        )
+        self._resumer = Resumer(parts.hybrid.backends, self._wanted, resume)
+        self._left: frozenset[str] = frozenset()
+        """Workers that broke off a whole answer."""
         self._outcome = "failed"
         self._used = (0, 0)
         self._first_at = 0.0
@@ -127,22 +154,18 @@ class Exchange:
         finally:
             self._stop_pinging()
             if self._begun is not None:
-                self._begun.opened.close(self._used[1] if self._outcome == "whole" else 0)
+                at_once = self._outcome == "whole" and not self._resumer.times
+                self._begun.opened.close(self._used[1] if at_once else 0)
             self._record()
             await self._parts.limiter.settle(self._admitted.reservation, *self._used)
 
+    def _answer_id(self) -> str:
+        kind: Kind = "completion" if self._admitted.prompt.kind == "completion" else "chat"
+        return f"{_ID_PREFIX[kind]}{self._id[4:]}"
+
     async def _open(self) -> Begun:
         admitted = self._admitted
-        begun = await self._parts.hybrid.open(
-            Wanted(
-                plan=admitted.plan,
-                prompt=admitted.prompt,
-                as_text=admitted.as_text,
-                tokens=admitted.tokens,
-                max_tokens=admitted.max_tokens,
-                features=admitted.features,
-            )
-        )
+        begun = await self._parts.hybrid.open(self._wanted)
         self._begun = begun
         self._stop_pinging()
         self._watch.lap("backend")
@@ -156,15 +179,42 @@ class Exchange:
 
     async def _whole(self, begun: Begun) -> None:
         """An answer that the backend gave whole."""
-        body = await begun.opened.response.read(self._parts.max_answer_bytes)
+        body: bytes | None = None
+        while body is None:
+            try:
+                body = await begun.opened.response.read(self._parts.max_answer_bytes)
+            except HeadwaterError as error:
+                await self._once_more(begun, error)
         self._answer_whole(begun, body)
+
+    async def _once_more(
+        self, begun: Begun, error: HeadwaterError, *, failed: bool = False
+    ) -> None:
+        """Nothing was given out yet, so where a worker broke off another one is asked it all again.
+
+        Args:
+            failed: it said so itself, or ended too early.
+
+        Raises:
+            HeadwaterError: ``error``, where that is of no use.
+        """
+        opened = begun.opened
+        broke = failed or opened.response.failed
+        opened.broke = broke or isinstance(error, UpstreamError)
+        if not broke or not opened.worker or len(self._left) >= self._parts.resume.max_resumes:
+            raise error
+        backends = self._parts.hybrid.backends
+        backends.broke(opened)
+        opened.close()
+        self._left |= {opened.worker}
+        begun.opened = await backends.open(dataclasses.replace(self._wanted, avoid=self._left))
 
     async def _gathered(self, begun: Begun) -> None:
         """A whole answer, made of a stream that only we asked for."""
         kind: Kind = "completion" if self._admitted.prompt.kind == "completion" else "chat"
         model = begun.opened.step.model
         answer = AnswerAccumulator(
-            f"{_ID_PREFIX[kind]}{self._id[4:]}",
+            self._answer_id(),
             model,
             int(time.time()),
             kind,
@@ -176,10 +226,17 @@ class Exchange:
             for event in decoder.feed(data):
                 answer.feed(event.data)
 
-        await self._flow(begun, StreamScan(keep_usage=True), take)
-        if not answer.finished:
-            raise UpstreamError("the backend ended its stream before the answer was whole")
-        self._answer_whole(begun, answer.body())
+        scan = StreamScan(keep_usage=True)
+        try:
+            await flow(begun, scan, take)
+            if not answer.finished:
+                raise UpstreamError("the backend ended its stream before the answer was whole")
+        except HeadwaterError as error:
+            early = scan.failed or isinstance(error, UpstreamError)
+            await self._once_more(begun, error, failed=early)
+            await self._whole(begun)
+        else:
+            self._answer_whole(begun, answer.body())
 
     def _answer_whole(self, begun: Begun, body: bytes) -> None:
         admitted = self._admitted
@@ -198,117 +255,48 @@ class Exchange:
         self._reply.whole(200, self._headers(begun) + _JSON, body)
 
     async def _stream(self, begun: Begun) -> None:
-        reply, relay, opened = self._reply, self._parts.relay, begun.opened
+        reply, relay = self._reply, self._parts.relay
         scan = StreamScan(
-            keep_usage=self._admitted.prompt.include_usage, max_event_bytes=relay.max_event_bytes
+            keep_usage=self._admitted.prompt.include_usage,
+            max_event_bytes=relay.max_event_bytes,
+            journal=self._journal if begun.opened.journaled else None,
         )
         changes = self._rewriter()
+        streaming = Streaming(reply, relay, scan, changes)
         try:
-            first = scan.feed(begun.first)
-            if changes is not None:
-                first = changes.feed(first)
-            if reply.started:
-                reply.write(first)
-            else:
-                reply.begin(self._headers(begun), first)
-            if changes is not None and changes.blocked:
-                scan.done = True  # the rewriter has ended the answer itself
-            elif self._passes_through(begun, scan, changes):
-                await self._splice(opened, scan)
-            else:
-                await self._pump(begun, scan, changes)
-            if not scan.done and not scan.failed:
-                raise UpstreamError("the backend ended its stream before the answer was whole")
+            while not (scan.done or (scan.failed and not scan.withheld)):
+                try:
+                    await streaming.relay(begun, lambda: self._headers(begun))
+                except HeadwaterError as error:
+                    await self._go_on(begun, scan, error)
         except HeadwaterError as error:
-            self._break(error)
+            if not reply.started:
+                raise
+            self._break(error, scan.withheld)
         else:
             self._outcome = "whole" if scan.done else "broken"
             reply.end()
         finally:
+            if self._outcome == "broken" and workers_fault(scan):
+                begun.opened.broke = True
             self._used = used_tokens(len(self._admitted.tokens), scan.usage, scan.events)
             if changes is not None:
                 self._blocked = changes.blocked
 
-    def _passes_through(
-        self, begun: Begun, scan: StreamScan, changes: EventRewriter | None
-    ) -> bool:
-        """Whether the backend's bytes may go on as they are."""
-        response = begun.opened.response
-        return (
-            changes is None
-            and begun.feed is None
-            and not response.ended
-            and self._reply.http11
-            and response.spliceable
-            and scan.at_boundary
-        )
-
-    async def _splice(self, opened: Opened, scan: StreamScan) -> None:
-        """Bytes go through as they are; see ``relay.Passthrough``."""
-        response = opened.response
-        send = self._reply.splicer(response, self._parts.relay.slow_readers)
-        try:
-            sink = Passthrough(scan).sink(send, response.on_end, response.fail)
-            await response.splice(sink, lambda: scan.events + scan.pieces)
-        except HeadwaterError:
-            if not scan.done:
-                raise
-
-    async def _pump(self, begun: Begun, scan: StreamScan, changes: EventRewriter | None) -> None:
-        """Events go through whoever changes them."""
-        reply, response, slow = self._reply, begun.opened.response, self._parts.relay.slow_readers
-
-        def take(data: bytes) -> None:
-            data = changes.feed(data) if changes is not None else data
-            reply.write(data)
-            reply.relieve(response, slow)
-            if changes is not None and changes.blocked:
-                scan.done = True  # the rewriter has ended the answer itself
-                response.cut()
-
-        await self._flow(begun, scan, take, first=False)
-        if changes is not None:
-            reply.write(changes.flush())
-
-    async def _flow(
-        self,
-        begun: Begun,
-        scan: StreamScan,
-        take: Callable[[bytes], None],
-        *,
-        first: bool = True,
-    ) -> None:
-        """Give ``take`` the events of an answer, to its end.
+    async def _go_on(self, begun: Begun, scan: StreamScan, failure: HeadwaterError) -> None:
+        """Another worker goes on. Meanwhile comments keep the client's connection alive.
 
         Raises:
-            HeadwaterError: the backend broke off, or ``take`` raised it.
+            HeadwaterError: ``failure``, where none can.
         """
-        response, feed, enough = begun.opened.response, begun.feed, begun.enough
-        failure: HeadwaterError | None = None
-
-        def sink(data: bytes) -> None:
-            nonlocal failure
-            if failure is not None:
-                return
-            try:
-                take(scan.feed(feed(data) if feed is not None else data))
-            except HeadwaterError as error:
-                failure = error
-            if failure is not None or enough():
-                response.cut()
-
-        if first:
-            take(scan.feed(begun.first))
-        broke: HeadwaterError | None = None
-        if not begun.over and not enough():
-            try:
-                await response.pump(sink)
-            except HeadwaterError as error:
-                broke = error
-        if failure is None and begun.end is not None:
-            take(scan.feed(begun.end()))
-        if failure is not None or (broke is not None and not scan.done):
-            raise failure or broke or UpstreamError("the stream broke")
+        if not self._reply.started:
+            raise failure
+        self._reply.release()  # a slow client is the next backend's business
+        self._ping_later()
+        try:
+            await self._resumer.go_on(begun, scan, failure)
+        finally:
+            self._stop_pinging()
 
     def _rewriter(self) -> EventRewriter | None:
         rewrites = self._rewrites
@@ -321,9 +309,13 @@ class Exchange:
             json_content=rewrites.json_content,
         )
 
-    def _break(self, error: HeadwaterError) -> None:
-        """End a stream that has begun: an error event, and no ``[DONE]``."""
-        self._reply.write(broken_event(error))
+    def _break(self, error: HeadwaterError, said: bytes = b"") -> None:
+        """End a stream that has begun: an error event, and no ``[DONE]``.
+
+        Args:
+            said: the backend's own.
+        """
+        self._reply.write(said or broken_event(error))
         self._reply.end()
         self._outcome = "broken"
         if self._begun is not None:
@@ -391,6 +383,10 @@ class Exchange:
             seconds=now - self._began,
             after_first_s=now - self._first_at if self._first_at else 0.0,
         )
+        for one in self._resumer.times:
+            metrics.resumed(one.how)
+        if self._resumer.why_not and self._journal is not None:
+            metrics.resumed("not")
         if admitted.findings:
             metrics.found(Counter((f.name, f.action) for f in admitted.findings))
         if begun is not None and (outcome := begun.outcome()):
@@ -422,6 +418,7 @@ class Exchange:
                     "confidence": begun.confidence,
                     "local_tokens": begun.local_tokens,
                 }
+        line |= self._resumer.line()
         if admitted.findings:
             line["findings"] = [
                 (f.name, f.part, f.start, f.end, f.action) for f in admitted.findings

@@ -69,7 +69,7 @@ class Hybrid:
     """Opens plans of every mode."""
 
     def __init__(self, backends: Backends, config: HybridConfig) -> None:
-        self._backends = backends
+        self.backends = backends
         self._config = config
         self._gates = Gates(config.gate, shipped())
 
@@ -90,7 +90,7 @@ class Hybrid:
         return await self._verified(wanted, local, cloud)
 
     async def _direct(self, wanted: Wanted, steps: tuple[Step, ...]) -> Begun:
-        opened = await self._backends.open(wanted, steps)
+        opened = await self.backends.open(wanted, steps)
         if not wanted.prompt.stream:
             return Begun(opened, stream=False)
         return Begun(opened, stream=True, first=opened.response.take())
@@ -103,7 +103,7 @@ class Hybrid:
         model = local[0].model
         first_tokens = 0 if asked_logprobs else self._gates.tokens(model)
         try:
-            opened = await self._backends.open(
+            opened = await self.backends.open(
                 dataclasses.replace(_streamed(wanted), logprobs_first=first_tokens), local
             )
         except NoBackendError:
@@ -143,7 +143,8 @@ class Hybrid:
         """A local draft that the cloud accepts, corrects or replaces."""
         config = self._config.verify
         try:
-            drafting = await self._backends.open(_streamed(wanted), local)
+            unjournaled = dataclasses.replace(_streamed(wanted), journal=None)
+            drafting = await self.backends.open(unjournaled, local)
         except NoBackendError:
             return await self._direct(wanted, cloud)
         try:
@@ -155,7 +156,7 @@ class Hybrid:
         asked = dataclasses.replace(_streamed(wanted), as_text=_given(_streaming(question)))
         check = verifier(wanted.prompt, draft, _client(wanted, drafting.step.model), config)
         try:
-            opened = await self._backends.open(asked, cloud)
+            opened = await self.backends.open(asked, cloud)
         except HeadwaterError:
             if not draft.whole:
                 raise

@@ -118,6 +118,11 @@ class GatewayMetrics(Collector):
             "headwater_gateway_hedges", "Answers that a second worker gave first."
         )
         self._broken = _Count("headwater_gateway_broken_streams", "Streams cut.", ("target",))
+        self._resumed = _Count(
+            "headwater_gateway_resumed_streams",
+            "Streams that a worker broke off, by how they went on, or that they did not.",
+            ("outcome",),
+        )
         self._findings = _Count(
             "headwater_gateway_findings", "What sanitizing and filtering found.", ("kind", "action")
         )
@@ -213,6 +218,10 @@ class GatewayMetrics(Collector):
     def broken(self, target: str) -> None:
         """A backend broke off after its first byte."""
         self._broken.add((target,))
+
+    def resumed(self, outcome: str) -> None:
+        """A stream went on after its worker broke it off, or did not (``not``)."""
+        self._resumed.add((outcome,))
 
     def refused(self, code: str) -> None:
         """A request was refused; ``code`` is one of our own."""

@@ -2,18 +2,21 @@
 
 :class:`StreamScan` is sans-IO: it is fed the backend's bytes and gives what may go on to the
 client, whole events only. Nearly every piece is one plain token event and passes untouched; only
-those that could be usage, an error or the end are looked into. :class:`Passthrough` does the same
-with bytes that are still in the chunked coding, so that they need not be framed anew.
+those that could be usage, an error or the end are looked into. ``passthrough`` does the same with
+bytes that are still in the chunked coding.
+
+Of an answer that can go on at another worker (``resume``) the ids of its tokens are taken out,
+which are for the journal and not for the client, and the worker's own error event is held back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from dataclasses import dataclass, field
 
 import msgspec
 
-from edge_tier.gateway.chunked import Dechunker, frame
+from edge_tier.gateway.journal import Journal, split
 from edge_tier.gateway.reply import SlowReaders
 from wire.chat import DONE_DATA, Usage, error_event
 from wire.errors import HeadwaterError, SourceUnavailableError
@@ -38,7 +41,13 @@ class _Probe(msgspec.Struct, frozen=True):
     error: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class _Fault(msgspec.Struct, frozen=True):
+    code: str | None = None
+
+
 _probe = msgspec.json.Decoder(_Probe)
+FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+# Inside a JSON string a quote is escaped, so this finds keys only.
 
 
 class StreamScan:
@@ -47,18 +56,30 @@ class StreamScan:
     Args:
         keep_usage: forward the usage event (the client asked for it).
         max_event_bytes: a longer event ends the stream with an error.
+        journal: remembers the tokens of the answer, where the worker tells them.
     """
 
-    def __init__(self, *, keep_usage: bool, max_event_bytes: int = 1024 * 1024) -> None:
+    def __init__(
+        self,
+        *,
+        keep_usage: bool,
+        max_event_bytes: int = 1024 * 1024,
+        journal: Journal | None = None,
+    ) -> None:
         self.events = 0
         """Token events so far; what is charged where the backend never told its usage."""
         self.pieces = 0
-        """Pieces that ``Passthrough`` looked into, also those without an event."""
+        """Pieces that ``passthrough`` looked into, also those without an event."""
         self.usage: Usage | None = None
         self.done = False
         """``[DONE]`` was seen: the answer is whole."""
         self.failed = False
         """The backend itself reported an error in the stream."""
+        self.withheld = b""
+        """Its event, where there is a journal: perhaps another worker goes on."""
+        self.fault = ""
+        """Its code."""
+        self.journal = journal
         self._keep_usage = keep_usage
         self._max_event_bytes = max_event_bytes
         self._tail = b""
@@ -75,7 +96,8 @@ class StreamScan:
         Raises:
             SourceUnavailableError: an event is over the bound.
         """
-        if not self._tail and self._normalizer is None and _is_plain(data):
+        journal = self.journal
+        if journal is None and not self._tail and self._normalizer is None and _is_plain(data):
             # Not what a text says: JSON has no raw line feed in its strings.
             self.events += data.count(b"\ndata:") + data.startswith(b"data:")
             return data
@@ -86,12 +108,36 @@ class StreamScan:
             raise SourceUnavailableError(f"stream event is over {self._max_event_bytes} B")
         if not separator:
             return b""
+        if journal is not None:
+            return b"".join([self._journaled(b, journal) for b in whole.split(b"\n\n")])
         return b"".join(
             block + b"\n\n" for block in whole.split(b"\n\n") if self._passes(_data_of(block))
         )
 
+    def restart(self) -> None:
+        """The backend broke off; what follows are the events of another one. Half an event of the
+        first is nobody's."""
+        self._tail, self._normalizer = b"", None
+        self.failed, self.withheld, self.fault = False, b"", ""
+
+    def _journaled(self, block: bytes, journal: Journal) -> bytes:
+        """One event, without the ids of its tokens."""
+        line, event = split(block)
+        data = _data_of(event)
+        if not self._passes(data):
+            return b""
+        if line is not None:
+            journal.take(line, data)
+        elif data is not None and not self.done and not journal.finished:
+            journal.lose("the worker does not tell its tokens")
+        if data is not None and FINISH.search(data) is not None:
+            journal.finished = True
+        return event + b"\n\n"
+
     def _normalized(self, data: bytes) -> bytes:
         """A backend that ends lines in CR or CRLF: decode, and write again in the plain form."""
+        if self.journal is not None:
+            self.journal.lose("the worker ends its lines in another way")
         if self._normalizer is None:
             self._normalizer = SSEDecoder(max_event_bytes=self._max_event_bytes)
             data, self._tail = self._tail + data, b""
@@ -114,6 +160,10 @@ class StreamScan:
             return True
         if bytes(probe.error) != b"null":
             self.failed = True
+            if self.journal is not None:
+                self.events -= 1
+                self.withheld, self.fault = encode(data), _code(bytes(probe.error))
+                return False
         if probe.usage is None:
             return True
         self.usage = probe.usage
@@ -133,6 +183,13 @@ def _is_plain(data: bytes) -> bool:
     )
 
 
+def _code(error: bytes) -> str:
+    try:
+        return msgspec.json.decode(error, type=_Fault).code or ""
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return ""
+
+
 def _data_of(block: bytes) -> bytes | None:
     """The data of an event in plain form; None where it has none."""
     lines = [line[5:].removeprefix(b" ") for line in block.split(b"\n") if line[:5] == b"data:"]
@@ -142,110 +199,6 @@ def _data_of(block: bytes) -> bytes | None:
 def broken_event(error: HeadwaterError) -> bytes:
     """The event that ends a stream which broke: OpenAI's envelope, and no ``[DONE]`` after it."""
     return error_event(error.message, "server_error", error.code)
-
-
-_SIZES = {b"%x" % size: size for size in range(1, 16_384)}
-"""Size lines as servers write them; another one is read the long way."""
-
-
-class Passthrough:
-    """A stream that nobody changes, in the chunked coding on both sides.
-
-    A piece that is one whole chunk of plain token events goes on as the very bytes that came, which
-    is nearly every piece; all others are taken out of their chunks, scanned, and put into new ones.
-    """
-
-    def __init__(self, scan: StreamScan) -> None:
-        self.ended = False
-        """The backend's last chunk has come."""
-        self._scan = scan
-        self._dechunker = Dechunker()
-
-    def sink(
-        self,
-        write: Callable[[bytes], None],
-        ended: Callable[[], None],
-        failed: Callable[[HeadwaterError], None],
-    ) -> Callable[[bytes], None]:
-        """What takes the backend's bytes as they come.
-
-        One function with all that it needs in its own variables: it runs for every token of every
-        stream. Most events of a stream differ only in the text of their ``content``. Once one was
-        looked through, the next that begins and ends in the same bytes, with no quote between, is
-        known to be plain without a look at its inside.
-
-        Args:
-            write: gets the chunks for the client; never the last one.
-            ended: told when the backend's last chunk has come.
-            failed: told of what is no chunked coding, or of an event that is over the bound.
-        """
-        scan, size_of = self._scan, _SIZES.get
-        whole = self._dechunker.at_boundary and scan.at_boundary
-        head, tail, head_bytes, tail_bytes = b"", b"", 0, 0
-
-        def take(data: bytes) -> None:
-            nonlocal whole, head, tail, head_bytes, tail_bytes
-            size, at = len(data), data.find(b"\r\n", 1, 6)
-            if whole and size == size_of(data[:at], -5) + at + 4:
-                if (
-                    head_bytes
-                    and data.endswith(tail)
-                    and data.startswith(head, at + 2)
-                    and data.find(b'"', at + 2 + head_bytes) == size - tail_bytes
-                    and data.count(b"\n") == _NEWLINES
-                ):
-                    scan.events += 1
-                    write(data)
-                    return
-                if _is_plain_chunk(data, at):
-                    scan.pieces += 1
-                    scan.events += data.count(b"\ndata:")
-                    opens = data.find(_CONTENT, at) + len(_CONTENT)
-                    closes = data.find(b'"', opens)
-                    head, tail = data[at + 2 : opens], data[closes:]
-                    known = opens > at + 2 + len(_CONTENT) and data.count(b"\n") == _NEWLINES
-                    head_bytes, tail_bytes = (len(head), len(tail)) if known else (0, 0)
-                    write(data)
-                    return
-            try:
-                framed = self._long_way(data)
-            except HeadwaterError as error:
-                failed(error)
-                return
-            whole = self._dechunker.at_boundary and scan.at_boundary
-            if framed:
-                write(framed)
-            if self.ended:
-                ended()
-
-        return take
-
-    def _long_way(self, data: bytes) -> bytes:
-        """The chunks for the client.
-
-        Raises:
-            SourceUnavailableError: no chunked coding, or an event that is over the bound.
-        """
-        self._scan.pieces += 1
-        passed = self._scan.feed(self._dechunker.feed(data))
-        self.ended = self._dechunker.ended
-        return frame(passed)
-
-
-_CONTENT = b'"content":"'
-_NEWLINES = 4
-"""Of a chunk with one event: its size line's, the event's two, and its own end's."""
-
-
-def _is_plain_chunk(data: bytes, at: int) -> bool:
-    """Whether a chunk whose size line ends at ``at`` holds whole token events and nothing else."""
-    return (
-        data[-4:] == b"\n\n\r\n"
-        and b'"usage"' not in data
-        and b"[DONE]" not in data
-        and b'"error"' not in data
-        and data.find(b"\r", at + 2) == len(data) - 2
-    )
 
 
 class _Answer(msgspec.Struct, frozen=True):

@@ -150,7 +150,7 @@ class Reply:
             self._waiting = asyncio.create_task(self._drain(source, config), name="slow-reader")
 
     def release(self) -> None:
-        """Nothing will be written any more; may be called twice."""
+        """Nothing more will be written, or from another source; may be called twice."""
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None

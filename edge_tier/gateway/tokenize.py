@@ -130,6 +130,10 @@ class Tokenizer:
             )
         return Tokens(model=self.model, revision=self.revision, ids=tuple(ids))
 
+    def encode_text(self, text: str) -> list[int]:
+        """The ids of a piece of plain text; none where only the engine knows them."""
+        return self._encoder.encode_plain(text) if self._encoder is not None else []
+
     def estimate(self, prompt: Prompt) -> int:
         """About how many tokens a prompt has that the engine tokenizes.
 

@@ -81,6 +81,7 @@ class _Native(msgspec.Struct, frozen=True):
 
     content: str = ""
     stop: bool = False
+    tokens: tuple[int, ...] = ()
     completion_probabilities: list[TokenLogprob] | None = None
     stop_type: str = ""
     tokens_evaluated: int = 0
@@ -155,6 +156,9 @@ def compose(request: Generation, *, cache_prompt: bool) -> tuple[str, bytes, Dec
         fields["n_predict"] = request.max_tokens
     if sampling.logprobs:
         fields["n_probs"] = max(1, sampling.top_logprobs)
+    if request.token_ids:
+        fields["return_tokens"] = True
+        return "/completion", msgspec.json.encode(fields), journaled_events(*shown)
     return "/completion", msgspec.json.encode(fields), native_events(*shown)
 
 
@@ -180,9 +184,52 @@ def native_events(top_logprobs: int, first: int = 0) -> Decode:
         if event.content or event.completion_probabilities:
             batch.append(Token(event.content, shown(event.completion_probabilities)))
         if event.stop:
-            reason: FinishReason = "stop" if event.stop_type in {"eos", "word"} else "length"
-            counts = _Usage(event.tokens_evaluated, event.tokens_predicted)
-            batch.append(_finish(reason, counts, event.timings))
+            batch.append(_native_finish(event))
+
+    return decode
+
+
+def journaled_events(top_logprobs: int, first: int = 0) -> Decode:
+    """As :func:`native_events`, with the ids of the tokens behind each piece of text.
+
+    llama.cpp names a token in its own event, also where its text is held back because a string at
+    which to stop may have begun; then the ids, and the logprobs, wait for the text. Of a character
+    of several tokens only the last one is told, but they are counted.
+    """
+    shown = logprob_filter(top_logprobs, first)
+    told = 0
+    ids: list[int] = []
+    held: list[TokenLogprob] = []
+
+    def decode(data: str | bytes, batch: list[TokenEvent]) -> None:
+        nonlocal told
+        try:
+            event = _decode_native(data)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise _malformed(error) from error
+        if event.error is not None:
+            raise _failure(event.error)
+        logprobs = event.completion_probabilities
+        one = event.tokens_predicted == told + 1 and len(event.tokens) == 1
+        if one and event.content and not (ids or held):
+            told += 1  # as nearly always: an event is one token and its text
+            batch.append(Token(event.content, shown(logprobs), event.tokens))
+            return
+        if event.tokens_predicted > told:
+            gap = event.tokens_predicted - told - len(event.tokens)
+            if gap > 0:
+                ids.append(-gap)
+            ids.extend(event.tokens)
+            told = event.tokens_predicted
+        held.extend(logprobs or ())
+        if event.content:
+            batch.append(Token(event.content, shown(held.copy() or None), tuple(ids)))
+            ids.clear()
+            held.clear()
+        if event.stop:
+            if held:
+                batch.append(Token("", shown(held)))
+            batch.append(msgspec.structs.replace(_native_finish(event), ids=tuple(ids)))
 
     return decode
 
@@ -263,6 +310,12 @@ def _failure(fault: _Fault) -> EngineError:
     if fault.type == "invalid_request_error":
         return EngineRefusedError(fault.message)
     return EngineBrokenError(f"the engine failed ({fault.type or 'no reason given'})")
+
+
+def _native_finish(event: _Native) -> Finish:
+    reason: FinishReason = "stop" if event.stop_type in {"eos", "word"} else "length"
+    counts = _Usage(event.tokens_evaluated, event.tokens_predicted)
+    return _finish(reason, counts, event.timings)
 
 
 def _finish(reason: FinishReason, counts: _Usage, timings: _Timings) -> Finish:

@@ -48,6 +48,7 @@ def features(props: Props, *, embeddings: bool) -> frozenset[str]:
     caps = props.chat_template_caps
     names = {
         "logprobs": True,
+        "token_ids": True,
         "json_schema": True,
         "tools": caps.supports_tools and caps.supports_tool_calls,
         "embeddings": embeddings,

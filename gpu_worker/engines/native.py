@@ -28,6 +28,7 @@ from gpu_worker.engine import (
     Generation,
     Slots,
 )
+from gpu_worker.engines import llamacpp_golden
 from gpu_worker.engines.event_stream import Decode
 from gpu_worker.engines.exchange import Exchange, Receiver, encode_request, open_exchange
 from gpu_worker.engines.llamacpp_api import (
@@ -40,7 +41,9 @@ from gpu_worker.engines.llamacpp_api import (
 )
 from gpu_worker.engines.llamacpp_tools import Props, features
 from gpu_worker.engines.supervised import ChildConfig, SupervisedEngine
+from gpu_worker.golden_probe import probe_ids
 from gpu_worker.supervisor import SupervisorConfig
+from wire.golden import Expectations, SeenToken, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +117,23 @@ class NativeEngine(SupervisedEngine):
             raise ContextLengthError(f"a text has {longest} tokens; at most {most} are taken")
         body = msgspec.json.encode({"input": prompts})
         return embeddings(await self._checked("POST", "/v1/embeddings", body))
+
+    async def continued(self, prompt: tuple[int, ...], max_tokens: int) -> tuple[SeenToken, ...]:
+        """What it says greedily after ``prompt``, and what else was likely at each place.
+
+        Raises:
+            EngineError: it failed, or did not answer within ``probe_timeout_s``.
+        """
+        return llamacpp_golden.seen_tokens(await self.ask_golden(prompt, max_tokens))
+
+    async def ask_golden(self, prompt: tuple[int, ...], max_tokens: int) -> bytes:
+        """The same as llama.cpp says it."""
+        body = llamacpp_golden.question(prompt, max_tokens)
+        path, patience_s = llamacpp_golden.PATH, self._config.probe_timeout_s
+        return await self._checked("POST", path, body, patience_s)
+
+    async def _compare(self, golden: Expectations) -> Verdict:
+        return await probe_ids(golden, self.continued)
 
     async def _greet(self) -> None:
         with contextlib.suppress(EngineError):

@@ -33,8 +33,10 @@ from gpu_worker.engine import (
     Generation,
     Message,
     Probe,
+    Sampling,
     Slots,
     TokensUnsupportedError,
+    collect,
     failed,
 )
 from gpu_worker.engines.event_stream import Decode, EventStream
@@ -49,8 +51,10 @@ from gpu_worker.engines.llamacpp_api import decode_answer, embeddings
 from gpu_worker.engines.openai_api import compose, refusal
 from gpu_worker.engines.soundness import PROMPT, Question, probe
 from gpu_worker.engines.supervised import ChildConfig
+from gpu_worker.golden_probe import named, probe_texts
 from gpu_worker.hang import HangWatch
 from wire.errors import ConfigError
+from wire.golden import Expectations, GoldenPrompt
 from wire.http_server import read_token
 from wire.workers import MESSAGES_ONLY, Fault
 
@@ -149,7 +153,7 @@ class OpenAIServer:
         self._guard = asyncio.create_task(self._watch(), name=f"watch:{self._name}")
         self._guard.add_done_callback(self._on_watch_done)
 
-    async def probe(self) -> Probe:
+    async def probe(self, golden: Expectations | None = None) -> Probe:
         config = self._config
         question = Question.of(
             config.probe_tokens,
@@ -157,7 +161,17 @@ class OpenAIServer:
             prompt=(Message("user", PROMPT),),
             logprobs="logprobs" in self.features,
         )
-        return await probe(self._name, self.stream, question, self._clock)
+        seen = await probe(self._name, self.stream, question, self._clock)
+        if golden is None:
+            return seen
+        verdict = await named(self._name, probe_texts(golden, self._said))
+        return msgspec.structs.replace(seen, verdict=verdict)
+
+    async def _said(self, prompt: GoldenPrompt, count: int) -> str:
+        sampling = Sampling(temperature=0.0)
+        request = Generation(prompt=prompt.text, max_tokens=count, sampling=sampling)
+        async with asyncio.timeout(self._config.probe_timeout_s):
+            return (await collect(self.stream(request)))[0]
 
     async def health(self) -> bool:
         try:

@@ -10,12 +10,13 @@ import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
+import msgspec
 import structlog
 
 from gpu_worker.engine import (
@@ -24,13 +25,17 @@ from gpu_worker.engine import (
     EngineUnavailableError,
     Generation,
     Probe,
+    Sampling,
+    collect,
     failed,
 )
 from gpu_worker.engines.event_stream import Decode, EventStream
 from gpu_worker.engines.exchange import Exchange, ExchangeConfig, Receiver, call, encode_request
 from gpu_worker.engines.soundness import Question, probe
+from gpu_worker.golden_probe import named, probe_texts
 from gpu_worker.hang import HangConfig, HangWatch
 from gpu_worker.supervisor import EngineProcess, Launch, SupervisorConfig
+from wire.golden import Expectations, GoldenPrompt, Verdict
 from wire.workers import Fault
 
 _log = structlog.get_logger("engine")
@@ -130,10 +135,15 @@ class SupervisedEngine(ABC):
             return False
         return status == 200
 
-    async def probe(self) -> Probe:
+    async def probe(self, golden: Expectations | None = None) -> Probe:
         config = self._child_config
-        question = Question.of(config.probe_tokens, config.probe_timeout_s)
-        return await probe(self.process.name, self.stream, question, self._clock)
+        # Beside golden prompts one token is enough: the time to it is told.
+        question = Question.of(1 if golden else config.probe_tokens, config.probe_timeout_s)
+        seen = await probe(self.process.name, self.stream, question, self._clock)
+        if golden is None:
+            return seen
+        verdict = await named(self.process.name, self._compare(golden))
+        return msgspec.structs.replace(seen, verdict=verdict)
 
     def stream(self, request: Generation) -> EventStream:
         verdict = self.process.verdict
@@ -142,6 +152,16 @@ class SupervisedEngine(ABC):
         )
         self._streams.add(stream)
         return stream
+
+    async def _compare(self, golden: Expectations) -> Verdict:
+        """What the engine makes of the golden prompts; by text, where it tells no ids."""
+        return await probe_texts(golden, self._said)
+
+    async def _said(self, prompt: GoldenPrompt, count: int) -> str:
+        sampling = Sampling(temperature=0.0)
+        request = Generation(prompt=prompt.ids, max_tokens=count, sampling=sampling)
+        async with asyncio.timeout(self._child_config.probe_timeout_s):
+            return (await collect(self.stream(request)))[0]
 
     @abstractmethod
     def _launch(self) -> Launch:
@@ -193,12 +213,19 @@ class SupervisedEngine(ABC):
             raise EngineUnavailableError(f"{self.process.name} is {self.process.state}")
         return self._address
 
-    async def _call(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    async def _call(
+        self, method: str, path: str, body: bytes = b"", timeout_s: float | None = None
+    ) -> tuple[int, bytes]:
         request = encode_request(method, path, key=self._key, body=body)
-        return await call(self._up(), request, self._child_config.exchange)
+        exchange = self._child_config.exchange
+        if timeout_s is not None:
+            exchange = replace(exchange, call_timeout_s=timeout_s)
+        return await call(self._up(), request, exchange)
 
-    async def _checked(self, method: str, path: str, body: bytes = b"") -> bytes:
-        status, answer = await self._call(method, path, body)
+    async def _checked(
+        self, method: str, path: str, body: bytes = b"", timeout_s: float | None = None
+    ) -> bytes:
+        status, answer = await self._call(method, path, body, timeout_s)
         if status != 200:
             raise self._refusal(status, answer)
         return answer

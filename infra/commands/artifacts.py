@@ -1,4 +1,4 @@
-"""``headwater publish | roll | purge | pull``: models on their way down."""
+"""``headwater publish | purge | pull``: models on their way down."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from wire.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from infra.golden import GoldenMaker
 
 _IMPORT = "What is fetched"
 ModelArgument = Annotated[
@@ -79,6 +81,23 @@ def publish(
             show_default=False,
         ),
     ] = None,
+    golden: Annotated[
+        bool | None,
+        typer.Option(
+            "--golden/--no-golden",
+            help="Publish what the model answers in llama.cpp, which workers compare before they "
+            "serve it; done with --parity for files up to 4 GB.",
+            show_default=False,
+        ),
+    ] = None,
+    golden_prompts: Annotated[
+        Path | None,
+        typer.Option(
+            "--golden-prompts",
+            metavar="FILE",
+            help="Prompts of your own for that, one on a line.",
+        ),
+    ] = None,
     work_dir: Annotated[
         Path | None,
         typer.Option(
@@ -131,12 +150,13 @@ def publish(
             raise ConfigError("give the model a name: --model NAME")
         if keep_source and not types:
             raise ConfigError("--keep-source goes with --quant")
-        where = place(state_dir, origin=origin, token_file=token_file)
-        access, key = where.origin_admin(), where.publisher_key(publisher_key)
         from infra.parity import engine_is_installed
         from infra.publishing import open_publisher
 
         parity = engine_is_installed() if parity is None else parity
+        maker = _golden_maker(golden, golden_prompts, parity=parity)
+        where = place(state_dir, origin=origin, token_file=token_file)
+        access, key = where.origin_admin(), where.publisher_key(publisher_key)
         config = ImportConfig(
             work_dir=work_dir or state_dir / "imports",
             max_bytes=max_size * 10**9,
@@ -159,6 +179,7 @@ def publish(
             metadata=offer.metadata,
             private=private,
             parity=parity,
+            golden=maker,
             progress=progress,
         )
         result = {
@@ -169,6 +190,8 @@ def publish(
             "parity": parity,
             **offer.metadata,
         }
+        if maker is not None and maker.note:
+            result["note"] = maker.note
         shown = {**result, "variants": ", ".join(published.variants) or "none"}
         if report is not None:
             result["quantization"] = report.as_dict()
@@ -181,43 +204,19 @@ def publish(
         output.result(result, show)
 
 
-def roll(
-    model: ModelArgument,
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to", metavar="REVISION", help="The revision, or at least 8 digits of its beginning."
-        ),
-    ],
-    state_dir: StateDirOption = DEFAULT_STATE_DIR,
-    origin: OriginOption = None,
-    token_file: TokenFileOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Move a channel to a published revision; workers load it beside the old one and switch.
+def _golden_maker(wanted: bool | None, prompts: Path | None, *, parity: bool) -> GoldenMaker | None:
+    """What asks the model; where nobody said, with the engine that the parity check needs too."""
+    from infra.golden import PROMPTS, GoldenMaker, read_prompts
+    from infra.parity import engine_is_installed
 
-    Example:
-
-      $ headwater roll chat-small --to 0fa83c11
-      $ headwater roll chat-small@candidate --to 0fa83c11
-    """
-    with command(as_json=as_json) as output:
-        from infra.publishing import find_revision, open_origin
-        from wire.paths import model_at_channel
-
-        name, channel = model_at_channel(model)
-        access = place(state_dir, origin=origin, token_file=token_file).origin_admin()
-        with open_origin(access.url, access.secret) as admin:
-            before = admin.status()
-            revision = find_revision(before, name, to)
-            admin.roll(name, channel, revision)
-        result = {
-            "model": name,
-            "channel": channel,
-            "revision": revision,
-            "previous": _pointed_at(before, name, channel),
-        }
-        output.result(result, lambda console: _show(console, result))
+    if wanted and not engine_is_installed():
+        raise ConfigError("--golden needs an engine: pip install 'headwater[worker]'")
+    if wanted is False or (wanted is None and not parity):
+        if prompts is not None:
+            raise ConfigError("--golden-prompts goes with --golden")
+        return None
+    asked = PROMPTS if prompts is None else read_prompts(prompts)
+    return GoldenMaker(asked, required=bool(wanted) or prompts is not None)
 
 
 def purge(
@@ -324,14 +323,6 @@ def pull(
             )
         result = pulled.as_dict()
         output.result(result, lambda console: pulled.show(console))
-
-
-def _pointed_at(status: dict[str, object], model: str, channel: str) -> str:
-    pointers = status.get("channels")
-    for pointer in pointers if isinstance(pointers, list) else ():
-        if pointer["model"] == model and pointer["channel"] == channel:
-            return str(pointer["revision"])
-    return ""
 
 
 def _show(console: Console, result: Mapping[str, object], sizes: Set[str] = frozenset()) -> None:

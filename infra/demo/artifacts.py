@@ -10,6 +10,7 @@ from typing import Any
 from infra import demo_models
 from infra.demo.story import Story, expect
 from infra.edge_admin import TierAdmin, total
+from infra.golden import golden_maker
 from infra.local import DEMO_FILES, Local
 from infra.local_config import LOCAL_MODEL
 from infra.publishing import open_publisher
@@ -41,7 +42,9 @@ def publish_file(local: Local, file: str, model: str, channel: str) -> Published
     with open_publisher(
         local.urls.origin, local.admin_token, local.state.publisher_key
     ) as publisher:
-        return publisher.publish(demo_models.path(file), model, channel, parity=True)
+        return publisher.publish(
+            demo_models.path(file), model, channel, parity=True, golden=golden_maker()
+        )
 
 
 def published_table(done: Iterable[Published]) -> Any:

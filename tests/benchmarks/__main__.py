@@ -15,6 +15,7 @@ BENCHMARKS = (
     "cold_start",
     "nodes",
     "chaos",
+    "canary",
     "chunk_store",
     "eviction",
 )

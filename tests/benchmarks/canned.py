@@ -2,7 +2,8 @@
 
 Bare protocol and prebuilt bytes, so that it is never what a benchmark measures. A request whose
 body asks to stream gets ``EVENTS`` token events, ``RATE`` a second, from one timer for all streams;
-the first ``FIRST`` with log-probabilities if the body asks for any, as a worker sends them.
+the first ``FIRST`` with log-probabilities if the body asks for any, and all with the ids of their
+tokens if it asks for a journal, as a worker sends them.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ def framed(data: bytes) -> bytes:
 
 
 FRAME, SURE_FRAME, END = framed(EVENT), framed(SURE), framed(DONE) + b"0\r\n\r\n"
+NAMED = [framed(b"id: %d\n%b" % (number * 397, EVENT)) for number in range(64)]
+NAMED_SURE = framed(b"id: 7\n" + SURE)
 
 
 class Canned(asyncio.Protocol):
@@ -56,6 +59,7 @@ class Canned(asyncio.Protocol):
         self._events = events
         self._left = 0
         self._sure = 0
+        self._journaled = False
         self._parser = httptools.HttpRequestParser(self)
         self._body = b""
 
@@ -80,6 +84,7 @@ class Canned(asyncio.Protocol):
             return
         self._left = self._events
         self._sure = FIRST if b'"logprobs_first"' in self._body else 0
+        self._journaled = b'"journal"' in self._body
         self._transport.write(HEAD + self._frame())
         self.streams.add(self)
 
@@ -93,9 +98,9 @@ class Canned(asyncio.Protocol):
 
     def _frame(self) -> bytes:
         if not self._sure:
-            return FRAME
+            return NAMED[self._left % len(NAMED)] if self._journaled else FRAME
         self._sure -= 1
-        return SURE_FRAME
+        return NAMED_SURE if self._journaled else SURE_FRAME
 
 
 async def main(port: int, events: int, rate: float) -> None:

@@ -1,9 +1,10 @@
 """``bench streams``: what a relayed event costs, many streams at once, and stalls.
 
 Streams of 20 events a second go through the edge in its modes (bytes passed through; placeholders
-restored in the answer; the first tokens looked at by the confidence gate) and through peers,
-interleaved. Then one edge holds thousands of streams, and one is sent what a stranger might send
-while somebody else asks for its health.
+restored in the answer; the first tokens looked at by the confidence gate), through an edge that
+lets no answer go on at another worker, and through peers, interleaved. Then one edge holds
+thousands of streams, and one is sent what a stranger might send while somebody else asks for its
+health.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from tests.benchmarks.results import Machine, Row, report
 
 RATE, STREAMS, EVENTS = 20.0, 400, 160
 PEERS = ("nginx", "sglang-router")
+UNJOURNALED = "the edge without journals"
+JOURNAL_TARGET = 1.05
+"""Bound on what it costs a stream that it could go on at another worker."""
 MODES = {
     "pass": ("edge-small", "", 1.0),
     "restore": ("edge-small", " Write to ann.smith@example.org or call +1 415 555 2671.", 2.0),
@@ -51,19 +55,24 @@ async def measure(rounds: int, many: int) -> list[Row]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = await stack.enter_async_context(canned(EVENTS, RATE))
         edge = await stack.enter_async_context(edge_over(server.url, folder / "state"))
+        plain = await stack.enter_async_context(
+            edge_over(server.url, folder / "plain", name=UNJOURNALED, resume__max_resumes="0")
+        )
         found = [
             await stack.enter_async_context(make(server.url, folder))
             for make in (nginx_over, sglang_over)
         ]
         peers = [gateway for gateway in found if gateway is not None]
         for turn in range(rounds):
-            await _round(figures, edge, peers, turn)
+            await _round(figures, edge, plain, peers, turn)
         rows = _relay_rows(figures)
         rows += await stalls(edge, rounds)
     return rows + await _many(rounds, many)
 
 
-async def _round(figures: Figures, edge: Gateway, peers: list[Gateway], turn: int) -> None:
+async def _round(
+    figures: Figures, edge: Gateway, plain: Gateway, peers: list[Gateway], turn: int
+) -> None:
     job = Job(mode="streams", connections=STREAMS, seconds=0.5, pool=1_000, seed=turn)
     for mode, (model, extra, _) in MODES.items():
         asked = Job(
@@ -72,6 +81,8 @@ async def _round(figures: Figures, edge: Gateway, peers: list[Gateway], turn: in
         )  # fmt: skip
         seen, cpu = await load(edge, asked)
         figures.add(_named(mode), edge.name, cpu / seen.events * 1e6)
+    seen, cpu = await load(plain, job)
+    figures.add(_named("pass"), plain.name, cpu / seen.events * 1e6)
     for gateway in peers:
         seen, cpu = await load(gateway, job)
         for mode in MODES:
@@ -87,7 +98,7 @@ def _relay_rows(figures: Figures) -> list[Row]:
         figures.row(_named(mode), "µs", peer, target if peer == "nginx" else None)
         for mode, (_, _, target) in MODES.items()
         for peer in PEERS
-    ]
+    ] + [figures.row(_named("pass"), "µs", UNJOURNALED, JOURNAL_TARGET)]
 
 
 async def _many(rounds: int, streams: int) -> list[Row]:

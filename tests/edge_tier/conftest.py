@@ -32,8 +32,10 @@ async def origin(tmp_path: Path) -> AsyncIterator[Origin]:
         store=str(folder / "store"),
         keys_dir=folder / "keys",
         admin_token_file=folder / "token",
+        edge_token_file=folder / "edge-token",
     )
     await initialize(config, "passphrase")
+    write_atomically(folder / "edge-token", b"edges")
     server = TestServer(await build_origin(config), handler_cancellation=True)
     await server.start_server()
     made = Origin(folder, server, str(server.make_url("")).rstrip("/"))

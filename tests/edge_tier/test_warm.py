@@ -145,6 +145,37 @@ async def test_a_job_can_be_cancelled_and_goes_on_where_it_stopped(open_edge: Op
     assert again.fetched_bytes < again.bytes
 
 
+async def test_a_revision_is_brought_for_those_who_use_the_one_before(edge: Edge) -> None:
+    old, ids = publish(edge.upstream, {"Q4": _weights(1, 3), "Q8": _weights(2, 3)})
+    new, coming = publish(edge.upstream, {"Q4": _weights(3, 3), "Q8": _weights(4, 3)})
+    edge.view = view_of(("stable", old), signed=[new])
+    await edge.cache.chunk(ids["Q4"][0])
+    job = await edge.ended(await edge.warmer.bring(MODEL, new))
+    assert (job.state, job.revision, job.preheat) == ("done", new, True)
+    assert all(id in edge.cache.store for id in coming["Q4"])  # noqa: A001
+    assert not any(id in edge.cache.store for id in coming["Q8"])  # noqa: A001
+
+
+async def test_what_is_not_signed_is_not_brought(edge: Edge) -> None:
+    old, _ = publish(edge.upstream, {"": _weights(1, 3)})
+    new, _ = publish(edge.upstream, {"": _weights(2, 3)})
+    with pytest.raises(TrustError):
+        await edge.warmer.bring(MODEL, new)
+    edge.view = view_of(("stable", old))
+    with pytest.raises(TrustError, match="not signed"):
+        await edge.warmer.bring(MODEL, new)
+
+
+async def test_of_a_model_that_nobody_uses_here_only_the_small_files_are_brought(
+    edge: Edge,
+) -> None:
+    new, coming = publish(edge.upstream, {"": _weights(2, 3)})
+    edge.view = view_of(signed=[new])
+    job = await edge.ended(await edge.warmer.bring(MODEL, new))
+    assert (job.state, job.chunks) == ("done", 1)
+    assert not any(id in edge.cache.store for id in coming[""])  # noqa: A001
+
+
 async def test_real_requests_go_first(open_edge: OpenEdge) -> None:
     fill = FillConfig(fill_bytes_in_flight=2 * MAX_CHUNK_BYTES)
     edge = await open_edge(fill, parallel=8)

@@ -20,6 +20,7 @@ from gpu_worker.engine import (
     TokenEvent,
 )
 from wire.chat import FinishReason
+from wire.golden import Expectations
 from wire.workers import Fault
 
 
@@ -77,7 +78,7 @@ class FakeEngine:
     async def start(self) -> None:
         self.ready = True
 
-    async def probe(self) -> Probe:
+    async def probe(self, golden: Expectations | None = None) -> Probe:
         return Probe("", 1, 0.0, 0.0)
 
     async def health(self) -> bool:

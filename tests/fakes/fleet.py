@@ -269,7 +269,7 @@ class Fleet:
             settings: over those of the fleet's own; ``cache__folder`` is in a table.
         """
         ready_file = self.state.run_file(name)
-        given = {"name": name} if tier == "worker" else {}
+        given = {"name" if tier == "worker" else "fleet__name": name}
         values = {**given, "ready_file": ready_file, "port": 0, **settings}
         environ = child_environment(self.environ, tier) | {
             f"HEADWATER_{tier.upper()}__{key.upper()}": _setting(value)

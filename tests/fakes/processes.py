@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -15,8 +16,11 @@ MIB = 2**20
 
 def engine_of(worker_pid: int) -> int:
     """The process below a worker that holds llama.cpp."""
-    children = psutil.Process(worker_pid).children()
-    engines = [child.pid for child in children if "llamacpp_process" in " ".join(child.cmdline())]
+    engines = []
+    for child in psutil.Process(worker_pid).children():
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+            if "llamacpp_process" in " ".join(child.cmdline()):
+                engines.append(child.pid)
     assert len(engines) == 1, f"{len(engines)} engines run below {worker_pid}"
     return engines[0]
 

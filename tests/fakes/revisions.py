@@ -20,8 +20,9 @@ from origin.documents import (
 from origin.offline import sign_revisions
 from origin.signing import Repository
 from tests.fakes.source import MemorySource
-from wire.channel import pointer_to
+from wire.channel import Canary, pointer_to
 from wire.chunk import Chunk, ChunkId
+from wire.golden import GOLDEN_PATH
 from wire.manifest import (
     ChunkRef,
     FileEntry,
@@ -74,7 +75,7 @@ def make_revision(
                 path=path,
                 size=len(whole),
                 sha256=hashlib.sha256(whole).hexdigest(),
-                role=role,
+                role="other" if path == GOLDEN_PATH else role,
                 chunks=tuple(ChunkRef(chunk.id, len(chunk)) for chunk in named),
             )
         )
@@ -127,10 +128,12 @@ class SignedSource(MemorySource):
             self.roll(revision, channel=channel)
         return revision.id
 
-    def roll(self, revision: Revision, *, channel: str = "stable") -> None:
-        """Point a channel at a signed revision."""
+    def roll(
+        self, revision: Revision, *, channel: str = "stable", canary: Canary | None = None
+    ) -> None:
+        """Point a channel at a signed revision, and perhaps a share of the workers at another."""
         self.repository = self.repository.set_channel(
-            revision.model, channel, revision.id, now=self.clock()
+            revision.model, channel, revision.id, canary=canary, now=self.clock()
         ).repository
 
     def betray(self, revision: Revision) -> None:

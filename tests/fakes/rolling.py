@@ -21,17 +21,27 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.engine import FakeEngine
 from tests.fakes.revisions import Revision, SignedSource, make_revision
 from tests.fakes.waiting import until
+from wire.channel import Canary
+from wire.golden import Expectations, Verdict
 from wire.sources.failover import Failover
 from wire.trust_client import TrustClient
 from wire.trust_store import TrustStore
 
+WORKER = "gpu-7"
 
-def model(number: int) -> Revision:
+
+def share_of(worker: str, revision: str, *, inside: bool) -> Canary:
+    """A canary that takes this worker, or does not."""
+    shares = (Canary(revision=revision, percent=10, seed=seed) for seed in range(999))
+    return next(share for share in shares if share.takes(worker) == inside)
+
+
+def model(number: int, name: str = "chat") -> Revision:
     """A revision with a GGUF in three chunks, the last of which is its own."""
     keys = [raw_gguf.text_key("general.architecture", "llama")]
     header = raw_gguf.header(keys, [raw_gguf.tensor("blk.0.w", (300,))])
     weights = [bytes(800), number.to_bytes(8, "big") * 50]
-    return make_revision({"model.gguf": [header, *weights]})
+    return make_revision({"model.gguf": [header, *weights]}, model=name)
 
 
 def broken_model() -> Revision:
@@ -46,6 +56,8 @@ class Faults:
     start: EngineError | None = None
     probe: EngineError | None = None
     hang: bool = False
+    slow_probe: bool = False
+    """The probe waits for ``RollingEngine.may_pass``."""
 
 
 class RollingEngine(FakeEngine):
@@ -56,25 +68,37 @@ class RollingEngine(FakeEngine):
         self.order = order
         self.faults = faults
         self.ready = False
+        self.asked_golden: Expectations | None = None
+        """What its probe was to compare with."""
         self.starting = asyncio.Event()
+        self._released = asyncio.Event()
+        self.may_pass = asyncio.Event()
         self.closed = False
 
     async def start(self) -> None:
         self.starting.set()
         if self.faults.hang:
-            await asyncio.Event().wait()
+            await self._released.wait()
         if self.faults.start is not None:
             raise self.faults.start
         self.ready = True
 
-    async def probe(self) -> Probe:
+    async def probe(self, golden: Expectations | None = None) -> Probe:
+        self.asked_golden = golden
         if self.faults.probe is not None:
             raise self.faults.probe
-        return Probe("ok", 2, 0.125, 0.25)
+        if self.faults.slow_probe:
+            await self.may_pass.wait()
+        verdict = Verdict(tokens=1, max_nats=0.125) if golden is not None else None
+        return Probe("ok", 2, 0.125, 0.25, verdict)
 
     async def aclose(self) -> None:
         self.closed = True
         await super().aclose()
+
+    def release(self) -> None:
+        """Let a start that hangs go on."""
+        self._released.set()
 
     def die(self, why: str) -> None:
         """Be given up by its supervisor."""
@@ -120,6 +144,7 @@ class Rig:
             free_memory=lambda: self.free_bytes,
             on_change=self._count_change,
             clock=self.clock,
+            name=WORKER,
         )
 
     def _make_engine(self, order: EngineOrder) -> RollingEngine:

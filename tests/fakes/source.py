@@ -38,6 +38,7 @@ class MemorySource:
         self.revalidations = 0
         self.root_versions: list[int] = []
         self.closed = False
+        self._held: dict[str, asyncio.Event] = {}
         self._arrived = asyncio.Condition()
 
     def add_chunk(self, data: bytes) -> ChunkId:
@@ -49,6 +50,10 @@ class MemorySource:
         revision = revision_of(data)
         self.manifests[revision] = data
         return revision
+
+    def hold(self, chunk: ChunkId) -> asyncio.Event:
+        """Who asks for this chunk waits until the event is set."""
+        return self._held.setdefault(f"chunk:{chunk}", asyncio.Event())
 
     @property
     def name(self) -> str:
@@ -123,6 +128,8 @@ class MemorySource:
             self._arrived.notify_all()
         if self.gate is not None:
             await self.gate.wait()
+        if key in self._held:
+            await self._held[key].wait()
         if self.failures:
             raise self.failures.popleft()
         if self.down is not None:

@@ -134,7 +134,7 @@ async def start_api() -> AsyncIterator[StartApi]:
             serving.flip(engine)
         app = web.Application(middlewares=[error_middleware(ERROR_BODIES)])
         WorkerRoutes(
-            serving,
+            {"chat-small": serving},
             worker="gpu-7",
             tokens=("t0ken", "next-token"),
             registry=CollectorRegistry(),

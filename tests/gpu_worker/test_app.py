@@ -4,9 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,117 +15,31 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from gpu_worker.app import WORKER, Worker, build_app
+from gpu_worker.app import WORKER, build_app
 from gpu_worker.config import WorkerConfig
 from gpu_worker.engine import EngineStartError
 from gpu_worker.engines.config import EngineConfig
 from gpu_worker.engines.make import make_engine
 from gpu_worker.engines.openai_server import OpenAIConfig
 from gpu_worker.order import EngineOrder
-from gpu_worker.prepare import EngineFactory
 from tests.fakes.engine import FakeEngine
-from tests.fakes.quick_disk import quick_folder
-from tests.fakes.revisions import Revision, SignedSource
+from tests.fakes.revisions import Revision
 from tests.fakes.rolling import Faults, RollingEngine, model
 from tests.fakes.waiting import until
 from tests.fakes.worker_api import CHAT, StartApi
+from tests.fakes.yard import Yard, a_yard
 from wire.errors import ConfigError
-from wire.events import EventLog
-from wire.files import write_atomically
-from wire.http_errors import error_middleware
-from wire.http_events import EventHub
-from wire.http_routes import ArtifactRoutes
 from wire.http_server import serve
-from wire.paths import HEARTBEAT
-from wire.workers import WorkerReport, decode_report
 
 ONE, TWO = model(1), model(2)
 TOKEN = {"Authorization": "Bearer t0ken"}
 STREAM = {"model": "chat", "prompt_token_ids": [1], "stream": True}
 
 
-class Edge:
-    """What a worker sees of an edge: artifacts, events, and somebody who takes heartbeats."""
-
-    def __init__(self, executor: ThreadPoolExecutor) -> None:
-        self.source = SignedSource()
-        self.hub = EventHub(EventLog("edge"))
-        self.reports: list[WorkerReport] = []
-        self.app = web.Application(middlewares=[error_middleware()])
-        ArtifactRoutes(server=self.source, executor=executor).add_to(self.app)
-        self.hub.add_to(self.app)
-        self.app.router.add_post(HEARTBEAT, self._take)
-
-    async def _take(self, request: web.Request) -> web.Response:
-        self.reports.append(decode_report(await request.read()))
-        return web.json_response({})
-
-    def states(self) -> list[str]:
-        """The states that were reported, each once where it repeats."""
-        seen = [report.state for report in self.reports]
-        return [state for i, state in enumerate(seen) if i == 0 or seen[i - 1] != state]
-
-
 @pytest.fixture
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as pool:
-        yield pool
-
-
-class Yard:
-    """An edge, and workers of it that load fake engines."""
-
-    def __init__(self, edge: Edge, config: WorkerConfig) -> None:
-        self.edge = edge
-        self.config = config
-        self.engines: list[RollingEngine] = []
-        self.faults: dict[str, Faults] = {}
-
-    def make_engine(self, order: EngineOrder) -> RollingEngine:
-        faults = self.faults.get(order.revision, Faults())
-        self.engines.append(RollingEngine(order, faults))
-        return self.engines[-1]
-
-    @asynccontextmanager
-    async def worker(
-        self, make_engine: EngineFactory | None = None, **changes: Any
-    ) -> AsyncIterator[tuple[Worker, TestServer]]:
-        """A running worker that is told where it listens."""
-        config = replace(self.config, **changes)
-        app = await build_app(config, make_engine=make_engine or self.make_engine)
-        async with AsyncExitStack() as stack:
-            server = TestServer(app)
-            await stack.enter_async_context(server)
-            app[WORKER].bound(str(server.make_url("")))
-            yield app[WORKER], server
-
-    async def until_ready(self, worker: Worker, revision: Revision) -> None:
-        await until(lambda: worker.roller.revision == revision.id)
-        assert worker.serving.state == "ready"
-
-
-@pytest.fixture
-async def yard(executor: ThreadPoolExecutor) -> AsyncIterator[Yard]:
-    edge = Edge(executor)
-    async with TestServer(edge.app) as server:
-        url = str(server.make_url("")).rstrip("/")
-        with quick_folder() as folder:
-            write_atomically(folder / "token", b"t0ken")
-            write_atomically(folder / "root.json", edge.source.root)
-            config = WorkerConfig(
-                model="chat",
-                port=0,
-                sources=(url,),
-                heartbeat_to=(url,),
-                trust_root=folder / "root.json",
-                trust_dir=folder / "trust",
-                models_dir=folder / "models",
-                token_file=folder / "token",
-                ready_file=folder / "ready.json",
-                revalidate_s=1_000,
-                drain_s=5,
-            )
-            yield Yard(edge, config)
+async def yard() -> AsyncIterator[Yard]:
+    async with a_yard() as made:
+        yield made
 
 
 async def get(server: TestServer, path: str, headers: dict[str, str] | None = None) -> Any:
@@ -231,8 +143,8 @@ async def test_a_report_names_what_ended_the_engine(yard: Yard) -> None:
     yard.faults[ONE.id] = Faults(start=refused)
     yard.edge.source.publish(ONE)
     async with yard.worker() as (worker, _server):
-        await until(lambda: worker.report().fault == "bad_file")
-        assert worker.report().state == "failed"
+        await until(lambda: worker.report().state == "failed")
+        assert worker.report().fault == "bad_file"
         yard.edge.source.publish(TWO)
         yard.edge.hub.publish("channel", ["trust"])
         await yard.until_ready(worker, TWO)
@@ -394,13 +306,13 @@ async def test_a_worker_over_a_server_that_runs_already_takes_messages_only(
     yard: Yard, start_api: StartApi, tmp_path: Path
 ) -> None:
     """The server is another worker's API."""
-    behind = FakeEngine(model="served")
+    behind = FakeEngine()
     api = await start_api(behind)
     key = tmp_path / "key"
     key.touch(mode=0o600)
     key.write_text("t0ken")
     url = str(api.server.make_url("/")).rstrip("/")
-    there = OpenAIConfig(url=url, served_model="served", key_file=key)
+    there = OpenAIConfig(url=url, served_model="chat-small", key_file=key)
     engine = EngineConfig(kind="openai", openai=there)
     make = partial(make_engine, engine, yard.config.supervisor)
     yard.edge.source.publish(ONE)

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from gpu_worker.check import ModelFiles, check_model
+from gpu_worker.check import ModelFiles, check_model, read_golden
 from tests.fakes import raw_gguf
 from tests.fakes.revisions import Revision, make_revision
 from wire.errors import GGUFInvalidError, NotFoundError
+from wire.golden import GOLDEN_PATH, GoldenInvalidError, GoldenPrompt, GoldenToken, build, encode
 from wire.manifest import Manifest
 
 GOOD = raw_gguf.header([raw_gguf.text_key("general.architecture", "llama")])
@@ -98,3 +99,43 @@ def test_a_variant_that_is_not_there_is_no_model(tmp_path: Path) -> None:
         check_model(of_variants({"m.gguf": "Q8_0"}), tmp_path, "Q4_0")
     with pytest.raises(NotFoundError, match="has no weights"):
         check_model(of_variants({"m.gguf": "Q8_0"}), tmp_path)
+
+
+def with_golden(golden: bytes) -> Revision:
+    return make_revision({"m.gguf": [GOOD], GOLDEN_PATH: [golden]})
+
+
+def golden_of(*variants: str) -> bytes:
+    answer = (GoldenToken(7, b"x", -0.5),)
+    prompt = GoldenPrompt(ids=(1,), text="a")
+    return encode(build((prompt,), dict.fromkeys(variants, (answer,))))
+
+
+def test_what_the_model_must_answer_is_read_for_its_variant(tmp_path: Path) -> None:
+    revision = with_golden(golden_of("", "Q8_0"))
+    lay_out(tmp_path, revision)
+    expected = read_golden(revision.manifest, tmp_path)
+    assert expected is not None
+    assert expected.answers == ((GoldenToken(7, b"x", -0.5),),)
+    assert read_golden(revision.manifest, tmp_path, "Q8_0") == expected
+    assert read_golden(revision.manifest, tmp_path, "Q4_0") is None
+    assert read_golden(make_revision({"m.gguf": [GOOD]}).manifest, tmp_path) is None
+
+
+def test_a_golden_file_that_was_tampered_with_is_refused(tmp_path: Path) -> None:
+    revision = with_golden(golden_of(""))
+    lay_out(tmp_path, revision)
+    softer = golden_of("").replace(b'"max_nats":0.5', b'"max_nats":9.5')
+    (tmp_path / GOLDEN_PATH).write_bytes(softer)
+    with pytest.raises(GoldenInvalidError, match="not the file that the publisher signed"):
+        read_golden(revision.manifest, tmp_path)
+    (tmp_path / GOLDEN_PATH).unlink()
+    with pytest.raises(GoldenInvalidError, match="cannot read"):
+        read_golden(revision.manifest, tmp_path)
+
+
+def test_a_signed_golden_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    revision = with_golden(b"{}")
+    lay_out(tmp_path, revision)
+    with pytest.raises(GoldenInvalidError, match="malformed"):
+        read_golden(revision.manifest, tmp_path)

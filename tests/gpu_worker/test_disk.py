@@ -277,6 +277,27 @@ def test_one_variant_is_put_together_and_known_as_that(folder: ModelFolder) -> N
     assert not folder.partial("chat", revision, "Q4").exists()
 
 
+def test_a_revision_that_is_set_aside_is_hidden_until_it_is_put_back(folder: ModelFolder) -> None:
+    path = bring(folder)
+    aside = folder.set_aside("chat", REVISION.id)
+    assert folder.revisions("chat") == []
+    folder.partial("chat", REVISION.id).mkdir()  # a pull that failed
+    folder.put_back("chat", REVISION.id, aside)
+    assert folder.revisions("chat") == [REVISION.id]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_was_set_aside_goes_where_the_revision_was_brought_anew(folder: ModelFolder) -> None:
+    path = bring(folder)
+    aside = folder.set_aside("chat", REVISION.id)
+    bring(folder)
+    folder.put_back("chat", REVISION.id, aside)
+    assert list(path.parent.iterdir()) == [path]
+    other = folder.set_aside("chat", "b" * 64)  # there is none
+    folder.put_back("chat", "b" * 64, other)
+    assert list(path.parent.iterdir()) == [path]
+
+
 # Copying
 
 
@@ -408,3 +429,39 @@ def test_files_stay_open_for_whoever_is_still_at_work(folder: ModelFolder, tmp_p
     assert open_files(folder.root) == []
     with pytest.raises(DiskError, match="was closed"):
         partial.write(IDS[0], A)
+
+
+# Set aside, to be pulled again
+
+
+def test_what_is_set_aside_is_not_here_and_its_open_files_are_as_they_were(
+    folder: ModelFolder,
+) -> None:
+    path = bring(folder)
+    with (path / "model.gguf").open("rb") as running:
+        aside = folder.set_aside("chat", REVISION.id)
+        assert folder.manifest("chat", REVISION.id) is None
+        assert folder.revisions("chat") == []
+        bring(folder)
+        folder.put_back("chat", REVISION.id, aside)
+        assert running.read() == REVISION.files["model.gguf"]
+    assert folder.manifest("chat", REVISION.id) is not None
+    assert [p.name for p in path.parent.iterdir()] == [REVISION.id]
+
+
+def test_what_did_not_come_again_is_put_back(folder: ModelFolder) -> None:
+    path = bring(folder)
+    aside = folder.set_aside("chat", REVISION.id)
+    folder.put_back("chat", REVISION.id, aside)
+    assert folder.manifest("chat", REVISION.id) is not None
+    folder.set_aside("chat", REVISION.id)
+    folder.recover("chat")  # as a process that starts after it died here
+    assert folder.manifest("chat", REVISION.id) is not None
+    assert [p.name for p in path.parent.iterdir()] == [REVISION.id]
+    folder.recover("nothing-of-this-name")
+
+
+def test_nothing_is_set_aside_where_nothing_is(folder: ModelFolder) -> None:
+    aside = folder.set_aside("chat", REVISION.id)
+    folder.put_back("chat", REVISION.id, aside)
+    assert folder.revisions("chat") == []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,6 +25,8 @@ from tests.fakes.rolling import Faults, RollingEngine, broken_model, model
 from tests.fakes.source import MemorySource
 from tests.fakes.waiting import until
 from wire.errors import NotFoundError
+from wire.golden import GOLDEN_PATH, GoldenPrompt, GoldenToken, build
+from wire.golden import encode as encode_golden
 from wire.manifest import encode
 from wire.sources.failover import Failover
 
@@ -131,6 +134,57 @@ async def test_an_engine_that_fails_is_closed_and_named(bench: Bench, why: str, 
     assert bench.engines[0].closed
 
 
+def golden_model() -> Revision:
+    """A revision that says what its model must answer."""
+    prompt, answer = GoldenPrompt(ids=(1,), text="a"), (GoldenToken(7, b"x", -0.5),)
+    golden = encode_golden(build((prompt,), {"": (answer,)}))
+    return make_revision({"model.gguf": [ONE.files["model.gguf"]], GOLDEN_PATH: [golden]})
+
+
+async def test_an_engine_is_asked_what_the_revision_says_it_must_answer(bench: Bench) -> None:
+    revision, waterfall = golden_model(), Waterfall()
+    bench.hold(revision)
+    files = await bench.prepare.files(revision.id, waterfall)
+    await bench.prepare.engine(files, revision.id, waterfall)
+    assert bench.engines[0].asked_golden == files.golden
+    assert files.golden is not None
+    assert waterfall.divergence_nats == 0.125
+
+
+async def test_golden_answers_that_are_not_the_signed_ones_are_never_used(bench: Bench) -> None:
+    revision = golden_model()
+    bench.hold(revision)
+    await bench.prepare.files(revision.id, Waterfall())
+    path = bench.config.models_dir / "chat" / revision.id / GOLDEN_PATH
+    path.write_bytes(path.read_bytes().replace(b'"max_nats":0.5', b'"max_nats":9.5'))
+    with pytest.raises(LoadFailedError, match="not the file that the publisher signed"):
+        await bench.prepare.files(revision.id, Waterfall())
+
+
+async def test_files_are_brought_again_where_that_is_wanted(bench: Bench) -> None:
+    files = await bench.prepare.files(ONE.id, Waterfall())
+    files.path.write_bytes(bytes(files.size))
+    waterfall = Waterfall()
+    await bench.prepare.fresh_files(ONE.id, waterfall)
+    assert waterfall.from_network == ONE.unique_bytes
+    assert files.path.read_bytes() == ONE.files["model.gguf"]
+    bench.source.chunks.clear()
+    with pytest.raises(NotFoundError):
+        await bench.prepare.fresh_files(ONE.id, Waterfall())
+    assert await bench.prepare.older() == [ONE.id]
+
+
+async def test_a_pull_tells_what_is_missing(bench: Bench) -> None:
+    last = [*ONE.chunks][-1]
+    gate, waterfall = bench.source.hold(last), Waterfall()
+    pulling = asyncio.create_task(bench.prepare.files(ONE.id, waterfall))
+    await until(lambda: waterfall.missing_bytes == len(ONE.chunks[last]))
+    assert waterfall.running == "pull"
+    gate.set()
+    await pulling
+    assert (waterfall.missing_bytes, waterfall.running) == (0, "")
+
+
 async def test_for_a_server_that_runs_already_nothing_is_pulled(bench: Bench) -> None:
     config = replace(bench.config, engine=EngineConfig(kind="openai"))
     prepare = bench.with_config(config)
@@ -147,6 +201,14 @@ async def test_tidying_keeps_the_serving_one_and_the_previous(bench: Bench) -> N
     assert set(await bench.prepare.older()) == {ONE.id, three.id}
     await bench.with_config(replace(bench.config, keep_previous=0)).tidy(three.id, ONE.id)
     assert await bench.prepare.older() == [three.id]
+
+
+async def test_tidying_keeps_what_it_is_told_whatever_the_count(bench: Bench) -> None:
+    for revision in (ONE, TWO):
+        await bench.prepare.files(revision.id, Waterfall())
+    none = bench.with_config(replace(bench.config, keep_previous=0))
+    await none.tidy(TWO.id, "", frozenset((ONE.id,)))
+    assert set(await bench.prepare.older()) == {ONE.id, TWO.id}
 
 
 async def test_a_disk_that_fails_is_an_error_of_ours(bench: Bench) -> None:

@@ -17,7 +17,15 @@ from gpu_worker.engine import (
 )
 from gpu_worker.serving import NotServingError
 from tests.fakes.quick_disk import quick_folder
-from tests.fakes.rolling import Faults, Rig, RollingEngine, broken_model, model
+from tests.fakes.rolling import (
+    WORKER,
+    Faults,
+    Rig,
+    RollingEngine,
+    broken_model,
+    model,
+    share_of,
+)
 from tests.fakes.waiting import until
 from wire.errors import SourceUnavailableError
 
@@ -315,6 +323,207 @@ async def test_a_revision_that_the_publisher_did_not_sign_is_never_loaded(rig: R
     assert rig.roller.revision == ONE.id
     assert "not signed by the publisher" in rig.roller.reason
     assert f"revision:{TWO.id}" not in rig.source.calls
+
+
+# Canary
+
+
+async def test_a_worker_inside_the_share_tries_the_canary_and_one_outside_does_not(
+    rig: Rig,
+) -> None:
+    await rig.serve(ONE)
+    rig.source.publish(TWO, channel=None)
+    rig.source.roll(ONE, canary=share_of(WORKER, TWO.id, inside=False))
+    await rig.roller.look()
+    assert (rig.roller.revision, rig.roller.canary) == (ONE.id, False)
+    rig.source.roll(ONE, canary=share_of(WORKER, TWO.id, inside=True))
+    await rig.roller.look()
+    assert (rig.roller.revision, rig.roller.canary) == (TWO.id, True)
+    assert rig.on_disk == {ONE.id, TWO.id}
+
+
+async def test_an_aborted_canary_goes_back_to_the_files_that_were_kept(rig: Rig) -> None:
+    await rig.serve(ONE)
+    rig.source.publish(TWO, channel=None)
+    rig.source.roll(ONE, canary=share_of(WORKER, TWO.id, inside=True))
+    await rig.roller.look()
+    rig.source.roll(ONE)
+    await rig.roller.look()
+    assert (rig.roller.revision, rig.roller.canary, rig.roller.reason) == (ONE.id, False, "")
+    assert rig.roller.waterfalls[-1].from_disk == ONE.unique_bytes
+
+
+async def test_a_promoted_canary_is_there_already(rig: Rig) -> None:
+    await rig.serve(ONE)
+    rig.source.publish(TWO, channel=None)
+    rig.source.roll(ONE, canary=share_of(WORKER, TWO.id, inside=True))
+    await rig.roller.look()
+    engine = rig.serving.engine
+    rig.source.roll(TWO)
+    await rig.roller.look()
+    assert rig.serving.engine is engine
+
+
+async def test_a_canary_that_fails_its_probe_is_reported_and_the_stable_one_goes_on(
+    rig: Rig,
+) -> None:
+    old = await rig.serve(ONE)
+    rig.faults[rig.source.publish(TWO, channel=None)] = BAD_PROBE
+    rig.source.roll(ONE, canary=share_of(WORKER, TWO.id, inside=True))
+    await rig.roller.look()
+    assert rig.serving.engine is old
+    assert (rig.roller.refused, rig.roller.fault) == (TWO.id, "probe_failed")
+    rig.source.roll(ONE)
+    await rig.roller.look()
+    assert (rig.roller.refused, rig.roller.fault, rig.roller.reason) == ("", "", "")
+
+
+@pytest.mark.parametrize("faults", [Faults(hang=True), Faults(slow_probe=True)])
+async def test_what_is_aborted_while_it_loads_is_given_up_at_once(rig: Rig, faults: Faults) -> None:
+    old = await rig.serve(ONE)
+    rig.faults[rig.source.publish(TWO, channel=None)] = faults
+    rig.source.roll(ONE, canary=share_of(WORKER, TWO.id, inside=True))
+    looking = asyncio.create_task(rig.roller.look())
+    engine = await rig.until_started(2)
+    rig.roller.poke()  # other news
+    rig.source.roll(ONE)
+    rig.roller.poke()
+    await looking
+    assert engine.closed
+    assert (rig.serving.engine, rig.roller.target, rig.roller.reason) == (old, "", "")
+
+
+async def test_an_abort_that_was_not_announced_is_seen_before_the_flip(rig: Rig) -> None:
+    old = await rig.serve(ONE)
+    rig.faults[rig.source.publish(TWO, channel=None)] = Faults(slow_probe=True)
+    rig.source.roll(ONE, canary=share_of(WORKER, TWO.id, inside=True))
+    looking = asyncio.create_task(rig.roller.look())
+    engine = await rig.until_started(2)
+    rig.source.roll(ONE)
+    rig.clock.advance(1)
+    engine.may_pass.set()
+    await looking
+    assert engine.closed
+    assert rig.serving.engine is old
+
+
+async def test_a_source_that_is_away_before_the_flip_does_not_hinder_it(rig: Rig) -> None:
+    await rig.serve(ONE)
+    rig.faults[rig.source.publish(TWO)] = Faults(slow_probe=True)
+    looking = asyncio.create_task(rig.roller.look())
+    engine = await rig.until_started(2)
+    rig.source.down = SourceUnavailableError("away")
+    rig.clock.advance(1)
+    engine.may_pass.set()
+    await looking
+    assert rig.roller.revision == TWO.id
+
+
+# What is told on the way
+
+
+async def test_target_phase_and_missing_bytes_are_told_while_it_is_brought(rig: Rig) -> None:
+    await rig.serve(ONE)
+    roller = rig.roller
+    assert (roller.target, roller.phase, roller.missing_bytes) == ("", "", 0)
+    rig.faults[rig.source.publish(TWO)] = Faults(slow_probe=True)
+    lost = next(name for name in TWO.chunks if name not in ONE.chunks)
+    gate = rig.source.hold(lost)
+    looking = asyncio.create_task(roller.look())
+    await until(lambda: roller.missing_bytes == 400)
+    assert (roller.target, roller.phase) == (TWO.id, "pull")
+    gate.set()
+    engine = await rig.until_started(2)
+    await until(lambda: roller.phase == "probe")
+    assert roller.missing_bytes == 0
+    engine.may_pass.set()
+    await looking
+    assert (roller.target, roller.phase) == ("", "")
+
+
+async def test_draining_is_told_while_old_streams_finish(rig: Rig) -> None:
+    old = await rig.serve(ONE)
+    (talk,) = await talks(rig, old, 1)
+    await rig.serve(TWO)
+    assert rig.roller.phase == "drain"
+    old.gate.set()
+    await talk.task
+    await until(lambda: rig.roller.phase == "")
+
+
+@pytest.mark.parametrize(
+    ("faults", "fault"),
+    [(BAD_START, "crashed"), (BAD_PROBE, "probe_failed"), (Faults(hang=True), "hung")],
+)
+async def test_what_ended_an_engine_is_told_by_name(rig: Rig, faults: Faults, fault: str) -> None:
+    await rig.serve(ONE)
+    rig.faults[rig.source.publish(TWO)] = faults
+    await rig.roller.look()
+    assert (rig.roller.refused, rig.roller.fault) == (TWO.id, fault)
+
+
+async def test_a_file_that_is_no_model_is_a_bad_file(rig: Rig) -> None:
+    await rig.serve(ONE)
+    bad = broken_model()
+    rig.source.publish(bad)
+    await rig.roller.look()
+    assert (rig.roller.refused, rig.roller.fault) == (bad.id, "bad_file")
+
+
+# An operator's restart
+
+
+async def test_a_restart_flips_to_a_new_engine_and_lets_streams_finish(rig: Rig) -> None:
+    old = await rig.serve(ONE)
+    (talk,) = await talks(rig, old, 1)
+    assert await rig.roller.restart() == ""
+    new = rig.engines[1]
+    assert (rig.serving.engine, new.revision, old.closed) == (new, ONE.id, False)
+    old.gate.set()
+    assert await talk.task == "Hello"
+    await until(lambda: old.closed)
+    assert rig.roller.waterfalls[-1].from_disk == ONE.unique_bytes
+
+
+async def test_a_restart_without_room_drains_first(rig: Rig) -> None:
+    old = await rig.serve(ONE)
+    rig.free_bytes = 0
+    assert await rig.roller.restart() == ""
+    assert old.closed
+    assert rig.serving.engine is rig.engines[1]
+
+
+async def test_a_restart_brings_the_files_again_where_that_is_wanted(rig: Rig) -> None:
+    old = await rig.serve(ONE)
+    old.order.path.write_bytes(b"rot that nobody saw")
+    assert await rig.roller.restart(fresh_files=True) == ""
+    assert rig.roller.waterfalls[-1].from_network == ONE.unique_bytes
+    assert old.order.path.read_bytes() == ONE.files["model.gguf"]
+
+
+async def test_files_that_cannot_be_brought_again_are_put_back(rig: Rig) -> None:
+    old = await rig.serve(ONE)
+    rig.source.chunks.clear()
+    assert (await rig.roller.restart(fresh_files=True)).startswith("not_found: ")
+    assert rig.serving.engine is old
+    assert rig.on_disk == {ONE.id}
+    assert [path.name for path in old.order.path.parent.parent.iterdir()] == [ONE.id]
+
+
+async def test_a_restart_that_fails_says_so_and_the_old_one_goes_on(rig: Rig) -> None:
+    old = await rig.serve(ONE)
+    rig.faults[ONE.id] = BAD_START
+    assert "out of memory" in await rig.roller.restart()
+    assert (rig.serving.engine, rig.roller.refused) == (old, "")
+
+
+async def test_a_restart_where_nothing_serves_tries_again_at_once(rig: Rig) -> None:
+    rig.faults[rig.source.publish(ONE)] = BAD_START
+    await rig.roller.look()
+    assert "out of memory" in await rig.roller.restart()
+    del rig.faults[ONE.id]
+    assert await rig.roller.restart() == ""
+    assert (rig.roller.revision, rig.serving.state) == (ONE.id, "ready")
 
 
 # Without room for two

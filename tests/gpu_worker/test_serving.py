@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpu_worker.asleep import Asleep
 from gpu_worker.serving import (
     Lease,
     Load,
@@ -17,6 +18,7 @@ from gpu_worker.serving import (
     Serving,
     ServingConfig,
 )
+from tests.fakes.clock import ManualClock
 from tests.fakes.engine import FakeEngine
 
 
@@ -204,6 +206,118 @@ async def test_the_death_of_an_old_engine_is_of_no_consequence() -> None:
     await old.aclose()
     await asyncio.sleep(0)
     assert serving.state == "ready"
+
+
+# Held, asleep
+
+
+async def test_what_is_held_takes_nothing_new_whatever_comes_until_it_is_released() -> None:
+    engine = FakeEngine(capacity=1)
+    serving = serving_with(engine)
+    holder = await serving.acquire()
+    waiting = (await queued(serving, 1))[0]
+    serving.hold("maintenance")
+    serving.flip(FakeEngine(capacity=1))
+    (await waiting).release()
+    assert (serving.state, serving.why_not_ready()) == ("ready", "draining: maintenance")
+    with pytest.raises(NotServingError, match="maintenance"):
+        await serving.acquire()
+    holder.release()
+    serving.release()
+    assert serving.why_not_ready() is None
+    (await serving.acquire()).release()
+
+
+def sleeper() -> Asleep:
+    return Asleep("chat", "a" * 64, frozenset())
+
+
+async def test_a_request_for_a_sleeper_tells_of_it_and_waits() -> None:
+    wanted: list[int] = []
+    serving = Serving(on_wanted=lambda: wanted.append(1))
+    serving.flip(sleeper())
+    assert (serving.state, serving.why_not_ready(), wanted) == ("asleep", None, [])
+    first, second = await queued(serving, 2)
+    assert (serving.load(), serving.in_flight) == (Load(0, 0, 2), 2)
+    assert wanted
+    serving.flip(FakeEngine(capacity=1))
+    (await first).release()
+    (await second).release()
+    assert serving.state == "ready"
+
+
+async def test_a_request_for_a_sleeper_waits_only_so_long() -> None:
+    serving = Serving(ServingConfig(queue_timeout_s=60, wake_timeout_s=0.02, queue_requests=1))
+    serving.flip(sleeper())
+    first = (await queued(serving, 1))[0]
+    with pytest.raises(QueueFullError):
+        await serving.acquire()
+    with pytest.raises(QueueFullError, match="in time"):
+        await first
+
+
+async def test_who_waits_for_a_sleeper_can_be_refused() -> None:
+    serving = Serving()
+    serving.flip(sleeper())
+    waiting = await queued(serving, 2)
+    serving.refuse_waiting("no room", retry_after_s=7)
+    for task in waiting:
+        with pytest.raises(NotServingError, match="no room") as caught:
+            await task
+        assert caught.value.headers == {"Retry-After": "7"}
+    assert serving.state == "asleep"
+
+
+async def test_who_waits_while_it_goes_to_sleep_wakes_it() -> None:
+    wanted: list[int] = []
+    serving = Serving(on_wanted=lambda: wanted.append(1))
+    serving.flip(FakeEngine(capacity=1))
+    holder = await serving.acquire()
+    waiting = (await queued(serving, 1))[0]
+    serving.flip(sleeper())
+    assert wanted
+    holder.release()
+    serving.flip(FakeEngine())
+    (await waiting).release()
+
+
+async def test_a_sleeper_that_is_given_up_fails_who_waits() -> None:
+    serving = Serving()
+    asleep = sleeper()
+    serving.flip(asleep)
+    waiting = (await queued(serving, 1))[0]
+    asleep.give_up("a bad file")
+    with pytest.raises(NotServingError, match="a bad file"):
+        await waiting
+    assert serving.state == "failed"
+
+
+async def test_a_visitor_needs_no_slot_and_counts_as_in_flight() -> None:
+    idle: list[int] = []
+    clock = ManualClock(5.0)
+    serving = Serving(on_idle=lambda: idle.append(1), clock=clock)
+    serving.flip(FakeEngine(capacity=1))
+    lease = await serving.acquire()
+    clock.advance(1)
+    with serving.visit() as engine:
+        assert engine is lease.engine
+        assert (serving.in_flight, serving.last_used_s) == (2, 6.0)
+        lease.release()
+        assert not idle
+    assert (serving.in_flight, idle) == (0, [1])
+    serving.flip(sleeper())
+    with pytest.raises(NotServingError, match="asleep"), serving.visit():
+        pass
+
+
+async def test_the_end_of_a_request_is_when_it_was_used_last() -> None:
+    clock = ManualClock(5.0)
+    serving = Serving(clock=clock)
+    serving.flip(FakeEngine())
+    lease = await serving.acquire()
+    clock.advance(10)
+    lease.release()
+    assert serving.last_used_s == 15.0
 
 
 STEPS = st.one_of(

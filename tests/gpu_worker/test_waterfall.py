@@ -83,3 +83,19 @@ async def test_a_revision_that_is_here_costs_no_source_a_byte(
     waterfall.add_pull(report, before, source.stats())
     assert (waterfall.from_disk, waterfall.from_network) == (2_000, 0)
     assert waterfall.by_source == {"near": 0}
+
+
+def test_the_step_that_runs_is_known_until_it_ends() -> None:
+    waterfall = Waterfall()
+    with waterfall.step("load"):
+        assert waterfall.running == "load"
+    assert waterfall.running == ""
+    with pytest.raises(ZeroDivisionError):
+        fail_after_half_a_second(waterfall, ManualClock())
+    assert waterfall.running == ""
+
+
+def test_what_a_pull_still_lacks_is_known() -> None:
+    waterfall = Waterfall()
+    waterfall.progressed("net", 3, 10)
+    assert waterfall.missing_bytes == 7

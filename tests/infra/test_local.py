@@ -56,16 +56,14 @@ async def test_the_first_start_makes_keys_tokens_and_a_repository(state: StateDi
     load_key(state.keys / "root.key", read_secret(state.passphrase_file))
     assert state.trust_root.exists()
     assert (state.origin_store / "trust" / "documents.json").exists()
-    tokens = {
-        read_secret(file) for file in (state.admin_token, state.worker_token, state.cloud_token)
-    }
-    assert len(tokens) == 3
+    files = (state.admin_token, state.worker_token, state.cloud_token, state.edge_report_token)
+    assert len({read_secret(file) for file in files}) == 4
 
 
 async def test_every_secret_is_for_its_owner_alone(state: StateDir) -> None:
     await prepare(state)
     secret = [*(state.root / "secrets").iterdir(), *state.keys.glob("*.key"), state.passphrase_file]
-    assert len(secret) == 10
+    assert len(secret) == 11
     assert {stat.S_IMODE(path.stat().st_mode) for path in secret} == {0o600}
 
 

@@ -48,6 +48,7 @@ def test_every_tier_takes_its_table(tmp_path: Path) -> None:
     worker = load("worker", WorkerConfig, file=file, environ={})
     assert (origin.port, edge.port, worker.port) == (1, 2, 3)
     assert edge.origins == (URLS.origin,)
+    assert edge.fleet.token_file == origin.edge_token_file is not None
     assert edge.gateway.cloud.url == URLS.cloud
     assert worker.sources == worker.heartbeat_to == (URLS.edge,)
 
@@ -79,6 +80,8 @@ def test_the_files_hold_no_secret() -> None:
         ("pull_tokens_file", "/state/secrets/edge-pull-tokens.json"),
         ("worker_token_file", "/state/secrets/worker-token"),
         ("token_file", "/state/secrets/worker-token"),
+        ("edge_token_file", "/state/secrets/edge-report-token"),
+        ("token_file", "/state/secrets/edge-report-token"),
         ("token_file", "/state/secrets/cloud-token"),
     }
 

@@ -51,12 +51,14 @@ async def test_a_model_goes_down_and_a_new_revision_costs_what_changed(
     first = await run("publish", R1, "--model", "chat")
     assert first["tokenizer"] == "exact"
     assert first["parity"]
+    assert first["golden"]
     pulled = await run("pull", "chat", "--from", source, "--to", str(models))
     assert pulled["revision"] == first["revision"]
     assert pulled["from_network"] == first["size"]
 
     second = await run("publish", R2, "--model", "chat", "--channel", "next", "--no-parity")
     assert second["sent_bytes"] < second["size"] / 2
+    assert not second["golden"]
     rolled = await run("roll", "chat", "--to", second["revision"][:10])
     assert rolled["previous"] == first["revision"]
     again = await run("pull", "chat", "--from", source, "--to", str(models))

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ from wire.errors import (
     SourceUnavailableError,
     UnauthorizedError,
 )
+from wire.golden import GOLDEN_PATH, GoldenInvalidError, GoldenPrompt, GoldenToken
+from wire.golden import build as build_golden
+from wire.golden import encode as encode_golden
 from wire.manifest import Manifest, decode, revision_of
 
 MIB = 2**20
@@ -99,6 +102,55 @@ class Desk:
 @pytest.fixture
 async def desk(home: Home, server: TestServer) -> Desk:
     return Desk(home, str(server.make_url("")).rstrip("/"))
+
+
+def golden_of(answer: str) -> bytes:
+    prompt = GoldenPrompt(ids=(1,), text="a")
+    return encode_golden(build_golden((prompt,), {"": ((GoldenToken(2, answer.encode(), -0.1),),)}))
+
+
+async def test_what_the_model_answers_is_a_file_of_the_signed_revision(
+    desk: Desk, server: TestServer, model: Path
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def golden(models: Mapping[str, Sequence[Path]]) -> bytes:
+        asked.append(dict(models))
+        return golden_of("x")
+
+    done = await desk.publish(model, golden=golden)
+    assert asked == [{"": (model,)}]
+    assert done.golden
+    store = server.app[PUBLISHER].store
+    manifest = decode(await store.manifest(done.revision), done.revision)
+    entry = manifest.file(GOLDEN_PATH)
+    assert entry.role == "other"
+    assert b"".join([(await store.chunk(r.id)).data for r in entry.chunks]) == golden_of("x")
+    again = await desk.publish(model, golden=golden)
+    other = await desk.publish(model, golden=lambda _models: golden_of("y"))
+    none = await desk.publish(model, golden=lambda _models: None)
+    assert again.revision == done.revision
+    assert len({done.revision, other.revision, none.revision}) == 3
+    assert not none.golden
+
+
+async def test_a_golden_file_that_is_offered_is_taken_if_it_is_one(
+    desk: Desk, model: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / GOLDEN_PATH
+    offered = [
+        LocalFile(file=model, path=model.name),
+        LocalFile(file=file, path=GOLDEN_PATH, role=role_of(GOLDEN_PATH)),
+    ]
+
+    def golden(_models: Mapping[str, Sequence[Path]]) -> bytes:
+        raise AssertionError
+
+    file.write_bytes(b"{}")
+    with pytest.raises(GoldenInvalidError):
+        await desk.publish(offered, golden=golden)
+    file.write_bytes(golden_of("x"))
+    assert (await desk.publish(offered, golden=golden)).golden
 
 
 async def test_a_published_file_is_whole_signed_and_on_its_channel(

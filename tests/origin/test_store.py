@@ -198,6 +198,14 @@ async def test_a_read_that_fails_is_no_absence(tmp_path: Path) -> None:
         await store.manifest(REVISION.id)
 
 
+async def test_each_origin_keeps_its_view_of_the_fleet(store: ObjectStore) -> None:
+    assert await store.fleet("east") is None
+    await store.put_fleet("east", b"one")
+    await store.put_fleet("east", b"two")
+    await store.put_fleet("west", b"three")
+    assert (await store.fleet("east"), await store.fleet("west")) == (b"two", b"three")
+
+
 _WRITER = """
 import asyncio, sys
 from origin.store import ObjectStore

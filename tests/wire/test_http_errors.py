@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from wire.errors import HeadwaterError, NotFoundError
-from wire.http_errors import error_middleware
+from wire.http_errors import error_middleware, refusal
 
 
 async def failing(_request: web.Request) -> web.Response:
@@ -37,3 +38,19 @@ async def test_a_prefix_may_shape_its_own_errors() -> None:
         assert (await client.post("/v1/x")).headers["Allow"] == "GET,HEAD"
         other = await client.get("/nowhere")
         assert (await other.json(content_type=None))["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"detail": "no room"}', "no room"),
+        (b'{"detail": "a\\u001b[2Jb"}', "a[2Jb"),
+        (b'{"detail": "' + b"x" * 900 + b'"}', "x" * 500),
+        (b'{"detail": 3}', ""),
+        (b"<html>", ""),
+        (b"[" * 50_000, ""),
+        (b"", ""),
+    ],
+)
+def test_the_reason_of_a_refusal_is_short_and_harmless(body: bytes, reason: str) -> None:
+    assert refusal(body) == reason

@@ -15,12 +15,19 @@ class Inner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    name: str
+    size: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     port: int = 1
     name: str = "edge"
     sources: tuple[str, ...] = ()
     folder: Path = Path("here")
     inner: Inner = field(default_factory=Inner)
+    items: tuple[Item, ...] = ()
 
 
 def write(path: Path, text: str) -> Path:
@@ -43,6 +50,28 @@ def test_command_line_over_environment_over_file(tmp_path: Path) -> None:
 def test_lists_come_from_the_environment_as_json() -> None:
     environ = {"HEADWATER_EDGE__SOURCES": '["http://a", "http://b"]'}
     assert load("edge", Config, file=None, environ=environ).sources == ("http://a", "http://b")
+
+
+def test_an_array_of_tables_is_a_tuple_of_values(tmp_path: Path) -> None:
+    file = write(tmp_path, "[[edge.items]]\nname = 'a'\n[[edge.items]]\nname = 'b'\nsize = 2\n")
+    wanted = (Item(name="a"), Item(name="b", size=2))
+    assert load("edge", Config, file=file, environ={}).items == wanted
+    environ = {"HEADWATER_EDGE__ITEMS": '[{"name": "a"}, {"name": "b", "size": 2}]'}
+    assert load("edge", Config, file=None, environ=environ).items == wanted
+
+
+@pytest.mark.parametrize(
+    ("table", "named"),
+    [
+        ("name = 'b'\nsice = 2", r"\[edge\.items\[1\]\] has no key 'sice'; known: name, size"),
+        ("size = 2", r"name.*items\[1\]"),
+        ("name = 'b'\nsize = 'x'", r"items\[1\]\.size"),
+    ],
+)
+def test_a_bad_value_in_an_array_of_tables_is_named(tmp_path: Path, table: str, named: str) -> None:
+    file = write(tmp_path, f"[[edge.items]]\nname = 'a'\n[[edge.items]]\n{table}\n")
+    with pytest.raises(ConfigError, match=named):
+        load("edge", Config, file=file, environ={})
 
 
 def test_other_sections_do_not_leak_in() -> None:

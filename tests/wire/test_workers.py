@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from wire.workers import WorkerReport, decode_report
+from wire.workers import WorkerReport, decode_heartbeat, decode_report
 
 REPORT = WorkerReport(
     worker="w",
@@ -35,3 +35,30 @@ def test_fields_of_a_newer_worker_are_ignored() -> None:
 def test_a_wrong_shape_is_refused(spoiled: dict[str, object]) -> None:
     with pytest.raises(msgspec.ValidationError):
         decode_report(msgspec.json.encode({**msgspec.to_builtins(REPORT), **spoiled}))
+
+
+def test_a_heartbeat_is_one_report_or_one_for_each_model() -> None:
+    second = msgspec.structs.replace(REPORT, model="other")
+    assert decode_heartbeat(msgspec.json.encode(REPORT)) == (REPORT,)
+    assert decode_heartbeat(msgspec.json.encode([REPORT, second])) == (REPORT, second)
+
+
+@pytest.mark.parametrize(
+    "reports", [[], [REPORT] * 65, [REPORT, msgspec.structs.replace(REPORT, worker="other")], 3]
+)
+def test_an_array_that_is_no_heartbeat_is_refused(reports: object) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        decode_heartbeat(msgspec.json.encode(reports))
+
+
+@pytest.mark.parametrize("name", ["gpu-1", "10.0.0.1:7402", "a@b", "A_b.c", "x" * 128])
+def test_names_that_machines_have_are_names(name: str) -> None:
+    named = msgspec.structs.replace(REPORT, worker=name)
+    assert decode_report(msgspec.json.encode(named)) == named
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a b", "a/b", "a\n", "x" * 129, "\x1b[2J"])
+def test_names_that_could_do_harm_are_refused(name: str) -> None:
+    named = msgspec.structs.replace(REPORT, worker=name)
+    with pytest.raises(msgspec.ValidationError):
+        decode_report(msgspec.json.encode(named))

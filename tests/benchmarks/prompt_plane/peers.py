@@ -88,12 +88,18 @@ async def canned(events: int, rate: float) -> AsyncIterator[Gateway]:
 
 
 @asynccontextmanager
-async def edge_over(upstream: str, folder: Path) -> AsyncIterator[Gateway]:
+async def edge_over(
+    upstream: str, folder: Path, *, name: str = "headwater edge", **settings: str
+) -> AsyncIterator[Gateway]:
     """An edge with a published model, whose only worker, and cloud, is the canned server: default
     policy, default logging, every stage on.
+
+    Args:
+        settings: of its prompt plane, over the defaults.
     """
     cloud = {"HEADWATER_EDGE__GATEWAY__CLOUD__URL": upstream}
-    async with Local(folder, environ={**os.environ, **cloud}) as local:
+    more = {f"HEADWATER_EDGE__GATEWAY__{key.upper()}": value for key, value in settings.items()}
+    async with Local(folder, environ={**os.environ, **cloud, **more}) as local:
         write_atomically(local.state.edge_policies, POLICIES.encode())
         await local.start("origin")
         await local.ready("origin")
@@ -110,7 +116,7 @@ async def edge_over(upstream: str, folder: Path) -> AsyncIterator[Gateway]:
             try:
                 await asyncio.sleep(0.2)
                 pid = local.child("edge").pid or 0
-                yield Gateway("headwater edge", url, pid, keys["pass"], keys)
+                yield Gateway(name, url, pid, keys["pass"], keys)
             finally:
                 beats.cancel()
 
@@ -152,6 +158,7 @@ async def _beat(
         busy=0,
         queue=0,
         ttl_s=60,
+        features=frozenset({"logprobs", "token_ids"}),
     )
     while True:
         async with session.post(

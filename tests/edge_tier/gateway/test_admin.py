@@ -15,9 +15,11 @@ from edge_tier.gateway.auth import InvalidKeyError, KeyStore
 from edge_tier.gateway.fleet import Fleet
 from edge_tier.gateway.identity import Identity, IdentityConfig, open_authenticator
 from edge_tier.gateway.models import ModelDirectory
+from edge_tier.gateway.orders import Orders
 from tests.fakes.source import MemorySource
 from wire.http_errors import error_middleware
 from wire.paths import HEARTBEAT
+from wire.workers import Command
 
 Client = TestClient[web.Request, web.Application]
 ADMIN = {"Authorization": "Bearer admin"}
@@ -58,7 +60,20 @@ def keys(identity: Identity) -> KeyStore:
 
 
 @pytest.fixture
-async def client(fleet: Fleet, identity: Identity) -> AsyncIterator[Client]:
+def orders() -> Orders:
+    return Orders(time.monotonic)
+
+
+@pytest.fixture
+def news() -> list[str]:
+    """One for each time that there were any."""
+    return []
+
+
+@pytest.fixture
+async def client(
+    fleet: Fleet, identity: Identity, orders: Orders, news: list[str]
+) -> AsyncIterator[Client]:
     app = web.Application(middlewares=[error_middleware()])
     GatewayAdmin(
         fleet=fleet,
@@ -66,18 +81,100 @@ async def client(fleet: Fleet, identity: Identity) -> AsyncIterator[Client]:
         identity=identity,
         admin_token="admin",
         worker_token="worker",
+        orders=orders,
+        on_news=lambda: news.append("!"),
     ).add_to(app)
     async with TestClient(TestServer(app)) as made:
         yield made
 
 
 async def test_a_heartbeat_makes_a_worker_known(client: Client, fleet: Fleet) -> None:
-    assert (await client.post(HEARTBEAT, json=REPORT, headers=WORKER)).status == 204
+    assert (await client.post(HEARTBEAT, json=REPORT, headers=WORKER)).status == 200
     assert fleet.models() == {"m"}
 
 
+async def test_a_heartbeat_of_several_models_is_an_array(client: Client, fleet: Fleet) -> None:
+    reports = [{**REPORT, "model": name} for name in ("a", "b")]
+    assert (await client.post(HEARTBEAT, json=reports, headers=WORKER)).status == 200
+    assert fleet.models() == {"a", "b"}
+
+
+async def test_a_heartbeat_hears_what_the_worker_shall_do(client: Client, orders: Orders) -> None:
+    orders.hold(
+        "http://origin",
+        [Command(id="c1", node="w", action="drain"), Command(id="c2", node="v", action="drain")],
+    )
+    for body in (REPORT, [REPORT, {**REPORT, "model": "b"}]):
+        answer = await client.post(HEARTBEAT, json=body, headers=WORKER)
+        assert await answer.json() == {"commands": [{"id": "c1", "node": "w", "action": "drain"}]}
+
+
+async def test_news_are_who_comes_changes_or_has_done_what_was_wanted(
+    client: Client, orders: Orders, news: list[str]
+) -> None:
+    async def beat(**fields: Any) -> int:
+        news.clear()
+        await client.post(HEARTBEAT, json={**REPORT, **fields}, headers=WORKER)
+        return len(news)
+
+    assert await beat() == 1
+    assert await beat(busy=1) == 0
+    assert await beat(state="draining") == 1
+    assert await beat(state="draining", done=[{"id": "c1"}]) == 0
+    orders.hold("http://origin", [Command(id="c1", node="w", action="drain")])
+    assert await beat(state="draining") == 0
+    assert await beat(state="draining", done=[{"id": "c1"}]) == 1
+
+
+UNBOUNDED: list[Any] = [
+    {"busy": -1},
+    {"busy": 10**7},
+    {"queue": 10**7},
+    {"slots": 10**7},
+    {"slots": 1.5},
+    {"ttl_s": 1e9},
+    {"ttl_s": -1},
+    {"worker": "w" * 129},
+    {"worker": "w\n"},
+    {"worker": "../w"},
+    {"model": "m" * 97},
+    {"channel": "a b"},
+    {"revision": "r" * 65},
+    {"url": "http://" + "h" * 300},
+    {"reason": "x" * 501},
+    {"features": [f"f{n}" for n in range(33)]},
+    {"features": ["f" * 65]},
+    {"boot": {f"s{n}": 1.0 for n in range(129)}},
+    {"boot": {"s" * 97: 1.0}},
+    {"missing_bytes": 2**60},
+    {"target": "r" * 65},
+    {"variant": "v" * 97},
+    {"done": [{"id": f"c{n}"} for n in range(65)]},
+    {"done": [{"id": "c", "problem": "x" * 501}]},
+    {"done": [{"id": "a/b"}]},
+]
+
+
+@pytest.mark.parametrize("spoiled", UNBOUNDED, ids=range(len(UNBOUNDED)))
+async def test_a_heartbeat_out_of_bounds_is_refused(
+    client: Client, fleet: Fleet, spoiled: dict[str, Any]
+) -> None:
+    answer = await client.post(HEARTBEAT, json={**REPORT, **spoiled}, headers=WORKER)
+    assert answer.status == 400
+    assert "heartbeat: " in (await answer.json(content_type=None))["detail"]
+    assert fleet.workers() == []
+
+
+@pytest.mark.parametrize("reports", [[], [REPORT] * 65, [REPORT, {**REPORT, "worker": "v"}]])
+async def test_an_array_is_of_one_worker_and_bounded(
+    client: Client, fleet: Fleet, reports: list[Any]
+) -> None:
+    assert (await client.post(HEARTBEAT, json=reports, headers=WORKER)).status == 400
+    assert fleet.workers() == []
+
+
 @pytest.mark.parametrize(
-    "body", [b"", b"{}", b"[" * 30_000, b'{"worker":1}', b"x" * 70_000, b"\xff"]
+    "body", [b"", b"{}", b"[" * 30_000, b'{"worker":1}', b"x" * 600_000, b"\xff"]
 )
 async def test_a_bad_heartbeat_is_refused(client: Client, fleet: Fleet, body: bytes) -> None:
     answer = await client.post(HEARTBEAT, data=body, headers=WORKER)

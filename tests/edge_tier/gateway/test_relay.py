@@ -7,16 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_tier.gateway.chunked import LAST, Dechunker, frame
-from edge_tier.gateway.relay import (
-    Passthrough,
-    StreamScan,
-    answer_usage,
-    broken_event,
-    used_tokens,
-)
-from wire.chat import DONE, ChunkEncoder, Usage
-from wire.errors import HeadwaterError, SourceUnavailableError
+from edge_tier.gateway.journal import Journal
+from edge_tier.gateway.relay import StreamScan, answer_usage, broken_event, used_tokens
+from wire.chat import DONE, ChunkEncoder, Usage, error_event
+from wire.errors import SourceUnavailableError
 
 ENCODER = ChunkEncoder("chatcmpl-1", "m", 1)
 PLAIN = [
@@ -27,19 +21,6 @@ PLAIN = [
 ]
 USAGE = ENCODER.usage(7, 5)
 STREAM = b"".join([*PLAIN, USAGE, DONE])
-
-
-class Passed:
-    """What a passthrough gave to the client, and what it told."""
-
-    def __init__(self, scan: StreamScan) -> None:
-        self.chunks: list[bytes] = []
-        self.failures: list[HeadwaterError] = []
-        self.ended = 0
-        self.take = Passthrough(scan).sink(self.chunks.append, self._end, self.failures.append)
-
-    def _end(self) -> None:
-        self.ended += 1
 
 
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -139,89 +120,66 @@ def test_what_is_no_json_is_no_answer(body: bytes) -> None:
         answer_usage(body)
 
 
-def test_events_are_counted_and_not_what_they_say() -> None:
-    event = b'data:{"choices":[{"delta":{"content":"data: data: data:"}}]}\n\n'
-    scan = StreamScan(keep_usage=True)
-    assert scan.feed(event * 3) == event * 3
-    assert scan.events == 3
-    send: list[bytes] = []
-    through = StreamScan(keep_usage=True)
-    take = Passthrough(through).sink(send.append, lambda: None, lambda _: None)
-    take(frame(event))
-    take(frame(event))
-    assert (send, through.events) == ([frame(event)] * 2, 2)
-
-
 def test_an_event_that_is_nested_too_deeply_passes_unread() -> None:
     event = b'data: {"usage":null,"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}\n\n"
     assert StreamScan(keep_usage=True).feed(event) == event
 
 
-@given(
-    st.lists(st.integers(0, 5000), max_size=12),
-    st.lists(st.integers(0, 5000), max_size=6),
-    st.booleans(),
+def journaled(*, keep_usage: bool = True) -> tuple[StreamScan, Journal]:
+    journal = Journal("chatcmpl-1", 1, max_bytes=1_000)
+    return StreamScan(keep_usage=keep_usage, journal=journal), journal
+
+
+TOLD = b"".join(
+    [
+        b"id: \n" + PLAIN[0],
+        b"id: 7\n" + PLAIN[1],
+        b": ping\n\n",
+        b"id:8,-1,9\n" + PLAIN[2],
+        b"id: 2\n" + PLAIN[3],
+    ]
 )
-def test_a_stream_in_chunks_passes_as_one_without_them(
-    cuts: list[int], chunk_cuts: list[int], keep_usage: bool
-) -> None:
-    """Whatever the backend's chunks and the network's pieces are."""
-    plain, through = StreamScan(keep_usage=keep_usage), StreamScan(keep_usage=keep_usage)
-    wire = b"".join(map(frame, pieces(STREAM, chunk_cuts))) + LAST
-    client, passed = Dechunker(), Passed(through)
-    for piece in pieces(wire, cuts):
-        passed.take(piece)
-    assert client.feed(b"".join(passed.chunks)) == plain.feed(STREAM)
-    assert client.at_boundary
-    assert passed.ended == 1
-    assert passed.failures == []
-    assert (through.usage, through.events, through.done) == (plain.usage, plain.events, True)
 
 
-def test_a_chunk_of_one_plain_event_is_not_even_copied() -> None:
-    scan = StreamScan(keep_usage=False)
-    passed = Passed(scan)
-    events = [frame(ENCODER.delta(text)) for text in ("a", "b", 'a "quote"', "", "[DONE]", "c")]
-    for event in events:
-        passed.take(event)
-    assert all(sent is event for sent, event in zip(passed.chunks[:4], events, strict=False))
-    assert passed.chunks == events
-    assert scan.events == 6
-    assert not scan.done
+@given(st.lists(st.integers(0, 5000), max_size=12))
+def test_ids_are_for_the_journal_and_not_for_the_client(cuts: list[int]) -> None:
+    scan, journal = journaled()
+    given = b"".join(map(scan.feed, pieces(TOLD + USAGE + DONE, cuts)))
+    assert given == b"".join([*PLAIN[:2], b": ping\n\n", *PLAIN[2:], USAGE, DONE])
+    assert (journal.ids(), journal.lost) == ((7, 8, -1, 9, 2), "")
+    assert (journal.finished, scan.done, scan.events) == (True, True, 4)
 
 
-def test_an_event_that_is_not_whole_waits_for_its_rest() -> None:
-    scan = StreamScan(keep_usage=False)
-    passed, half = Passed(scan), len(PLAIN[1]) // 2
-    passed.take(frame(PLAIN[1][:half]))
-    assert passed.chunks == []
-    passed.take(frame(PLAIN[1][half:]))
-    assert passed.chunks == [frame(PLAIN[1])]
+def test_an_event_whose_tokens_are_not_told_makes_the_journal_useless() -> None:
+    scan, journal = journaled()
+    assert scan.feed(b"id: 7\n" + PLAIN[1]) == PLAIN[1]
+    assert scan.feed(PLAIN[2]) == PLAIN[2]
+    assert journal.lost
+
+
+def test_lines_that_end_otherwise_make_the_journal_useless() -> None:
+    scan, journal = journaled()
+    assert scan.feed(b"id: 7\r\n" + PLAIN[1].replace(b"\n", b"\r\n")) == PLAIN[1]
+    assert journal.lost
+
+
+def test_the_error_event_of_a_worker_that_may_be_followed_by_another_is_held_back() -> None:
+    scan, journal = journaled()
+    error = error_event("the engine broke", "server_error", "engine_broken")
+    assert scan.feed(b"id: 7\n" + PLAIN[1] + error) == PLAIN[1]
+    assert (scan.failed, scan.withheld, scan.fault) == (True, error, "engine_broken")
     assert scan.events == 1
+    scan.feed(b"id: 8\nhalf an ev")
+    scan.restart()
+    assert (scan.failed, scan.withheld, scan.fault, scan.at_boundary) == (False, b"", "", True)
+    assert scan.feed(b"id: 9\n" + PLAIN[2]) == PLAIN[2]
+    assert (journal.ids(), journal.lost) == ((7, 9), "")
+    assert scan.events == 2
 
 
-def test_chunks_that_are_none_end_the_stream() -> None:
-    passed = Passed(StreamScan(keep_usage=False))
-    passed.take(b"xyz\r\nab\r\n")
-    assert [type(error) for error in passed.failures] == [SourceUnavailableError]
-    assert passed.chunks == []
-
-
-@given(st.lists(st.text(max_size=20), min_size=1, max_size=6), st.integers(0, 5), st.binary())
-def test_what_looks_like_the_events_before_it_is_seen_through(
-    texts: list[str], at: int, noise: bytes
-) -> None:
-    """Bytes put anywhere into an event make no difference to what the scan knows."""
-    events = [ENCODER.delta(text) for text in texts]
-    place = at % len(events)
-    where = len(events[place]) // 2
-    events[place] = events[place][:where] + noise + events[place][where:]
-    chunks = [frame(event) for event in events]
-    plain, through = StreamScan(keep_usage=False), StreamScan(keep_usage=False)
-    passed, client = Passed(through), Dechunker()
-    for chunk in chunks:
-        passed.take(chunk)
-    if b"\r" in noise or b"data: " in noise:
-        return  # written anew, or counted as more events
-    assert client.feed(b"".join(passed.chunks)) == b"".join(plain.feed(e) for e in events)
-    assert (through.done, through.failed, through.usage) == (plain.done, plain.failed, plain.usage)
+@pytest.mark.parametrize("error", [b'"why"', b"[1]", b'{"code":7}', b"true"])
+def test_an_error_of_another_form_has_no_code(error: bytes) -> None:
+    scan, _ = journaled()
+    assert scan.feed(b'data: {"error":%b}\n\n' % error) == b""
+    assert (scan.failed, scan.fault) == (True, "")
+    assert scan.withheld

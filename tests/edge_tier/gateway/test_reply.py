@@ -144,6 +144,18 @@ async def test_a_slow_client_makes_its_source_wait_and_go_on(pair: Pair) -> None
     assert len(await receiving) > 500_000
 
 
+async def test_a_slow_client_makes_the_next_source_wait_where_there_is_one(pair: Pair) -> None:
+    slow, first, second = SlowReaders(high_water_bytes=1_000, poll_s=0.001), Source(), Source()
+    reply = Reply(pair.transport)
+    reply.begin(b"")
+    reply.write(b"x" * 100_000)
+    reply.relieve(first, slow)
+    reply.release()
+    reply.relieve(second, slow)
+    assert (first.told, second.told) == (["pause"], ["pause"])
+    reply.release()
+
+
 async def test_a_client_that_takes_nothing_is_cut(pair: Pair) -> None:
     reply, source = Reply(pair.transport), Source()
     reply.begin(b"", b"x" * 500_000)

@@ -7,7 +7,8 @@ import pytest
 import uvloop
 
 from edge_tier.gateway.errors import UpstreamError
-from edge_tier.gateway.relay import Passthrough, StreamScan
+from edge_tier.gateway.passthrough import Passthrough
+from edge_tier.gateway.relay import StreamScan
 from edge_tier.gateway.upstream import UpstreamConfig, UpstreamPool
 from tests.fakes.waiting import until
 from wire.errors import ConfigError

@@ -22,6 +22,7 @@ from gpu_worker.engine import (
     EngineRefusedError,
     EngineStartError,
     EngineUnavailableError,
+    Finish,
     Generation,
     Message,
     ProbeFailedError,
@@ -132,6 +133,40 @@ async def test_stop_words_and_biases_are_obeyed(start_llama: StartLlama) -> None
     assert (text, finish.reason) == ("helo wö", "stop")
     biased = Sampling(temperature=0.0, logit_bias=((ord("h"), -100.0), (2**30, 100.0)))
     assert not (await collect(engine.stream(ask(sampling=biased))))[0].startswith("h")
+
+
+async def test_no_id_is_lost_where_text_is_held_back(start_llama: StartLlama) -> None:
+    """A string that begins like the one at which to stop, and at last that one itself."""
+    engine = await start_llama()
+    sampling = Sampling(temperature=0.0, stop=("lo X", "rd"))
+    request = msgspec.structs.replace(ask(sampling=sampling), token_ids=True)
+    *events, last = await all_events(engine, request)
+    texts = [event.text for event in events if isinstance(event, Token)]
+    ids = [id_ for event in events if isinstance(event, Token) for id_ in event.ids]
+    assert "".join(texts) == "helo wö"
+    assert "lo w" in texts, "it was held back until it was none"
+    assert isinstance(last, Finish)
+    every = [*ids, *last.ids]
+    assert sum(1 if id_ >= 0 else -id_ for id_ in every) == last.completion_tokens
+    assert [id_ for id_ in every if id_ >= 0] == [*b"helo w", "ö".encode()[1], *b"rd"]
+
+
+async def test_a_seed_gives_the_same_tokens_in_another_process(start_llama: StartLlama) -> None:
+    """What a replay relies on."""
+    request = Generation(
+        prompt=tuple(b"helo"),
+        max_tokens=60,
+        sampling=Sampling(temperature=2.0, top_p=1.0, seed=7),
+        token_ids=True,
+    )
+    told = []
+    for _ in range(2):
+        engine = await start_llama()
+        events = await all_events(engine, request)
+        told.append([event.ids for event in events if isinstance(event, Token)])
+        await engine.aclose()
+    assert told[0] == told[1]
+    assert len(told[0]) > 20
 
 
 @pytest.mark.parametrize("prompt", [tuple(b"\0"), (Message("user", "x"),)], ids=["ids", "messages"])

@@ -25,6 +25,7 @@ from gpu_worker.engines.llamacpp_api import (
     chat_events,
     compose,
     decode_answer,
+    journaled_events,
     native_events,
     refusal,
 )
@@ -120,6 +121,67 @@ def test_native_events_become_tokens_and_a_finish() -> None:
     ]
 
 
+def said(text: str, count: int, *tokens: int, **more: Any) -> dict[str, Any]:
+    return {"content": text, "tokens": tokens, "tokens_predicted": count, "stop": False} | more
+
+
+def test_ids_are_asked_for_only_where_they_are_wanted() -> None:
+    assert "return_tokens" not in body_of(Generation(prompt=(1,)))[1]
+    path, body = body_of(Generation(prompt=(1,), token_ids=True))
+    assert (path, body["return_tokens"]) == ("/completion", True)
+
+
+def test_ids_wait_for_the_text_that_is_held_back() -> None:
+    """As llama.cpp was seen to send it: a stop string that was none, and a character in pieces."""
+    progress = said("", 0, 0, prompt_progress={"total": 9})
+    events = read(
+        journaled_events(0),
+        progress,
+        said("P", 1, 50),
+        said("", 2, 283),
+        said("", 3, 355),
+        said("aris", 4, 263),
+        said("ö", 6, 182),
+        said("", 7, 2),
+        {"content": "", "stop": True, "stop_type": "eos", "tokens_evaluated": 9,
+         "tokens_predicted": 7},
+    )  # fmt: skip
+    assert events[:-1] == [
+        Token("P", None, (50,)),
+        Token("aris", None, (283, 355, 263)),
+        Token("ö", None, (-1, 182)),
+    ]
+    assert isinstance(events[-1], Finish)
+    assert (events[-1].ids, events[-1].completion_tokens) == ((2,), 7)
+
+
+def test_logprobs_wait_with_their_tokens() -> None:
+    """Else a client would have those of a token that another worker gives again."""
+    decode = journaled_events(1)
+    chosen = {"completion_probabilities": [CHOSEN]}
+    events = read(
+        decode,
+        said("", 1, 5, **chosen),
+        said("ww", 2, 5, **chosen),
+        said("", 3, 2, **chosen),
+        {"stop": True, "stop_type": "eos", "tokens_predicted": 3},
+    )
+    first, last, finish = events
+    assert isinstance(first, Token)
+    assert isinstance(last, Token)
+    assert isinstance(finish, Finish)
+    assert (first.text, first.ids, len(first.logprobs or [])) == ("ww", (5, 5), 2)
+    assert (last.text, last.ids, len(last.logprobs or [])) == ("", (), 1)
+    assert finish.ids == (2,)
+
+
+def test_a_limit_in_the_middle_of_a_character_is_a_gap_at_the_end() -> None:
+    end = {"stop": True, "stop_type": "limit", "tokens_predicted": 3}
+    _, finish = read(journaled_events(0), said("a", 1, 7), end)
+    assert isinstance(finish, Finish)
+    assert finish.ids == (-2,)
+
+
 def test_prompt_progress_is_no_token() -> None:
     progress = {"content": "", "tokens": [0], "prompt_progress": {"total": 9, "processed": 4}}
     assert read(native_events(0), progress) == []
@@ -159,14 +221,14 @@ def test_the_end_mark_of_a_chat_stream_is_no_event() -> None:
     assert batch == []
 
 
-@pytest.mark.parametrize("decode", [native_events(0), chat_events(0)])
+@pytest.mark.parametrize("decode", [native_events(0), journaled_events(0), chat_events(0)])
 @pytest.mark.parametrize("data", ["", "{", "[]", '{"error": 5}', "nul", '{"x":' + "[" * 99_999])
 def test_a_malformed_event_breaks_the_answer(decode: Decode, data: str) -> None:
     with pytest.raises(EngineBrokenError, match="malformed"):
         decode(data, [])
 
 
-@pytest.mark.parametrize("decode", [native_events(0), chat_events(0)])
+@pytest.mark.parametrize("decode", [native_events(0), journaled_events(0), chat_events(0)])
 def test_an_error_event_breaks_the_answer_without_repeating_its_text(decode: Decode) -> None:
     fault = {
         "error": {"code": 500, "message": "while decoding 'my secret'", "type": "server_error"}

@@ -88,8 +88,8 @@ async def caller(start_llama: StartLlama, tmp_path: Path) -> LlamaCpp:
 async def test_only_a_template_that_shows_tools_makes_the_feature(
     caller: LlamaCpp, start_llama: StartLlama
 ) -> None:
-    assert caller.features == {"logprobs", "json_schema", "tools"}
-    assert (await start_llama()).features == {"logprobs", "json_schema"}
+    assert caller.features == {"logprobs", "token_ids", "json_schema", "tools"}
+    assert (await start_llama()).features == {"logprobs", "token_ids", "json_schema"}
 
 
 async def test_a_schema_is_kept_even_by_random_weights(

@@ -32,7 +32,7 @@ async def test_it_knows_its_slots_and_what_it_cannot_do(start_child: StartChild,
     assert engine.capacity == 3
     assert await engine.slots() == Slots(3, 0)
     # The template of this model shows no tools.
-    assert engine.features == {"logprobs", "json_schema"}
+    assert engine.features == {"logprobs", "json_schema", "token_ids"}
     with pytest.raises(EngineRefusedError, match=r"engine\.embeddings"):
         await engine.embed(("x",))
 

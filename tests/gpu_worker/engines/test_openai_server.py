@@ -26,6 +26,7 @@ from gpu_worker.engine import (
     EngineUnavailableError,
     Generation,
     Message,
+    ProbeFailedError,
     Sampling,
     TokensUnsupportedError,
     collect,
@@ -36,6 +37,7 @@ from gpu_worker.engines.openai_server import OpenAIConfig, OpenAIServer
 from gpu_worker.engines.supervised import ChildConfig
 from gpu_worker.hang import HangConfig
 from tests.fakes.engine import FakeEngine
+from tests.fakes.golden import expecting
 from tests.fakes.scripted_gguf import SCRIPT
 from tests.fakes.waiting import until, until_async
 from tests.fakes.worker_api import StartApi
@@ -142,6 +144,9 @@ async def test_it_answers_messages_and_text(start_server: StartServer, connect: 
     engine = await over(await start_server(), connect, features=("logprobs", "tools"))
     assert engine.features == {"logprobs", "tools", "messages_only"}
     assert (await engine.probe()).text.startswith(SCRIPT[:4])
+    assert (await engine.probe(expecting())).verdict is not None
+    with pytest.raises(ProbeFailedError, match="1 of 1 texts differ"):
+        await engine.probe(expecting("holo"))
     for prompt in (USER, "plain text"):
         text, finish = await collect(engine.stream(ask(prompt)))
         assert (text, finish.reason, finish.completion_tokens) == (SCRIPT, "length", ROUND)

@@ -19,6 +19,7 @@ from gpu_worker.engine import (
     EngineStartError,
     Generation,
     Message,
+    ProbeFailedError,
     Sampling,
     Token,
     collect,
@@ -27,6 +28,7 @@ from gpu_worker.engines.supervised import ChildConfig
 from gpu_worker.engines.vllm import Vllm, VllmConfig
 from gpu_worker.hang import HangConfig
 from gpu_worker.supervisor import SupervisorConfig
+from tests.fakes.golden import expecting
 from tests.fakes.programs import vllm_model, vllm_stand_in
 from tests.fakes.scripted_gguf import SCRIPT
 from tests.fakes.waiting import until
@@ -75,9 +77,18 @@ async def test_the_whole_life_of_an_engine(start_vllm: StartVllm) -> None:
         await collect(engine.stream(ask((1,) * 2_048)))
     with pytest.raises(EngineRefusedError, match="no embeddings"):
         await engine.embed(("x",))
+    await golden_prompts_are_compared_by_their_text(engine)
     await log_probabilities_come_with_their_tokens(engine)
     await an_abort_frees_its_slot_within_a_second(engine)
     await its_key_is_out_of_sight(engine)
+
+
+async def golden_prompts_are_compared_by_their_text(engine: Vllm) -> None:
+    verdict = (await engine.probe(expecting())).verdict
+    assert verdict is not None
+    assert verdict.problem == ""
+    with pytest.raises(ProbeFailedError, match="not what was published: 1 of 1 texts differ"):
+        await engine.probe(expecting("holo"))
 
 
 async def log_probabilities_come_with_their_tokens(engine: Vllm) -> None:

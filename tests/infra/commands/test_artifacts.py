@@ -18,6 +18,8 @@ from infra.commands.output import USAGE
         (["https://example.org/x.gguf"], "--model NAME"),
         (["x.gguf", "--model", "m", "--keep-source"], "goes with --quant"),
         (["hf://org/name"], "no origin is known"),
+        (["x.gguf", "--model=m", "--no-golden", "--golden-prompts=p.txt"], "with --golden"),
+        (["x.gguf", "--model=m", "--golden-prompts=absent.txt"], "golden prompts absent.txt"),
     ],
 )
 def test_a_publish_that_cannot_be_is_refused(

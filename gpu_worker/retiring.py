@@ -1,0 +1,48 @@
+"""Engines that serve no more: their streams finish, to a deadline, and then they stop."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from gpu_worker.engine import Engine
+from gpu_worker.serving import Serving
+
+_log = structlog.get_logger("roll")
+
+
+class Retiring:
+    """The engines of one :class:`Serving` that are on their way out. ``drain_s``: the deadline."""
+
+    def __init__(self, serving: Serving, drain_s: float) -> None:
+        self._serving = serving
+        self._drain_s = drain_s
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def running(self) -> bool:
+        """Whether any has not stopped yet."""
+        return bool(self._tasks)
+
+    def soon(self, engine: Engine) -> None:
+        """Let an engine's streams finish in the background, then stop it."""
+        task = asyncio.create_task(self._retire(engine), name=f"retire-{engine.revision[:12]}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def aclose(self) -> None:
+        """Wait for all of them to the deadline, then stop those that are left."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._drain_s)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _retire(self, engine: Engine) -> None:
+        try:
+            left = await self._serving.drain(engine, self._drain_s)
+            if left:
+                _log.warning("streams cut at the deadline", revision=engine.revision, streams=left)
+        finally:
+            await engine.aclose()

@@ -1,0 +1,225 @@
+"""A worker's parts, and how they begin and end together."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from os import getpid
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from gpu_worker.commands import Orderly
+from gpu_worker.config import WorkerConfig, all_models
+from gpu_worker.disk import ModelFolder
+from gpu_worker.engine import Engine
+from gpu_worker.heartbeat import Heartbeat
+from gpu_worker.keeper import Keeper
+from gpu_worker.order import EngineOrder
+from gpu_worker.reports import Identity, report_of
+from gpu_worker.resident import Household, Resident
+from gpu_worker.resident_metrics import ResidentMetrics
+from gpu_worker.roll import FreeMemory, Roller
+from gpu_worker.routes import WorkerRoutes
+from gpu_worker.serving import Serving
+from gpu_worker.source_metrics import SourceMetrics
+from wire.events import Event
+from wire.http_events import follow
+from wire.http_server import background, guard, json_answer, require_token
+from wire.http_source import HttpSource
+from wire.paths import ADMIN
+from wire.sources.nearest import Nearest
+from wire.trust_client import TrustClient
+from wire.trust_metrics import TrustMetrics, trust_status
+from wire.trust_store import TrustStore
+from wire.workers import HeartbeatAnswer, WorkerReport
+
+MakeEngine = Callable[[WorkerConfig, EngineOrder], Engine]
+"""The configuration of one model, and what is ordered of it → an engine, not started."""
+
+
+class Worker:
+    """A worker's parts, and the routes over them.
+
+    Raises:
+        ConfigError: a URL or a model cannot be used; says which and what to do.
+    """
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        token: str,
+        trust: TrustStore,
+        *,
+        pull_token: str | None = None,
+        make_engine: MakeEngine,
+        free_memory: FreeMemory,
+    ) -> None:
+        models = all_models(config)
+        self._config = config
+        self._token = token
+        self._trust = trust
+        self.identity = Identity(config.name or f"{socket.gethostname()}-{config.port or getpid()}")
+        threads = config.receive_threads * max(1, len(config.sources))
+        self._receivers = ThreadPoolExecutor(threads, thread_name_prefix="receive")
+        self._disk = ThreadPoolExecutor(config.receive_threads, thread_name_prefix="disk")
+        members = [
+            HttpSource(url, self._receivers, token=pull_token or token, config=config.client)
+            for url in config.sources
+        ]
+        self._source = Nearest(members, config=config.nearest)
+        # One model alone has all the memory there is: whether it fits, its engine finds out.
+        budget_bytes = config.memory_budget_bytes or None
+        if budget_bytes is None and len(models) > 1:
+            budget_bytes = int(free_memory() * config.memory_share)
+        self.keeper = Keeper(budget_bytes)
+        house = Household(
+            name=self.identity.name,
+            source=self._source,
+            disk=self._disk,
+            trust=TrustClient(self._source, trust, members),
+            keeper=self.keeper,
+            free_memory=free_memory,
+        )
+        self.residents: list[Resident] = []
+        self._heartbeats: list[Heartbeat] = []
+        for model in models:
+            heartbeat = Heartbeat(
+                config.heartbeat_to,
+                token,
+                partial(self.report, len(self.residents)),
+                interval_s=config.heartbeat_s,
+                answered=self._answered,
+            )
+            self._heartbeats.append(heartbeat)
+            own = config.of(model)
+            make = partial(make_engine, own)
+            self.residents.append(Resident(model, own, house, make, on_change=heartbeat.poke))
+        self._orderly = Orderly(self.identity.name, self.residents, on_change=self._poke)
+        self._bound = asyncio.Event()
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+        """What must end before the models do."""
+
+    @property
+    def roller(self) -> Roller:
+        """Of the first model."""
+        return self.residents[0].roller
+
+    @property
+    def serving(self) -> Serving:
+        """Of the first model."""
+        return self.residents[0].serving
+
+    def add_to(self, app: web.Application, registry: CollectorRegistry) -> None:
+        """Register routes and background work; everything is released with the application."""
+        WorkerRoutes(
+            {resident.name: resident.serving for resident in self.residents},
+            worker=self.identity.name,
+            tokens=(self._token,),
+            registry=registry,
+        ).add_to(app)
+        SourceMetrics(registry, self._source.stats)
+        TrustMetrics(registry, lambda: self._trust.view)
+        ResidentMetrics(registry, self.residents, self.keeper)
+        app.router.add_get(f"{ADMIN}/status", self._status)
+        app.on_startup.append(self._begin)
+        for url in self._config.sources:
+            app.cleanup_ctx.append(background(f"follow-{url}", partial(self._follow, url)))
+        for heartbeat in self._heartbeats:
+            app.cleanup_ctx.append(background("heartbeat", partial(self._beat, heartbeat)))
+        app.on_shutdown.append(self._say_goodbye)
+        app.on_cleanup.append(self._release)
+
+    def bound(self, url: str) -> None:
+        """The socket listens at ``url``: from now on edges are told of this worker."""
+        self.identity.url = self._config.advertise_url or url
+        self._bound.set()
+
+    def report(self, index: int = 0) -> WorkerReport:
+        """The heartbeat of a model, by its place in the configuration."""
+        return report_of(
+            self.residents[index],
+            self.identity,
+            self._trust.view,
+            stopping=self._stopping,
+            done=self._orderly.done,
+        )
+
+    async def _begin(self, _app: web.Application) -> None:
+        folder = ModelFolder(self._config.models_dir)
+        for resident in self.residents:
+            await asyncio.to_thread(folder.recover, resident.name)
+            resident.begin()
+        for name, work in (("commands", self._orderly.run()), ("keeper", self.keeper.run())):
+            self._tasks.append(asyncio.create_task(guard(name, work), name=name))
+
+    async def _beat(self, heartbeat: Heartbeat) -> None:
+        await self._bound.wait()
+        await heartbeat.run()
+
+    def _poke(self) -> None:
+        for heartbeat in self._heartbeats:
+            heartbeat.poke()
+
+    def _answered(self, _edge: str, answer: HeartbeatAnswer) -> None:
+        if not self._stopping:
+            self._orderly.take(answer.commands)
+
+    async def _follow(self, url: str) -> None:
+        async def on_event(_event: Event) -> None:
+            for resident in self.residents:
+                resident.look()
+
+        await follow(url, on_event, config=self._config.events)
+
+    async def _status(self, request: web.Request) -> web.Response:
+        """Reports and waterfalls; of the first model also under the names that a worker with one
+        model has always had."""
+        require_token(request, self._token)
+        reports = [self.report(index) for index in range(len(self.residents))]
+        waterfalls = {r.name: list(r.roller.waterfalls) for r in self.residents}
+        body = {
+            "report": reports[0],
+            "waterfalls": waterfalls[reports[0].model],
+            "reports": reports,
+            "waterfalls_by_model": waterfalls,
+            "memory": self._memory(self.residents),
+            "sources": self._source.stats(),
+            "trust": trust_status(self._trust.view),
+        }
+        return json_answer(body)
+
+    def _memory(self, residents: Sequence[Resident]) -> dict[str, object]:
+        """In bytes; the budget is null where none is kept."""
+        return {
+            "budget": self.keeper.budget_bytes,
+            "used": {r.name: self.keeper.used_bytes(r.name) for r in residents},
+        }
+
+    async def _say_goodbye(self, _app: web.Application) -> None:
+        """Not ready first: edges must route around before streams are made to end. A roll that is
+        under way is given up, lest it make the worker ready again."""
+        self._stopping = True
+        await self._stop()
+        if self._bound.is_set():
+            await asyncio.gather(*[heartbeat.send() for heartbeat in self._heartbeats])
+        await asyncio.gather(*[resident.aclose() for resident in self.residents])
+
+    async def _stop(self) -> None:
+        """Begin nothing any more: neither a command nor a load."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*[resident.stop("stopping") for resident in self.residents])
+
+    async def _release(self, _app: web.Application) -> None:
+        await self._stop()
+        await asyncio.gather(*[resident.aclose() for resident in self.residents])
+        await asyncio.gather(*[heartbeat.aclose() for heartbeat in self._heartbeats])
+        await self._source.aclose()
+        for pool in (self._receivers, self._disk):
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,225 @@
+"""Beats: the same small body POSTed again and again to each of several servers, and their answers.
+
+A worker tells its edges so that it lives, an edge its origins. Each server is told by a thread of
+its own, so that one that is dead or slow delays no other, and an event loop that is busy delays
+none; when something changes, all are told at once. The loop makes the bodies. Where it takes long,
+the last one is sent once more, but not for ever: a process whose loop stands still must not be
+said to live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import msgspec
+import structlog
+
+from wire.chunk import Buffer
+from wire.errors import HeadwaterError
+from wire.http_client import BlockingClient, ClientConfig
+from wire.http_errors import refusal
+
+_MIN_PATIENCE_S = 1.0
+"""A server gets so long to accept a connection, and half as much more to answer, however often we
+beat: the next beat must come before the server forgets us."""
+_LOOP_WAIT_S = 0.25
+"""How long the event loop may take to make a body before the last one is sent again."""
+_LAST_BODY_S = 5.0
+"""How long the last one may be sent instead."""
+
+Answered = Callable[[str, bytes], None]
+"""Told of a server's URL and the body of its answer, on the event loop. May raise
+``msgspec.DecodeError``, which is logged."""
+
+
+class Beats:
+    """Sends a body to every server, each in its own time.
+
+    Args:
+        urls: of the servers, ``http[s]://host[:port]``.
+        token: sent as bearer token; never logged.
+        path: where the body goes.
+        body: makes what is sent now; called on the event loop.
+        interval_s: between two beats when nothing changes.
+        answered: told of every answer that is no refusal.
+        name: of what is sent, in the log.
+
+    Raises:
+        ConfigError: a URL is not of that form.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        token: str,
+        path: str,
+        body: Callable[[], bytes],
+        *,
+        interval_s: float,
+        answered: Answered = lambda _url, _body: None,
+        name: str,
+    ) -> None:
+        patience_s = max(interval_s, _MIN_PATIENCE_S)
+        config = ClientConfig(connect_timeout_s=patience_s, stall_timeout_s=1.5 * patience_s)
+        self._servers = [
+            _Server(url, BlockingClient(url, token=token, config=config), path, name)
+            for url in urls
+        ]
+        # For the goodbye, which need not wait for a beat that is stuck.
+        self._executor = ThreadPoolExecutor(len(urls) or 1, thread_name_prefix=name)
+        self._body = _Body(body, name)
+        self._answered = answered
+        self._interval_s = interval_s
+        self._name = name
+
+    def poke(self) -> None:
+        """Something changed: tell it now."""
+        for server in self._servers:
+            server.changed.set()
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        loop = asyncio.get_running_loop()
+        stopped = threading.Event()
+        for server in self._servers:
+            threading.Thread(
+                target=self._beat,
+                args=(server, loop, stopped),
+                name=f"{self._name}-{server.netloc}",
+                # It may be waiting for its server when the process ends.
+                daemon=True,
+            ).start()
+        try:
+            if self._servers:
+                await asyncio.Event().wait()
+        finally:
+            stopped.set()
+            self.poke()
+
+    async def send(self) -> None:
+        """Beat once everywhere and wait; used to say goodbye."""
+        loop = asyncio.get_running_loop()
+        body = self._body.make()
+        posts = [loop.run_in_executor(self._executor, s.post, body) for s in self._servers]
+        for server, answer in zip(self._servers, await asyncio.gather(*posts), strict=True):
+            self._tell(server, answer)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        for server in self._servers:
+            server.close()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _beat(
+        self, server: _Server, loop: asyncio.AbstractEventLoop, stopped: threading.Event
+    ) -> None:
+        """The life of a server's thread."""
+        while not stopped.is_set():
+            began_s = time.monotonic()
+            server.changed.clear()
+            try:
+                body = self._body.of(loop)
+                if body is not None and not stopped.is_set():
+                    loop.call_soon_threadsafe(self._tell, server, server.post(body))
+            except RuntimeError:
+                return  # the loop is closed
+            server.changed.wait(max(0.0, began_s + self._interval_s - time.monotonic()))
+
+    def _tell(self, server: _Server, answer: Buffer | None) -> None:
+        if answer is None:
+            return
+        try:
+            self._answered(server.url, bytes(answer))
+        except msgspec.DecodeError as error:
+            server.note("answered nonsense", str(error))
+        else:
+            server.note("accepted", "")
+
+
+class _Body:
+    """Has the event loop make bodies, for threads that cannot wait for it."""
+
+    def __init__(self, make: Callable[[], bytes], name: str) -> None:
+        self._make = make
+        self._log = structlog.get_logger(name)
+        self._last: tuple[bytes, float] | None = None
+
+    def make(self) -> bytes:
+        """A fresh one; on the event loop."""
+        body = self._make()
+        self._last = body, time.monotonic()
+        return body
+
+    def of(self, loop: asyncio.AbstractEventLoop) -> bytes | None:
+        """A fresh one, or the last one where the loop is busy; None where it stands still.
+
+        Raises:
+            RuntimeError: the loop is closed.
+        """
+        made: Future[bytes] = Future()
+        loop.call_soon_threadsafe(self._answer, made)
+        try:
+            return made.result(_LOOP_WAIT_S)
+        except TimeoutError:
+            made.cancel()
+        except Exception:  # noqa: BLE001 - logged, and the next beat follows
+            self._log.exception("no report could be made")
+            return None
+        body, made_s = self._last or (b"", 0.0)
+        return body if body and time.monotonic() - made_s < _LAST_BODY_S else None
+
+    def _answer(self, made: Future[bytes]) -> None:
+        if not made.set_running_or_notify_cancel():
+            return
+        try:
+            made.set_result(self.make())
+        except Exception as error:  # noqa: BLE001 - the thread that asked logs it
+            made.set_exception(error)
+
+
+class _Server:
+    """One server: its connection, and how the last beat ended, so that only news are logged."""
+
+    def __init__(self, url: str, client: BlockingClient, path: str, name: str) -> None:
+        self.url = url
+        self.changed = threading.Event()
+        self._client = client
+        self._path = path
+        self._name = name
+        self._log = structlog.get_logger(name)
+        self._outcome = "accepted"
+
+    @property
+    def netloc(self) -> str:
+        """Host and port."""
+        return self._client.netloc
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def post(self, body: bytes) -> Buffer | None:
+        """Send it; the answer's body, None where it was refused or did not arrive. Whatever
+        happens, the next one follows."""
+        try:
+            answer = self._client.send(
+                "POST", self._path, body, headers={"Content-Type": "application/json"}
+            )
+        except HeadwaterError as error:
+            self.note("not reached", error.message)
+            return None
+        if answer.status >= 300:
+            self.note(f"refused ({answer.status})", refusal(answer.body))
+            return None
+        return answer.body
+
+    def note(self, outcome: str, why: str) -> None:
+        """Log how a beat ended, where the one before ended otherwise."""
+        if outcome != self._outcome:
+            self._outcome = outcome
+            log = self._log.info if outcome == "accepted" else self._log.warning
+            log(self._name, to=self.netloc, outcome=outcome, why=why)
