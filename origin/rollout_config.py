@@ -42,6 +42,8 @@ class RolloutConfig:
     """Differences of times below this are no difference."""
     min_compared: int = 20
     """Requests of the stable revision without which times are not compared."""
+    min_compared_p95: int = 200
+    """Requests of either without which the 95th percentile is not: of few, it is one bad moment."""
     stale_refusal_s: float = 10.0
     """A worker that refused the revision before the rollout began has so long to try it anew."""
     max_refused_share: float = 0.25

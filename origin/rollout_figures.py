@@ -78,7 +78,10 @@ def why_worse(trial: Window, stable: Window, config: RolloutConfig, *, final: bo
         )
     if not final or stable.requests < config.min_compared:
         return ""
-    for share, most in ((0.5, config.max_p50_ratio), (0.95, config.max_p95_ratio)):
+    shares = [(0.5, config.max_p50_ratio)]
+    if min(trial.requests, stable.requests) >= config.min_compared_p95:
+        shares.append((0.95, config.max_p95_ratio))
+    for share, most in shares:
         ours, theirs = trial.quantile_ms(share), stable.quantile_ms(share)
         if ours is None or theirs is None:
             continue

@@ -29,8 +29,9 @@ TENSORS = tuple(f"blk.{layer}.ffn_{part}.weight" for part in ("down", "up") for 
 SOON = {
     "HEADWATER_ORIGIN__ROLLOUTS__OBSERVE_MIN_S": "3",
     "HEADWATER_ORIGIN__ROLLOUTS__MIN_REQUESTS": "20",
+    "HEADWATER_ORIGIN__ROLLOUTS__FIRST_TOKEN_SLACK_MS": "5000",
 }
-"""A canary is decided soon."""
+"""A canary is decided soon; and not by what else this machine is busy with."""
 _CALLERS = 4
 
 

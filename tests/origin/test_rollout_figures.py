@@ -101,8 +101,11 @@ def test_what_is_worse_at_the_end(trial: Window, stable: Window, word: str) -> N
 
 
 def test_a_slow_tail_is_worse_where_the_median_is_not() -> None:
-    slow = Window(answered=100, first_token=times(*[40.0] * 90, *[900.0] * 10))
-    assert "p95" in why_worse(slow, window(100), CONFIG, final=True)
+    slow = Window(answered=200, first_token=times(*[40.0] * 180, *[900.0] * 20))
+    assert "p95" in why_worse(slow, window(200), CONFIG, final=True)
+    few = Window(answered=199, first_token=slow.first_token)
+    assert not why_worse(few, window(200), CONFIG, final=True)
+    assert not why_worse(slow, window(199), CONFIG, final=True)
 
 
 def test_before_the_end_only_failures_count_and_not_one_or_two() -> None:
