@@ -22,31 +22,27 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import msgspec
 import structlog
 
+from gpu_worker.child import Child, Launch, LogTail, child_environ
 from gpu_worker.engine import EngineStartError
 from gpu_worker.faults import End, name_fault, oom_kills, telling
 from wire.workers import Fault
 
+__all__ = ["Backoff", "EngineProcess", "Launch", "SupervisorConfig"]
+
 _log = structlog.get_logger("engine")
 
 State = Literal["stopped", "starting", "up", "waiting", "dead", "closed"]
-MAX_READY_LINE_BYTES = 64 * 1024
 _REPORTED_LINES = 3
 _LAST_WORDS_S = 1.0
 _MUTE_STARTS = 3
-
-_KEPT_NAMES = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH"})
-_KEPT_PREFIXES = (
-    "LC_", "PYTHON", "OMP_", "GOMP_", "KMP_", "GGML_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "VK_",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,88 +83,6 @@ class Backoff:
         return min(doubled, self._config.backoff_max_s)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
-    """How to start a child. ``first_line`` goes to its stdin and may hold secrets; argv may not.
-
-    ``answers`` asks a program that says nothing by itself whether it is ready; None: it says so by
-    a line.
-    """
-
-    argv: tuple[str, ...]
-    first_line: bytes = b""
-    environ: dict[str, str] = field(default_factory=dict)
-    answers: Callable[[], Awaitable[bool]] | None = None
-
-
-class LogTail:
-    """The last lines of a stream of bytes, bounded in lines and in bytes per line."""
-
-    def __init__(self, *, lines: int, line_bytes: int) -> None:
-        self._lines: deque[str] = deque(maxlen=lines)
-        self._line_bytes = line_bytes
-        self._partial = b""
-
-    def feed(self, data: bytes) -> None:
-        """Add bytes, cut anywhere."""
-        *whole, rest = (self._partial + data).split(b"\n")
-        self._partial = rest[: self._line_bytes]
-        self._lines.extend(self._text(line) for line in whole if line.strip())
-
-    def lines(self) -> list[str]:
-        """The tail, the oldest line first; the last one may be unfinished."""
-        partial = [self._text(self._partial)] if self._partial.strip() else []
-        return [*self._lines, *partial]
-
-    def _text(self, line: bytes) -> str:
-        return line[: self._line_bytes].decode("utf-8", "replace")
-
-
-class _Child(asyncio.SubprocessProtocol):
-    """One life of the child: its ready line, its log, its exit.
-
-    Args:
-        talks: whether stdout is for the ready line, not for the log.
-    """
-
-    def __init__(self, config: SupervisorConfig, *, talks: bool) -> None:
-        loop = asyncio.get_running_loop()
-        self.ready: asyncio.Future[bytes] = loop.create_future()
-        self.exited: asyncio.Future[None] = loop.create_future()
-        self.drained: asyncio.Future[None] = loop.create_future()
-        self.verdict: asyncio.Future[Fault] = loop.create_future()
-        """What ended it, once that is known; empty: we stopped it."""
-        self.log = LogTail(lines=config.log_lines, line_bytes=config.log_line_bytes)
-        self.condemned: tuple[Fault, str] = ("", "")
-        self.oom_kills = oom_kills()
-        self._talks = talks
-        self._stdout = b""
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        if fd == 2 or not self._talks:
-            self.log.feed(data)
-        elif not self.ready.done():
-            self._stdout += data
-            line, found, _ = self._stdout.partition(b"\n")
-            if found:
-                self.ready.set_result(line)
-            elif len(self._stdout) > MAX_READY_LINE_BYTES:
-                self.ready.set_result(b"")
-
-    def process_exited(self) -> None:
-        if not self.exited.done():
-            self.exited.set_result(None)
-
-    def connection_lost(self, _exc: Exception | None) -> None:
-        if not self.drained.done():
-            self.drained.set_result(None)
-
-    def judge(self, fault: Fault) -> None:
-        """Tell those who wait what it was."""
-        if not self.verdict.done():
-            self.verdict.set_result(fault)
-
-
 class EngineProcess:
     """A supervised child process.
 
@@ -203,7 +117,7 @@ class EngineProcess:
         self._backoff = Backoff(config)
         self._mute = False
         """Whether the last start failed in good order and without a reason."""
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._transport: asyncio.SubprocessTransport | None = None
         self._watcher: asyncio.Task[None] | None = None
 
@@ -265,9 +179,9 @@ class EngineProcess:
         if not self.dead.done():
             self.dead.set_result("closed")
 
-    async def _watch(self, child: _Child) -> None:
+    async def _watch(self, child: Child) -> None:
         """From one death to the next, until the restarts are used up."""
-        alive: _Child | None = child
+        alive: Child | None = child
         while alive is not None:
             began = self._clock()
             # Not awaited itself: cancelling this task must not cancel what it waits for.
@@ -284,7 +198,7 @@ class EngineProcess:
         _log.error("engine given up", engine=self.name, why=self.last_death)
         self.dead.set_result(self.last_death)
 
-    async def _revive(self, lived_s: float) -> _Child | None:
+    async def _revive(self, lived_s: float) -> Child | None:
         """Wait and start again until that works; None when the restarts are used up."""
         delay_s = self._backoff.after_death(lived_s)
         while delay_s is not None:
@@ -305,15 +219,16 @@ class EngineProcess:
             delay_s = self._backoff.after_death(0.0)
         return None
 
-    async def _begin(self) -> _Child:
+    async def _begin(self) -> Child:
         """One life of the child until it is ready."""
         self.state = "starting"
-        launch = self.launch()
+        launch, config = self.launch(), self._config
+        log = LogTail(lines=config.log_lines, line_bytes=config.log_line_bytes)
         try:
             transport, child = await asyncio.get_running_loop().subprocess_exec(
-                lambda: _Child(self._config, talks=launch.answers is None),
+                lambda: Child(talks=launch.answers is None, log=log),
                 *launch.argv,
-                env={**_child_environ(), **launch.environ},
+                env={**child_environ(), **launch.environ},
                 # A terminal's Ctrl-C must reach the worker alone: it drains first.
                 start_new_session=True,
             )
@@ -329,7 +244,7 @@ class EngineProcess:
         return child
 
     async def _until_ready(
-        self, launch: Launch, transport: asyncio.SubprocessTransport, child: _Child
+        self, launch: Launch, transport: asyncio.SubprocessTransport, child: Child
     ) -> dict[str, Any]:
         """What the child said when it was ready.
 
@@ -362,7 +277,7 @@ class EngineProcess:
             await asyncio.sleep(self._config.poll_s)
 
     async def _start_error(
-        self, child: _Child, what: str, *, late: bool = False, said: str = ""
+        self, child: Child, what: str, *, late: bool = False, said: str = ""
     ) -> EngineStartError:
         if not late:
             await self._drain(child)
@@ -373,7 +288,7 @@ class EngineProcess:
         return EngineStartError(self._report(what), fault=fault)
 
     def _fault(
-        self, child: _Child, *, loading: bool = False, timed_out: bool = False, said: str = ""
+        self, child: Child, *, loading: bool = False, timed_out: bool = False, said: str = ""
     ) -> Fault:
         transport = self._transport
         return name_fault(
@@ -387,7 +302,7 @@ class EngineProcess:
             )
         )
 
-    async def _read_ready(self, child: _Child) -> dict[str, Any]:
+    async def _read_ready(self, child: Child) -> dict[str, Any]:
         try:
             line = msgspec.json.decode(child.ready.result(), type=dict[str, Any])
         except msgspec.DecodeError as error:
@@ -428,7 +343,7 @@ class EngineProcess:
             with suppress(ProcessLookupError):
                 os.killpg(self._transport.get_pid(), number)
 
-    async def _drain(self, child: _Child) -> None:
+    async def _drain(self, child: Child) -> None:
         """Death is known before the last lines are read; give them a moment for the report. What
         the child has started would keep its pipes open."""
         self._kill(signal.SIGKILL)
@@ -444,13 +359,3 @@ class EngineProcess:
         tail = self.log_tail()
         last = " | ".join(dict.fromkeys(filter(None, [telling(tail), *tail[-_REPORTED_LINES:]])))
         return f"{self.name} {what}" + (f": {last}" if last else "")
-
-
-def _child_environ() -> dict[str, str]:
-    """What a child may know of the worker's environment: a hostile file may take the child over,
-    so nothing that could be a secret."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name in _KEPT_NAMES or name.startswith(_KEPT_PREFIXES)
-    }
