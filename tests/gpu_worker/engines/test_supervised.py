@@ -28,7 +28,7 @@ from gpu_worker.hang import HangConfig
 from gpu_worker.supervisor import SupervisorConfig
 from tests.fakes.scripted_gguf import SCRIPT, write_scripted_gguf
 from tests.fakes.waiting import until
-from tests.fakes.worker_api import StartApi
+from tests.fakes.worker_api import CHAT, StartApi
 
 StartChild = Callable[..., Awaitable[NativeEngine]]
 KINDS = ["llamacpp", "llama-server"]
@@ -179,13 +179,13 @@ async def test_a_client_is_told_by_name_and_others_to_come_again(
     engine = await start_child(kind)
     api = await start_api(engine)
     body = {"prompt_token_ids": [0], "max_tokens": 4_000, "temperature": 0, "stream": True}
-    async with await api.post("/v1/chat/completions", body) as answer:
+    async with await api.post(CHAT, body) as answer:
         await answer.content.readany()
         send(engine, signal.SIGKILL)
         rest = (await answer.content.read()).decode()
     assert '"code":"engine_crashed"' in rest.splitlines()[-2]
     assert "[DONE]" not in rest
-    async with await api.post("/v1/chat/completions", body) as answer:
+    async with await api.post(CHAT, body) as answer:
         assert answer.status in {200, 503}
         assert answer.status == 200 or answer.headers["Retry-After"] == "1"
 
@@ -203,3 +203,16 @@ async def test_streams_of_an_engine_that_is_closed_are_no_crash(
     await closing
     assert not isinstance(caught.value, EngineFailedError)
     assert engine.fault == ""
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_who_waits_for_the_first_token_of_a_frozen_engine_is_told_to_come_again(
+    start_child: StartChild, start_api: StartApi, kind: str, stream: bool
+) -> None:
+    engine = await start_child(kind, hang=QUICK)
+    api = await start_api(engine)
+    send(engine, signal.SIGSTOP)
+    async with await api.post(CHAT, {"prompt_token_ids": [0], "stream": stream}) as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+        assert (await answer.json())["error"]["code"] == "engine_hung"
+    await serves_again(engine)
