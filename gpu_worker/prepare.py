@@ -99,6 +99,8 @@ class Preparation:
         source = ManifestOnce(self._source)
         with waterfall.step("choose"):
             choice = await self._choose(revision, source)
+        if choice.reason:
+            waterfall.decisions["choose"] = choice.reason
         with waterfall.step("pull"):
             report = await pull(
                 self._config.model,
@@ -202,7 +204,7 @@ class Preparation:
         """Map or read: by what of the files is in memory just now."""
         return choose_loading(
             resident_share(files.paths),
-            on_gpu=self._on_gpu,
+            on_gpu=self._on_gpu and files.gpu_layers != 0,
             in_memory=self._config.weights_in_memory,
             room_bytes=self._free_memory(),
             size=files.size,

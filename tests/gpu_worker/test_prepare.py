@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,6 +21,7 @@ from gpu_worker.hardware import Hardware
 from gpu_worker.hardware_table import preset
 from gpu_worker.order import EngineOrder
 from gpu_worker.prepare import Preparation
+from gpu_worker.residency import resident_share
 from gpu_worker.waterfall import Waterfall
 from tests.fakes import raw_gguf
 from tests.fakes.quick_disk import quick_folder
@@ -49,9 +52,9 @@ class Bench:
 
     def with_config(self, config: WorkerConfig) -> Preparation:
         source = Failover([self.source])
-        return Preparation(config, source, self._executor, self._make, hardware=self.hardware)
+        return Preparation(config, source, self._executor, self.make, hardware=self.hardware)
 
-    def _make(self, order: EngineOrder) -> RollingEngine:
+    def make(self, order: EngineOrder) -> RollingEngine:
         self.engines.append(RollingEngine(order, self._faults))
         return self.engines[-1]
 
@@ -123,6 +126,26 @@ async def test_an_engine_is_started_and_probed(bench: Bench) -> None:
     assert waterfall.steps_ms["probe: first token"] == 125.0
 
 
+async def test_cold_weights_are_read_where_a_gpu_takes_them(
+    executor: ThreadPoolExecutor, faults: Faults
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        bench = Bench(Path(folder), executor, faults)
+        bench.hold(ONE)
+        prepare = Preparation(
+            bench.config, Failover([bench.source]), executor, bench.make, on_gpu=True
+        )
+        files = await prepare.files(ONE.id, Waterfall())
+        for path in files.paths:
+            drop_pages(path)
+        if (resident_share(files.paths) or 0.0) > 0.5:
+            pytest.skip("/var/tmp is in memory, or nobody tells what is resident")
+        waterfall = Waterfall()
+        await prepare.engine(files, ONE.id, waterfall)
+    assert bench.engines[0].order.mmap is False
+    assert waterfall.decisions["load"].startswith("read: ")
+
+
 @pytest.mark.parametrize(
     ("faults", "why", "fault"),
     [
@@ -141,6 +164,14 @@ async def test_an_engine_that_fails_is_closed_and_named(bench: Bench, why: str, 
         await bench.prepare.engine(files, ONE.id, Waterfall())
     assert caught.value.fault == fault
     assert bench.engines[0].closed
+
+
+def drop_pages(path: Path) -> None:
+    """Have a file on the disk and not in memory."""
+    handle = os.open(path, os.O_RDONLY)
+    os.fsync(handle)
+    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(handle)
 
 
 def golden_model() -> Revision:

@@ -493,6 +493,23 @@ async def test_a_restart_without_room_drains_first(rig: Rig) -> None:
     assert rig.serving.engine is rig.engines[1]
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+async def test_weights_that_stand_in_memory_are_not_counted_twice(
+    executor: ThreadPoolExecutor, in_memory: bool
+) -> None:
+    config = WorkerConfig(drain_s=0.2, load_timeout_s=0.2, weights_in_memory=in_memory)
+    with quick_folder() as folder:
+        rig = Rig(folder, executor, config)
+        old = await rig.serve(ONE)
+        rig.free_bytes = TWO.manifest.size  # less than 1.3 times that, more than 0.3 times
+        drained = []
+        rig.on_change = lambda: drained.append(rig.serving.state == "draining")
+        await rig.serve(TWO)
+        assert any(drained) != in_memory
+        await until(lambda: old.closed)
+        await rig.roller.aclose()
+
+
 async def test_a_restart_brings_the_files_again_where_that_is_wanted(rig: Rig) -> None:
     old = await rig.serve(ONE)
     old.order.path.write_bytes(b"rot that nobody saw")
