@@ -76,6 +76,7 @@ def _reporter(
         view=lambda: artifacts.trust.view,
         not_ready=artifacts.not_ready,
         workers=prompts.fleet.seen if prompts else list,
+        figures=prompts.figures if prompts else tuple,
     )
     fleet = config.fleet
     return EdgeReporter(

@@ -29,8 +29,10 @@ from edge_tier.gateway.models import ModelDirectory
 from edge_tier.gateway.orders import Orders
 from edge_tier.gateway.pipeline import Pipeline
 from edge_tier.gateway.policy_book import PolicyBook
+from edge_tier.gateway.revision_counts import RevisionCounts
 from edge_tier.gateway.route import CloudTraits
 from edge_tier.gateway.routes import GatewayRoutes
+from wire.fleet import RevisionFigures
 from wire.http_server import ENTRANCE, background, read_token
 from wire.source import Source
 from wire.trust import TrustView
@@ -58,6 +60,8 @@ class PromptPlane:
         self._identity = identity
         self.fleet = Fleet(time.monotonic, breaker=gateway.breaker)
         self.models = ModelDirectory(source, view, gateway.models)
+        self._counts = RevisionCounts()
+        registry.register(self._counts)
         self._cloud = Cloud(gateway.cloud, cloud_token, gateway.upstream)
         self._limiter = _limiter(gateway)
         self._backends = Backends(
@@ -67,6 +71,7 @@ class PromptPlane:
             worker_token=worker_token,
             upstream=gateway.upstream,
             hedge=gateway.hedge,
+            counts=self._counts,
         )
         self._policies = PolicyBook(gateway.policy_file)
         pipeline = Pipeline(
@@ -135,6 +140,10 @@ class PromptPlane:
             registry=registry,
             orders=orders,
         )
+
+    def figures(self) -> tuple[RevisionFigures, ...]:
+        """How requests went by revision, for the report to the origin."""
+        return self._counts.figures()
 
     def add_to(self, app: web.Application) -> None:
         """Register the routes; connections close with the application."""

@@ -8,8 +8,9 @@
 3. It serves only after it has proven itself: every flip follows a proof of that very load, and one
    assignment is the flip. Streams finish on the engine they began on, to a deadline.
 4. A failure at any step leaves the old one serving. Where nothing serves, because it had to make
-   room, has died or there never was one, the last good revision comes back from the disk, or an
-   older one that the publisher still stands for; never the one that just failed.
+   room, has died or there never was one, the last good revision comes back from the disk, or the
+   stable one where a canary failed, or an older one that the publisher still stands for; never the
+   one that just failed.
 5. A revision that would not load or failed its probe is refused: the same pointer is not tried
    again for a while, and for twice as long each time where that costs the one that serves. A
    pointer that moved, be it back and forth, is another one and is tried at once.
@@ -305,9 +306,11 @@ class RollRules:
         return ListDisk()
 
     def _listed(self, on_disk: tuple[str, ...], alive: bool) -> Action:
-        signed = self._news.signed if self._news is not None else frozenset[str]()
-        known = dict.fromkeys([self.good, *on_disk])
-        self._queue = [name for name in known if name in signed and name != self._failed]
+        news = self._news
+        if news is not None:
+            # The stable one too: a canary's first boot may have nothing else to come back to.
+            known = dict.fromkeys([self.good, news.pointer.revision, *on_disk])
+            self._queue = [r for r in known if r in news.signed and r != self._failed]
         return self._next_one(alive)
 
     def _next_one(self, alive: bool) -> Action:

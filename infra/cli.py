@@ -16,6 +16,7 @@ from infra.commands import (
     keys,
     operate,
     policy,
+    rolls,
     route,
     tiers,
     tokens,
@@ -49,7 +50,9 @@ app = typer.Typer(
 app.command(rich_help_panel=_LOCAL)(up.up)
 app.command(rich_help_panel=_LOCAL)(demo.demo)
 app.command(rich_help_panel=_DOWN)(artifacts.publish)
-app.command(rich_help_panel=_DOWN)(artifacts.roll)
+app.command(rich_help_panel=_DOWN)(rolls.roll)
+app.command(rich_help_panel=_DOWN)(rolls.rollback)
+app.command(rich_help_panel=_DOWN)(rolls.rolls)
 app.command(rich_help_panel=_DOWN)(artifacts.purge)
 app.command(rich_help_panel=_DOWN)(artifacts.pull)
 app.command(rich_help_panel=_DOWN)(fit.fit)

@@ -40,7 +40,7 @@ class OriginAdmin:
 
     def status(self) -> dict[str, Any]:
         """Channels, revisions, trust."""
-        return self._json(self._client.get(f"{ADMIN}/status", limit_bytes=MAX_BUNDLE_BYTES))
+        return self._get("status")
 
     def missing(self, ids: list[ChunkId]) -> set[ChunkId]:
         """Which chunks the origin lacks."""
@@ -75,6 +75,44 @@ class OriginAdmin:
         """Point a channel at a revision."""
         return self._post("roll", {"model": model, "channel": channel, "revision": revision})
 
+    # Rollouts
+
+    def rollouts(self) -> dict[str, Any]:
+        """``{"channels"}``: every channel's record."""
+        return self._get("rollouts")
+
+    def rollout(self, model: str, channel: str) -> dict[str, Any]:
+        """``{"record", "pointer", "before", "now"}`` of a channel."""
+        return self._get(f"rollouts/{model}/{channel}")
+
+    def start_rollout(
+        self, model: str, channel: str, revision: str, **options: Any
+    ) -> dict[str, Any]:
+        """Begin a rollout; the rollout. ``options`` as in ``origin.rollout_routes.StartRequest``.
+
+        Raises:
+            ConflictError: another one runs.
+        """
+        wanted = {"model": model, "channel": channel, "revision": revision, **options}
+        return self._post("rollouts", wanted)
+
+    def abort_rollout(
+        self, model: str, channel: str, *, who: str = "", why: str = ""
+    ) -> dict[str, Any]:
+        """Give up the rollout that runs."""
+        return self._post(f"rollouts/{model}/{channel}/abort", {"who": who, "why": why})
+
+    def promote_rollout(self, model: str, channel: str, *, who: str = "") -> dict[str, Any]:
+        """Have it go on to all workers now."""
+        return self._post(f"rollouts/{model}/{channel}/promote", {"who": who})
+
+    def roll_back(
+        self, model: str, channel: str, *, revision: str = "", **options: Any
+    ) -> dict[str, Any]:
+        """Go back; to the revision before where none is named."""
+        wanted = {"revision": revision, **options}
+        return self._post(f"rollouts/{model}/{channel}/rollback", wanted)
+
     def purge(self, key: str, *, hard: bool) -> dict[str, Any]:
         """Invalidate a surrogate key everywhere."""
         return self._post("purge", {"key": key, "hard": hard})
@@ -82,6 +120,9 @@ class OriginAdmin:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def _get(self, what: str) -> dict[str, Any]:
+        return self._json(self._client.get(f"{ADMIN}/{what}", limit_bytes=MAX_BUNDLE_BYTES))
 
     def _post(self, action: str, body: dict[str, Any]) -> dict[str, Any]:
         content = msgspec.json.encode(body)

@@ -18,6 +18,7 @@ from origin.gate import Gate
 from origin.signing import Commit, Repository
 from origin.store import ObjectStore
 from origin.takedowns import chunk_key, event_batches, exclusive_chunks
+from wire.channel import Canary, ChannelPointer
 from wire.chunk import Chunk, ChunkId, chunk_id
 from wire.errors import (
     ConflictError,
@@ -66,6 +67,8 @@ class Publisher:
         self.withheld: set[str] = set()
         """Chunks that only revisions taken down use: not served, but free to be published again, as
         a part of something else. Follows from ``gone`` (:meth:`restore`)."""
+        self.on_pointer: Callable[[ChannelPointer], None] = lambda _pointer: None
+        """Told of every pointer that this origin signs."""
         self.gate = Gate()
         """Uploads pass together; the collector of garbage acts alone."""
         self._hub = hub
@@ -100,14 +103,28 @@ class Publisher:
         """
         await self._whole(self._publish(signed_revisions))
 
-    async def roll(self, model: str, channel: str, revision: str) -> None:
-        """Point a channel at a published revision.
+    async def roll(
+        self,
+        model: str,
+        channel: str,
+        revision: str,
+        *,
+        canary: Canary | None = None,
+        sequence: int | None = None,
+    ) -> ChannelPointer:
+        """Point a channel at a published revision; the pointer that is then in force.
+
+        Args:
+            canary: a share that is to try another revision.
+            sequence: of the pointer that this is meant to follow (0: none); None: whichever there
+                is.
 
         Raises:
             NotFoundError: the publisher never signed this revision of this model.
             GoneError: it was taken down.
+            ConflictError: the channel was moved after ``sequence``.
         """
-        await self._whole(self._roll(model, channel, revision))
+        return await self._whole(self._roll(model, channel, revision, canary, sequence))
 
     async def purge(self, key: str, *, hard: bool) -> None:
         """Tell caches to revalidate a surrogate key; ``hard``: and never to serve it again.
@@ -237,14 +254,24 @@ class Publisher:
             )
         return manifest
 
-    async def _roll(self, model: str, channel: str, revision: str) -> None:
+    async def _roll(
+        self, model: str, channel: str, revision: str, canary: Canary | None, sequence: int | None
+    ) -> ChannelPointer:
         async def change(before: Repository) -> Commit:
-            return before.set_channel(model, channel, revision, now=self._clock())
+            now = before.view.channels.get((model, channel))
+            if sequence not in {None, now.sequence if now is not None else 0}:
+                raise ConflictError(f"{model}@{channel} was moved by somebody else meanwhile")
+            return before.set_channel(model, channel, revision, canary=canary, now=self._clock())
 
         async with self._turn:
             self.refuse_gone(revision_key(revision))
+            if canary is not None:
+                self.refuse_gone(revision_key(canary.revision))
             await self._change(change)
+            pointer = self.repository.view.pointer(model, channel)
+            self.on_pointer(pointer)
             self._hub.publish("channel", [TRUST_KEY, channel_key(model, channel)])
+            return pointer
 
     async def _purge(self, key: str, hard: bool) -> None:
         if not hard:
@@ -371,7 +398,13 @@ def describe(repository: Repository) -> dict[str, object]:
     view = repository.view
     return {
         "channels": [
-            {"model": p.model, "channel": p.channel, "revision": p.revision, "sequence": p.sequence}
+            {
+                "model": p.model,
+                "channel": p.channel,
+                "revision": p.revision,
+                "sequence": p.sequence,
+                **({"canary": p.canary} if p.canary is not None else {}),
+            }
             for p in view.pointers()
         ],
         "revisions": [

@@ -22,6 +22,9 @@ from origin.fleet_metrics import FleetCollector
 from origin.fleet_routes import FleetRoutes
 from origin.keys import ONLINE_KEY, load_key, promote
 from origin.orders import Orders
+from origin.rollout_metrics import RolloutCollector
+from origin.rollout_routes import RolloutRoutes
+from origin.rollouts import Rollouts
 from origin.serving import OriginServer
 from origin.signing import Repository
 from origin.store import ObjectStore
@@ -151,9 +154,18 @@ async def _add_fleet(
     def trust() -> TrustView:
         return publisher.repository.view
 
-    FleetRoutes(view=view, orders=orders, trust=trust, token=token, edge_token=edge_token).add_to(
-        app
-    )
+    rollouts = Rollouts(publisher, view, config.rollouts)
+    FleetRoutes(
+        view=view,
+        orders=orders,
+        trust=trust,
+        token=token,
+        edge_token=edge_token,
+        on_report=rollouts.poke,
+    ).add_to(app)
+    RolloutRoutes(rollouts=rollouts, token=token).add_to(app)
+    app.cleanup_ctx.append(background("rollouts", rollouts.run))
+    registry.register(RolloutCollector(rollouts.records))
     registry.register(FleetCollector(view, trust))
     if edge_token is None:
         return

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from origin.fleet import FleetConfig
+from origin.rollout_config import RolloutConfig
 from origin.stores.bucket import S3Config
 from origin.upkeep.policy import GcConfig
 from wire.catalog import FacadeConfig
@@ -48,6 +49,8 @@ class OriginConfig:
     """The most that a scrub of this kind reads; 0 is unlimited."""
     gc: GcConfig = field(default_factory=GcConfig)
     fleet: FleetConfig = field(default_factory=FleetConfig)
+    rollouts: RolloutConfig = field(default_factory=RolloutConfig)
+    """When a roll goes on by itself, and when it goes back."""
     s3: S3Config = field(default_factory=S3Config)
     events: EventsConfig = field(default_factory=EventsConfig)
     facades: FacadeConfig = field(default_factory=FacadeConfig)

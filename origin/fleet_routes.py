@@ -40,6 +40,8 @@ class FleetRoutes:
     edge_token: str | None
     """The edges'; None: this origin takes no reports."""
     clock: Callable[[], float] = time.time
+    on_report: Callable[[], None] = lambda: None
+    """Told after every report."""
 
     def add_to(self, app: web.Application) -> None:
         """Register the routes."""
@@ -65,6 +67,7 @@ class FleetRoutes:
             raise RequestInvalidError(f"report: {error}") from error
         self.view.report(report)
         self.orders.heard(report)
+        self.on_report()
         answer = EdgeAnswer(
             commands=self.orders.for_edge(report.edge), preheat=self.view.to_preheat()
         )

@@ -27,7 +27,7 @@ from origin.sending import Content, send_missing
 from wire.channel import revision_target
 from wire.errors import ConflictError
 from wire.gguf_types import GGUF
-from wire.golden import GOLDEN_PATH, MAX_GOLDEN_BYTES
+from wire.golden import GOLDEN_PATH, MAX_GOLDEN_BYTES, GoldenInvalidError
 from wire.golden import decode as decode_golden
 from wire.manifest import FileEntry, build, encode, revision_of
 from wire.paths import channel_name, model_name
@@ -149,6 +149,10 @@ def _golden(offered: FileSet, golden: GoldenMaker | None) -> Iterator[tuple[File
                 decode_golden(stream.read(MAX_GOLDEN_BYTES + 1))
         except OSError as error:
             raise PublishError(f"cannot read {given[0]}: {error.strerror}") from error
+        except GoldenInvalidError as error:
+            raise GoldenInvalidError(
+                f"{error.message}; that name is for what a model answers: publish without the file"
+            ) from error
     elif golden is not None and offered.models and (data := golden(offered.models)) is not None:
         yield file_entry(GOLDEN_PATH, "other", data), data
 

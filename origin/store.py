@@ -1,8 +1,8 @@
 """The origin's objects, in a local folder by default, in S3, GCS or Azure by URL.
 
 Layout: ``chunks/ab/<id>``, ``manifests/<revision>``, ``trust/documents.json``, ``gone/<digest>``,
-``pins/<model>/<revision>``, ``leases/<digest>``, ``fleet/<origin>`` and, for what was found rotten,
-``corrupt/<id>``.
+``pins/<model>/<revision>``, ``leases/<digest>``, ``fleet/<origin>``, ``rollouts/<model>/<channel>``
+(how a channel came to point where it does) and, for what was found rotten, ``corrupt/<id>``.
 Every object is written whole or not at all.
 
 All role files stand in one object, so that one conditional write commits a change: there is no
@@ -272,6 +272,34 @@ class ObjectStore:
         starts = range(0, len(data), _DIGEST_BYTES)
         return {data[start : start + _DIGEST_BYTES].hex() for start in starts}
 
+    # Records of channels
+
+    async def channel_records(self) -> set[tuple[str, str]]:
+        """(model, channel) of all that have a record."""
+        keys = [stat.key.split("/") for stat in await self._all("rollouts/")]
+        return {(parts[-2], parts[-1]) for parts in keys if len(parts) == 3}
+
+    async def channel_record(
+        self, model: str, channel: str, known: Tag | None = None
+    ) -> tuple[bytes, Tag] | None:
+        """A channel's record; None where it is still the one with the tag ``known``.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        key = _record_object(model, channel)
+        return await self._run(self._objects.get_tagged, key, _SMALL_BYTES, known)
+
+    async def put_channel_record(
+        self, model: str, channel: str, data: bytes, tag: Tag | None
+    ) -> Tag:
+        """Write a channel's record over the one with this tag (None: where there is none).
+
+        Raises:
+            ConflictError: somebody else wrote it first; it must be read again.
+        """
+        return await self._run(self._objects.swap, _record_object(model, channel), data, tag)
+
     # The view of the fleet
 
     async def put_fleet(self, name: str, data: bytes) -> None:
@@ -348,6 +376,10 @@ class ObjectStore:
 def chunk_object(chunk: str) -> str:
     """The key of a chunk's object."""
     return f"chunks/{chunk[:2]}/{chunk}"
+
+
+def _record_object(model: str, channel: str) -> str:
+    return f"rollouts/{model}/{channel}"
 
 
 def _open(location: str | Objects, config: S3Config) -> Objects:

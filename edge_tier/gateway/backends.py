@@ -28,11 +28,13 @@ from edge_tier.gateway.bodies import (
     by_text,
 )
 from edge_tier.gateway.breaker import Breaker, BreakerConfig
+from edge_tier.gateway.canary import Lane
 from edge_tier.gateway.errors import NoBackendError, UpstreamError, UpstreamRefusedError
 from edge_tier.gateway.fleet import Fleet, Member
 from edge_tier.gateway.hedge import HedgeConfig, Hedges
 from edge_tier.gateway.models import ModelDirectory
 from edge_tier.gateway.request import Plan, Prompt, Step, Tokens
+from edge_tier.gateway.revision_counts import RevisionCounts
 from edge_tier.gateway.upstream import UpstreamConfig, UpstreamPool, UpstreamResponse
 from wire.errors import HeadwaterError
 from wire.journal import JournalWanted
@@ -85,8 +87,10 @@ class Wanted:
     """Tokens whose log-probabilities a worker shall tell, for the confidence gate."""
     journal: JournalWanted | None = None
     """Asked of a worker that can go on with an answer, or have another one go on with its own."""
+    caller: str = ""
+    """The id of the caller's key: while a canary is tried on callers, it decides what they meet."""
     only: str = ""
-    """The revision that a worker must serve; empty: any."""
+    """The revision that a worker must serve; empty: any that the caller may meet."""
     avoid: frozenset[str] = _NOTHING
     """Workers that are not asked."""
 
@@ -108,6 +112,9 @@ class Opened:
     """The prompt as it was sent; empty: it was sent as text."""
     journaled: bool = False
     """Whether the events are to begin with the ids of their tokens."""
+    broke: bool = False
+    """It broke off, or said in its answer that it had failed."""
+    counts: RevisionCounts | None = None
     _closed: bool = False
 
     def close(self, output_tokens: int = 0) -> None:
@@ -116,12 +123,22 @@ class Opened:
         Args:
             output_tokens: what the backend gave, if it gave all it had to.
         """
-        self.response.close()
         if self.member is not None and not self._closed:
             self.member.in_flight -= 1
             if output_tokens:
                 self.member.measured(output_tokens, time.monotonic() - self.at)
+            self._count()
+        self.response.close()
         self._closed = True
+
+    def _count(self) -> None:
+        """How it ended; one that the client left, or that was not needed, for neither side."""
+        if self.counts is None:
+            return
+        if self.broke or self.response.failed:
+            self.counts.failed(self.step.model, self.revision)
+        elif self.response.ended:
+            self.counts.answered(self.step.model, self.revision)
 
 
 class Cloud:
@@ -163,8 +180,10 @@ class Backends:
         worker_token: str,
         upstream: UpstreamConfig | None = None,
         hedge: HedgeConfig | None = None,
+        counts: RevisionCounts | None = None,
     ) -> None:
         self._fleet = fleet
+        self._counts = counts or RevisionCounts()
         self._cloud = cloud
         self._models = models
         self._worker_token = worker_token
@@ -203,6 +222,7 @@ class Backends:
 
     def broke(self, opened: Opened) -> None:
         """It broke off in the middle of its answer, so others are preferred for a moment."""
+        opened.broke = True
         if opened.member is not None:
             self._fleet.penalize(opened.member)
 
@@ -228,10 +248,7 @@ class Backends:
     async def _try(self, step: Step, wanted: Wanted, avoid: frozenset[str]) -> Opened:
         if step.target == "cloud":
             return await self._open_cloud(step, wanted)
-        pick = partial(self._fleet.pick, step.model, features=wanted.features, only=wanted.only)
-        member = pick(avoid=avoid)
-        if member is None:
-            raise _StepFailedError(f"no worker for {step.model} is ready")
+        pick, member = self._picked(step, wanted, avoid)
         hedges = self._hedges.get(step.model)
         if hedges is None:
             hedges = self._hedges[step.model] = Hedges(self._hedge)
@@ -249,6 +266,41 @@ class Backends:
         if not opened.hedged:
             hedges.observed(opened.at - began)
         return opened
+
+    def _picked(
+        self, step: Step, wanted: Wanted, avoid: frozenset[str]
+    ) -> tuple[Callable[..., Member | None], Member]:
+        """How a worker is found for the request, and the one that is.
+
+        Raises:
+            _StepFailedError: there is none that the caller may meet.
+        """
+        lane = Lane(only=wanted.only) if wanted.only else self._lane(step, wanted)
+        pick = partial(
+            self._fleet.pick,
+            step.model,
+            features=wanted.features,
+            only=lane.only,
+            never=lane.never,
+        )
+        member = pick(avoid=avoid)
+        if member is None and lane.only and not wanted.only:
+            pick = partial(pick, only="", never=lane.only)
+            member = pick(avoid=avoid)
+            if member is not None:
+                self._counts.fell_back()
+        if member is None:
+            outside = " outside the canary" if lane.never else ""
+            raise _StepFailedError(f"no worker for {step.model}{outside} is ready")
+        return pick, member
+
+    def _lane(self, step: Step, wanted: Wanted) -> Lane:
+        return self._models.lane(step.model, wanted.caller)
+
+    def _may_meet(self, step: Step, wanted: Wanted, revision: str) -> bool:
+        if wanted.only:
+            return revision == wanted.only
+        return revision != self._lane(step, wanted).never or not revision
 
     async def _raced(
         self,
@@ -317,7 +369,8 @@ class Backends:
             try:
                 response = await self._send(self._pool(report.url), wanted.prompt, body)
             except _OtherRevisionError as error:
-                if wanted.only:
+                if not self._may_meet(step, wanted, error.revision):
+                    member.breaker.cancelled()
                     break
                 revision = error.revision
                 continue
@@ -326,12 +379,17 @@ class Backends:
                 raise
             except HeadwaterError as error:
                 self._fleet.penalize(member)
+                self._counts.failed(step.model, revision)
                 raise _StepFailedError(
                     f"worker {report.worker}: {error.message}", report.worker
                 ) from error
             now = time.monotonic()
             member.answered(now - began)
             served = response.headers.get("x-model-digest", revision)
+            if not self._may_meet(step, wanted, served):
+                response.close()  # it went as text, which every revision takes
+                break
+            self._counts.began(step.model, served, now - began)
             ids: tuple[int, ...] = body.get("prompt_token_ids") or body.get("prompt") or ()
             return Opened(
                 step,
@@ -342,6 +400,7 @@ class Backends:
                 now,
                 prompt_ids=ids if isinstance(ids, tuple) else (),
                 journaled="journal" in body,
+                counts=self._counts,
             )
         raise _StepFailedError(f"worker {report.worker} keeps changing revision", report.worker)
 

@@ -27,7 +27,7 @@ from edge_tier.gateway.relay import (
     used_tokens,
 )
 from edge_tier.gateway.reply import Reply
-from edge_tier.gateway.resume import ResumeConfig, may_resume
+from edge_tier.gateway.resume import ResumeConfig, may_resume, workers_fault
 from edge_tier.gateway.resumer import Resumer
 from edge_tier.gateway.streaming import Streaming, flow
 from wire.chat import Kind
@@ -115,6 +115,7 @@ class Exchange:
             tokens=admitted.tokens,
             max_tokens=admitted.max_tokens,
             features=admitted.features,
+            caller=admitted.caller.key_id,
             journal=self._journal.wanted() if self._journal is not None else None,
         )
         self._resumer = Resumer(parts.hybrid.backends, self._wanted, resume)
@@ -199,6 +200,7 @@ class Exchange:
         """
         opened = begun.opened
         broke = failed or opened.response.failed
+        opened.broke = broke or isinstance(error, UpstreamError)
         if not broke or not opened.worker or len(self._left) >= self._parts.resume.max_resumes:
             raise error
         backends = self._parts.hybrid.backends
@@ -275,6 +277,8 @@ class Exchange:
             self._outcome = "whole" if scan.done else "broken"
             reply.end()
         finally:
+            if self._outcome == "broken" and workers_fault(scan):
+                begun.opened.broke = True
             self._used = used_tokens(len(self._admitted.tokens), scan.usage, scan.events)
             if changes is not None:
                 self._blocked = changes.blocked

@@ -221,9 +221,9 @@ class Fleet:
             group.pressure, group.reckoned = _pressure(group.members), now
         return group.pressure
 
-    def revision(self, model: str) -> str | None:
-        """The revision that the next request for this model would meet."""
-        member = self.pick(model)
+    def revision(self, model: str, *, only: str = "", never: str = "") -> str | None:
+        """The revision that the next request for this model would meet; as :meth:`pick`."""
+        member = self.pick(model, only=only, never=never)
         return member.report.revision if member is not None else None
 
     def penalize(self, member: Member) -> None:

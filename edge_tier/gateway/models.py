@@ -13,16 +13,19 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from edge_tier.gateway.canary import ANYWHERE, Lane, lane_of
 from edge_tier.gateway.request import Prompt, Tokens
 from edge_tier.gateway.sanitize import ControlLiterals
 from edge_tier.gateway.tokenize import TokenizeConfig, Tokenizer
 from wire.bundle import decode_card
+from wire.channel import Canary
 from wire.errors import ManifestInvalidError, NotFoundError, TrustError
 from wire.manifest import FileEntry, Manifest, decode
 from wire.source import Source
 from wire.trust import TrustView
 
 _log = structlog.get_logger("models")
+_MAX_LANES = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +82,10 @@ class ModelDirectory:
         self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
         self._seen: TrustView | None = None
         self._channels: dict[str, str] = {}
+        self._canaries: dict[str, Canary] = {}
+        """Those that are tried on callers: of ``stable``, or else of another channel."""
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        """Model and caller → what was found out about them in this view."""
 
     def channels(self) -> dict[str, str]:
         """Model → revision of its ``stable`` channel (or its only one), as signed."""
@@ -88,7 +95,24 @@ class ModelDirectory:
             pointers = view.pointers() if view is not None else ()
             ranked = sorted(pointers, key=lambda p: p.channel == "stable")
             self._channels = {pointer.model: pointer.revision for pointer in ranked}
+            self._canaries = {
+                p.model: p.canary for p in ranked if p.canary and p.canary.by == "callers"
+            }
+            self._lanes = {}
         return self._channels
+
+    def lane(self, model: str, caller: str) -> Lane:
+        """The revisions that a caller may meet, by the id of its key."""
+        self.channels()
+        canary = self._canaries.get(model)
+        if canary is None:
+            return ANYWHERE
+        lane = self._lanes.get((model, caller))
+        if lane is None:
+            if len(self._lanes) >= _MAX_LANES:
+                self._lanes.clear()
+            lane = self._lanes[model, caller] = lane_of(canary, caller)
+        return lane
 
     async def model(self, model: str, revision: str) -> LoadedModel:
         """A revision's tokenizer; loaded once, however many wait for it.

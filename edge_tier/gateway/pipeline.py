@@ -162,7 +162,7 @@ class Pipeline:
         parsed = _PARSERS[inbound.kind](inbound.body, self._config.parse)
         watch.lap("parse")
         require_model(caller, parsed.model)
-        model = await self._model(parsed.model)
+        model = await self._model(parsed.model, caller)
         long = model.tokenizer.is_long(parsed)
         clean = await self._sanitized(parsed, policy, model, long=long)
         watch.lap("sanitize")
@@ -324,15 +324,19 @@ class Pipeline:
             self._seen = (seen, view)
         return self._seen[1]
 
-    async def _model(self, model: str) -> LoadedModel:
-        """The revision that the request will most likely meet.
+    async def _model(self, model: str, caller: Caller) -> LoadedModel:
+        """The revision that the caller's request will most likely meet.
 
         A model without an edge bundle of its own (a foreign cloud model, an alias) is measured with
         the local model's: its counts are then an estimate, and only limits use them.
         """
         channels = self._models.channels()
         name = model if model in channels else self._config.route.local_model
-        revision = self._fleet.revision(name) or channels.get(name)
+        lane = self._models.lane(name, caller.key_id)
+        revision = self._fleet.revision(name, only=lane.only, never=lane.never)
+        if revision is None and lane.only:
+            revision = self._fleet.revision(name, never=lane.only)
+        revision = revision or channels.get(name)
         if revision is None:
             raise ModelsNotReadyError(
                 f"model {name!r} is not published yet", headers={"Retry-After": "2"}

@@ -74,6 +74,11 @@ def another_may(failure: HeadwaterError, scan: StreamScan) -> bool:
     return isinstance(failure, UpstreamError)
 
 
+def workers_fault(scan: StreamScan) -> bool:
+    """Whether a stream that broke did so by its worker's fault, and not by the request's."""
+    return not scan.failed or scan.fault not in _REFUSED
+
+
 def manners(sampling: Sampling, *, sure: bool, differed: bool) -> tuple[Manner, ...]:
     """The ways to go on, the best first.
 

@@ -1,4 +1,4 @@
-"""``headwater publish | roll | purge | pull``: models on their way down."""
+"""``headwater publish | purge | pull``: models on their way down."""
 
 from __future__ import annotations
 
@@ -219,45 +219,6 @@ def _golden_maker(wanted: bool | None, prompts: Path | None, *, parity: bool) ->
     return GoldenMaker(asked, required=bool(wanted) or prompts is not None)
 
 
-def roll(
-    model: ModelArgument,
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to", metavar="REVISION", help="The revision, or at least 8 digits of its beginning."
-        ),
-    ],
-    state_dir: StateDirOption = DEFAULT_STATE_DIR,
-    origin: OriginOption = None,
-    token_file: TokenFileOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Move a channel to a published revision; workers load it beside the old one and switch.
-
-    Example:
-
-      $ headwater roll chat-small --to 0fa83c11
-      $ headwater roll chat-small@candidate --to 0fa83c11
-    """
-    with command(as_json=as_json) as output:
-        from infra.publishing import find_revision, open_origin
-        from wire.paths import model_at_channel
-
-        name, channel = model_at_channel(model)
-        access = place(state_dir, origin=origin, token_file=token_file).origin_admin()
-        with open_origin(access.url, access.secret) as admin:
-            before = admin.status()
-            revision = find_revision(before, name, to)
-            admin.roll(name, channel, revision)
-        result = {
-            "model": name,
-            "channel": channel,
-            "revision": revision,
-            "previous": _pointed_at(before, name, channel),
-        }
-        output.result(result, lambda console: _show(console, result))
-
-
 def purge(
     key: Annotated[
         str,
@@ -362,14 +323,6 @@ def pull(
             )
         result = pulled.as_dict()
         output.result(result, lambda console: pulled.show(console))
-
-
-def _pointed_at(status: dict[str, object], model: str, channel: str) -> str:
-    pointers = status.get("channels")
-    for pointer in pointers if isinstance(pointers, list) else ():
-        if pointer["model"] == model and pointer["channel"] == channel:
-            return str(pointer["revision"])
-    return ""
 
 
 def _show(console: Console, result: Mapping[str, object], sizes: Set[str] = frozenset()) -> None:

@@ -125,6 +125,13 @@ class PreferName(StrEnum):
     CLOUD = "cloud"
 
 
+class TryOn(StrEnum):
+    """On a share of what a canary is tried."""
+
+    WORKERS = "workers"
+    CALLERS = "callers"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """A tier and what opens it."""

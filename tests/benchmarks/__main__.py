@@ -16,6 +16,7 @@ BENCHMARKS = (
     "rolls",
     "nodes",
     "chaos",
+    "canary",
     "chunk_store",
     "eviction",
 )

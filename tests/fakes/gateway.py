@@ -33,6 +33,7 @@ from edge_tier.gateway.policy_book import PolicyBook
 from edge_tier.gateway.relay import RelayConfig
 from edge_tier.gateway.request import Limits, Policy
 from edge_tier.gateway.resume import ResumeConfig
+from edge_tier.gateway.revision_counts import RevisionCounts
 from edge_tier.gateway.route import CloudTraits
 from edge_tier.gateway.routes import GatewayRoutes, openai_error
 from edge_tier.gateway.upstream import UpstreamConfig
@@ -40,7 +41,7 @@ from origin.bundle import build_bundle
 from tests.fakes.front import FrontServer
 from tests.fakes.source import MemorySource
 from tests.fakes.tiny_gguf import write_tiny_gguf
-from wire.channel import pointer_to
+from wire.channel import Canary, pointer_to
 from wire.chat import DONE, ChunkEncoder
 from wire.gguf import read_gguf
 from wire.http_errors import error_middleware
@@ -142,6 +143,7 @@ class Gateway:
     key: str
     registry: CollectorRegistry
     log: BytesIO
+    counts: RevisionCounts
     headers: dict[str, str] = field(default_factory=dict)
 
     def new_key(self, *, limits: Limits | None = None, policy: Policy | None = None) -> str:
@@ -190,9 +192,9 @@ def publish_tiny(source: MemorySource, *, seed: int = 0) -> str:
     return source.add_manifest(manifest)
 
 
-def trusting(*revisions: str) -> TrustView:
+def trusting(*revisions: str, canary: Canary | None = None) -> TrustView:
     """A view in which the publisher signed these revisions; the first one is stable."""
-    pointer = pointer_to(MODEL, "stable", revisions[0], sequence=1)
+    pointer = pointer_to(MODEL, "stable", revisions[0], sequence=1, canary=canary)
     return TrustView(
         versions={},
         expires={"root": time.time() + 3600},
@@ -239,7 +241,10 @@ async def gateway_in(
         keys = KeyStore.open(folder / "keys.json", folder / "pepper")
         models = ModelDirectory(source, lambda: views[0] if views else None)
         clouds = Cloud(CloudConfig(url=cloud.url, models=(CLOUD_MODEL,)), "cloud-token")
-        backends = Backends(fleet, clouds, models, worker_token="worker-token", upstream=upstream)
+        counts = RevisionCounts()
+        backends = Backends(
+            fleet, clouds, models, worker_token="worker-token", upstream=upstream, counts=counts
+        )
         stack.push_async_callback(backends.aclose)
         app = web.Application(middlewares=[error_middleware({"/v1": openai_error})])
         policy_file = folder / "policies.toml" if policies else None
@@ -297,6 +302,7 @@ async def gateway_in(
             keys.create(tenant="t")[1],
             registry,
             log,
+            counts,
         )
         gateway.headers = {"Authorization": f"Bearer {gateway.key}"}
         gateway.report()

@@ -191,6 +191,17 @@ def test_an_engine_that_dies_while_its_successor_is_refused_comes_back_at_once()
     assert driver.look(pointing(TWO, 2)) == Rest()
 
 
+def test_a_canary_that_fails_at_a_first_boot_leaves_the_stable_one() -> None:
+    driver = Driver()
+    pointer = pointing(ONE, 1, canary=TWO)
+    assert driver.look(pointer, Pulled(room=True), BAD, OnDisk(())) == Pull(ONE)
+    driver.on(Pulled(room=True))
+    assert driver.on(Proven()) == Flip(ONE)
+    assert driver.on(Flipped()) == Rest()
+    assert driver.rules.refused is not None
+    assert driver.look(pointer) == Rest()
+
+
 def test_a_restart_brings_the_same_revision_again_and_a_failed_one_changes_nothing() -> None:
     driver = Driver()
     driver.serve(ONE)
@@ -224,6 +235,16 @@ def test_a_restart_that_may_not_be_is_refused_with_the_reason(news: Looked, prob
     driver.serve(ONE)
     assert driver.on(Restart(news)) == Rest()
     assert problem in driver.rules.problem
+
+
+def test_beyond_the_grace_nothing_is_started_and_what_runs_goes_on() -> None:
+    driver = Driver()
+    stale = Looked(pointer=pointing(ONE), signed=SIGNED, stale="trust_expired: long ago")
+    assert driver.on(stale) == Rest()
+    assert (driver.rules.reason, driver.rules.failures) == ("trust_expired: long ago", 1)
+    driver.serve(ONE)
+    assert driver.on(stale) == Rest()
+    assert (driver.rules.reason, driver.rules.serving) == ("", ONE)
 
 
 def test_an_event_out_of_turn_is_the_drivers_fault() -> None:
@@ -375,5 +396,5 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.machine.good == self.machine.serving == self.engine
 
 
-AnyOrder.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
 TestAnyOrder = AnyOrder.TestCase

@@ -29,6 +29,8 @@ COMMANDS = [
     "worker report",
     "publish",
     "roll",
+    "rollback",
+    "rolls",
     "purge",
     "pull",
     "chat",
@@ -65,6 +67,8 @@ NEEDS_A_SYSTEM = [
     ["fleet", "forget", "w1"],
     ["fleet", "consistency", "chat"],
     ["roll", "chat", "--to", "a" * 8],
+    ["rollback", "chat"],
+    ["rolls"],
     ["purge", "trust"],
     ["gc"],
     ["pin", "chat", "a" * 8],
@@ -210,24 +214,6 @@ def test_nobody_there_exits_with_one(tmp_path: Path) -> None:
     assert status == FAILED
     assert found["error"]["code"] == "source_unavailable"
     assert "is it running?" in found["error"]["message"]
-
-
-def test_a_roll_takes_the_beginning_of_a_revision(tmp_path: Path) -> None:
-    answers = {
-        "GET /healthz": Canned({}),
-        "GET /admin/status": Canned(ORIGIN_STATUS),
-        "POST /admin/roll": Canned(ORIGIN_STATUS),
-    }
-    with stub_tier(answers) as origin:
-        system(tmp_path, origin)
-        status, found = document("roll", "chat", "--to", "aaaaaaaa")
-    assert status == 0
-    assert found == {"model": "chat", "channel": "stable", "revision": REVISION, "previous": OTHER}
-    assert json.loads(origin.received[-1].body) == {
-        "model": "chat",
-        "channel": "stable",
-        "revision": REVISION,
-    }
 
 
 @pytest.mark.parametrize("model", ["../etc", "chat@", "chat@a/b", ""])

@@ -18,6 +18,7 @@ from tests.fakes.origin_home import Home
 from tests.fakes.publishing import chunk_file, flip_bit
 from tests.fakes.revisions import ONLINE_KEY, chunk_of, make_revision
 from tests.fakes.upkeep import Shelf
+from wire.channel import Canary, ChannelPointer
 from wire.chunk import Chunk
 from wire.errors import (
     ChunkMismatchError,
@@ -414,3 +415,54 @@ async def test_what_does_not_verify_is_not_taken_over() -> None:
     with pytest.raises(HeadwaterError):
         await one.renew()
     assert one.repository is before
+
+
+# Canaries, and pointers that are signed on condition
+
+
+async def test_a_channel_can_be_pointed_with_a_canary_and_without_it_again() -> None:
+    shelf = Shelf()
+    origin = await shelf.origin()
+    signed: list[ChannelPointer] = []
+    origin.on_pointer = signed.append
+    await shelf.publish(origin, TWO, channel="")
+    await shelf.publish(origin, ONE)
+    canary = Canary(revision=TWO.id, percent=10, seed=7)
+    pointer = await origin.roll("chat", "stable", ONE.id, canary=canary, sequence=1)
+    assert (pointer.revision, pointer.canary, pointer.sequence) == (ONE.id, canary, 2)
+    assert describe(origin.repository)["channels"] == [
+        {
+            "model": "chat",
+            "channel": "stable",
+            "revision": ONE.id,
+            "sequence": 2,
+            "canary": canary,
+        }
+    ]
+    after = await origin.roll("chat", "stable", ONE.id, sequence=2)
+    assert (after.canary, after.sequence) == (None, 3)
+    assert [one.sequence for one in signed] == [1, 2, 3]
+
+
+async def test_a_pointer_that_follows_another_one_than_is_there_is_not_signed() -> None:
+    shelf = Shelf()
+    one, two = await shelf.origin(), await shelf.origin()
+    await shelf.publish(one, TWO, channel="")
+    await shelf.publish(one, ONE)
+    with pytest.raises(ConflictError, match="moved by somebody else"):
+        await two.roll("chat", "stable", TWO.id, sequence=0)
+    await one.roll("chat", "stable", TWO.id)
+    with pytest.raises(ConflictError, match="moved by somebody else"):
+        await two.roll("chat", "stable", ONE.id, sequence=1)
+    assert stable(two.repository) == TWO.id
+    assert (await two.roll("chat", "new", ONE.id, sequence=0)).sequence == 1
+
+
+async def test_a_canary_of_what_was_taken_down_is_not_signed() -> None:
+    shelf = Shelf()
+    origin = await shelf.origin()
+    await shelf.publish(origin, TWO, channel="")
+    await shelf.publish(origin, ONE)
+    await origin.purge(f"revision:{TWO.id}", hard=True)
+    with pytest.raises(GoneError):
+        await origin.roll("chat", "stable", ONE.id, canary=Canary(revision=TWO.id, percent=10))

@@ -147,7 +147,7 @@ async def test_a_golden_file_that_is_offered_is_taken_if_it_is_one(
         raise AssertionError
 
     file.write_bytes(b"{}")
-    with pytest.raises(GoldenInvalidError):
+    with pytest.raises(GoldenInvalidError, match="publish without the file"):
         await desk.publish(offered, golden=golden)
     file.write_bytes(golden_of("x"))
     assert (await desk.publish(offered, golden=golden)).golden

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.canaries import SOON
 from tests.fakes.fleet import Fleet
 from tests.fakes.processes import processes_in
 
@@ -16,6 +17,7 @@ SETTINGS = {
     # A signed change is heard by event; these only bound how long a lost event may matter.
     "HEADWATER_EDGE__REFRESH_S": "1",
     "HEADWATER_WORKER__REVALIDATE_S": "2",
+    **SOON,
 }
 
 

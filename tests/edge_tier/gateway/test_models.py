@@ -4,10 +4,12 @@ import asyncio
 
 import pytest
 
+from edge_tier.gateway.canary import ANYWHERE, Lane
 from edge_tier.gateway.models import ModelDirectory, ModelsConfig
 from edge_tier.gateway.request import Message, Prompt
 from tests.fakes.gateway import MODEL, publish_tiny, trusting
 from tests.fakes.source import MemorySource
+from wire.channel import Canary
 from wire.errors import (
     ManifestInvalidError,
     NotFoundError,
@@ -111,3 +113,18 @@ async def test_a_revision_without_bundle_says_what_is_missing(source: MemorySour
     directory = ModelDirectory(source, lambda: trusting(revision))
     with pytest.raises(NotFoundError, match="model file"):
         await directory.model(MODEL, revision)
+
+
+def test_a_lane_follows_the_view(source: MemorySource) -> None:
+    old, new = "a" * 64, "b" * 64
+    canary = Canary(revision=new, percent=50, by="callers")
+    views = [trusting(old, new, canary=canary)]
+    directory = ModelDirectory(source, lambda: views[0])
+    lanes = {name: directory.lane(MODEL, name) for name in map(str, range(40))}
+    assert set(lanes.values()) == {Lane(only=new), Lane(never=new)}
+    assert {name: directory.lane(MODEL, name) for name in lanes} == lanes
+    assert directory.lane("another", "1") == ANYWHERE
+    views[0] = trusting(old, new, canary=Canary(revision=new, percent=50))
+    assert {directory.lane(MODEL, name) for name in lanes} == {ANYWHERE}
+    views[0] = trusting(new, old)
+    assert {directory.lane(MODEL, name) for name in lanes} == {ANYWHERE}
