@@ -14,8 +14,10 @@ from collections.abc import Mapping
 
 import structlog
 
+from gpu_worker.child import Launch, Life, LogTail, end_life, spawn
 from gpu_worker.engine import EngineStartError
-from gpu_worker.supervisor import Launch, Life, SupervisorConfig, end_life, spawn
+from gpu_worker.faults import oom_kills
+from gpu_worker.supervisor import SupervisorConfig
 
 _log = structlog.get_logger("standby")
 
@@ -48,7 +50,9 @@ class Standby:
         """Start a spare child, unless one waits already. Returns at once."""
         if self._closed or self._starting() or self._life() is not None:
             return
-        self._spare = asyncio.create_task(spawn(self._launch, self._config), name="standby")
+        config = self._config
+        log = LogTail(lines=config.log_lines, line_bytes=config.log_line_bytes)
+        self._spare = asyncio.create_task(spawn(self._launch, log), name="standby")
 
     async def take(self, launch: Launch) -> Life | None:
         """The spare child, which is the caller's from then on; None where there is none that
@@ -64,8 +68,9 @@ class Standby:
             return None
         if life.child.exited.done():
             _log.warning("the child that stood by died", log=life.child.log.lines()[-3:])
-            await end_life(life, self._config)
+            await end_life(life, self._config.stop_grace_s)
             return None
+        life.child.oom_kills = oom_kills()  # what was killed while it waited was not its work
         return life
 
     async def aclose(self) -> None:
@@ -76,7 +81,7 @@ class Standby:
             return
         (life,) = await asyncio.gather(spare, return_exceptions=True)
         if isinstance(life, Life):
-            await end_life(life, self._config)
+            await end_life(life, self._config.stop_grace_s)
 
     def _starting(self) -> bool:
         return self._spare is not None and not self._spare.done()

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,12 +19,16 @@ from aiohttp.test_utils import TestServer
 from gpu_worker.app import WORKER, build_app
 from gpu_worker.config import WorkerConfig
 from gpu_worker.engine import EngineStartError
+from gpu_worker.engines.config import EngineConfig
+from gpu_worker.engines.make import make_engine
+from gpu_worker.engines.openai_server import OpenAIConfig
 from gpu_worker.fit_needs import FitConfig
 from gpu_worker.order import EngineOrder
+from tests.fakes.engine import FakeEngine
 from tests.fakes.revisions import Revision
 from tests.fakes.rolling import Faults, RollingEngine, model
 from tests.fakes.waiting import until
-from tests.fakes.worker_api import CHAT
+from tests.fakes.worker_api import CHAT, StartApi
 from tests.fakes.yard import Yard, a_yard
 from wire.errors import ConfigError
 from wire.http_server import serve
@@ -156,8 +161,8 @@ async def test_a_report_names_what_ended_the_engine(yard: Yard) -> None:
     yard.faults[ONE.id] = Faults(start=refused)
     yard.edge.source.publish(ONE)
     async with yard.worker() as (worker, _server):
-        await until(lambda: worker.report().fault == "bad_file")
-        assert worker.report().state == "failed"
+        await until(lambda: worker.report().state == "failed")
+        assert worker.report().fault == "bad_file"
         yard.edge.source.publish(TWO)
         yard.edge.hub.publish("channel", ["trust"])
         await yard.until_ready(worker, TWO)
@@ -367,3 +372,33 @@ async def name_a_file(config: WorkerConfig) -> WorkerConfig:
 async def test_what_cannot_be_used_is_a_configuration_error(yard: Yard, spoil: Any) -> None:
     with pytest.raises(ConfigError):
         await build_app(await spoil(yard.config), make_engine=yard.make_engine)
+
+
+async def test_a_worker_over_a_server_that_runs_already_takes_messages_only(
+    yard: Yard, start_api: StartApi, tmp_path: Path
+) -> None:
+    """The server is another worker's API."""
+    behind = FakeEngine()
+    api = await start_api(behind)
+    key = tmp_path / "key"
+    key.touch(mode=0o600)
+    key.write_text("t0ken")
+    url = str(api.server.make_url("/")).rstrip("/")
+    there = OpenAIConfig(url=url, served_model="chat-small", key_file=key)
+    engine = EngineConfig(kind="openai", openai=there)
+    make = partial(make_engine, engine, yard.config.supervisor)
+    yard.edge.source.publish(ONE)
+    async with (
+        yard.worker(make, engine=engine) as (worker, server),
+        aiohttp.ClientSession() as http,
+    ):
+        await yard.until_ready(worker, ONE)
+        assert "messages_only" in worker.report().features
+        assert not list(yard.config.models_dir.rglob("*.gguf"))
+        asked: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}]}
+        async with http.post(server.make_url(CHAT), json=asked, headers=TOKEN) as answer:
+            assert (await answer.json())["choices"][0]["message"]["content"] == "Hello"
+        asked = {"prompt_token_ids": [1]}
+        async with http.post(server.make_url(CHAT), json=asked, headers=TOKEN) as answer:
+            assert answer.status == 400
+            assert (await answer.json())["error"]["code"] == "token_ids_unsupported"

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_worker.engine import EngineStartError
-from gpu_worker.supervisor import Backoff, EngineProcess, Launch, LogTail, SupervisorConfig
+from gpu_worker.supervisor import Backoff, EngineProcess, Launch, SupervisorConfig
 from tests.fakes.waiting import alive, until
 
 FAST = SupervisorConfig(
@@ -327,21 +327,3 @@ def test_backoff_is_always_within_its_bounds(lives: list[float], restarts: int) 
     backoff = Backoff(config)
     delays = [backoff.after_death(lived_s) for lived_s in lives]
     assert all(delay is None or 0.1 <= delay <= 30 for delay in delays)
-
-
-@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=8))
-def test_a_log_tail_reads_the_same_however_it_is_cut(data: bytes, cuts: list[int]) -> None:
-    whole = LogTail(lines=5, line_bytes=400)
-    whole.feed(data)
-    pieces = LogTail(lines=5, line_bytes=400)
-    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    for begin, end in pairwise(edges):
-        pieces.feed(data[begin:end])
-    assert pieces.lines() == whole.lines()
-
-
-def test_a_log_tail_is_bounded_without_a_single_line_end() -> None:
-    tail = LogTail(lines=2, line_bytes=10)
-    for _ in range(100):
-        tail.feed(b"x" * 1_000)
-    assert tail.lines() == ["x" * 10]

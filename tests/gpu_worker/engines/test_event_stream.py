@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -30,6 +32,7 @@ from gpu_worker.engines.exchange import (
     open_exchange,
 )
 from gpu_worker.engines.llamacpp_api import native_events, refusal
+from tests.fakes.tls_server import Asked, tls_server, whole
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST = {"content": "", "stop": True, "stop_type": "eos", "tokens_predicted": 3}
@@ -368,3 +371,17 @@ def test_a_request_carries_the_key_and_a_bounded_body() -> None:
     assert b"Authorization: Bearer k\r\n" in head
     assert b"Content-Length: 2" in head
     assert body == b"{}"
+
+
+async def test_a_server_behind_https_is_asked_for_by_its_name(tmp_path: Path) -> None:
+    def answer(_asked: Asked) -> Iterator[bytes]:
+        yield whole(b"safe")
+
+    with tls_server(tmp_path, answer, name="localhost") as server:
+        url = f"https://localhost:{server.port}/prefix"
+        request = encode_request("GET", "/prefix/v1/models", key="k", host="localhost")
+        assert await call(url, request, CONFIG, tls=server.tls) == (200, b"safe")
+        with pytest.raises(EngineUnavailableError):
+            await call(url, request, CONFIG, tls=ssl.create_default_context())
+    assert server.asked[0].path == "/prefix/v1/models"
+    assert server.asked[0].headers["host"] == "localhost"

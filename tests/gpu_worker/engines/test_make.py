@@ -16,7 +16,7 @@ from gpu_worker.engines.make import form_of, look_at_machine, make_engine, make_
 from gpu_worker.engines.openai_server import OpenAIServer
 from gpu_worker.engines.vllm import Vllm, VllmConfig
 from gpu_worker.order import EngineOrder
-from gpu_worker.supervisor import SupervisorConfig, end_life
+from gpu_worker.supervisor import SupervisorConfig
 from tests.fakes.programs import vllm_model
 
 HERE = Machine(llamacpp=True, vllm=True)
@@ -126,5 +126,5 @@ async def test_the_child_that_stands_by_is_the_one_that_is_launched(tmp_path: Pa
     standby.prepare()
     life = await standby.take(engine.process.launch())
     assert life is not None, "the launch is of something else than what stands by"
-    await end_life(life, SupervisorConfig())
+    await end_life(life, 2.0)
     await engine.aclose()
