@@ -5,10 +5,11 @@ tells: cachestat(2) from 6.5 on for a whole file at once, mincore(2) for samples
 
 Mapping uses those pages themselves: nothing is copied, a second engine on the same file shares
 them, and the kernel may drop them. Reading makes a copy of its own, which nobody else can use.
-Measured (2 cores, 2.7 GB, llama.cpp on the CPU, ``make bench-coldstart``): mapped 0.7 s and read
-2.4 s where all is resident; mapped 1.3 to 1.9 s and read 1.9 to 4.8 s where nothing is. So the
-processor maps, always. A GPU copies every byte once and then needs the pages no more: what is cold
-it reads, in large requests and through pinned buffers, instead of fault by fault.
+Measured (2 cores, 2.6 GB, llama.cpp on the CPU, to the first token; ``make bench-coldstart``):
+where all is resident, mapping takes about half as long as reading; where nothing is, both take
+between 2 and 6 s from run to run, and neither wins. So the processor maps, always. A GPU copies
+every byte once and then needs the pages no more: what is cold it reads, in large requests and
+through pinned buffers, instead of fault by fault.
 """
 
 from __future__ import annotations

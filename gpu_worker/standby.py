@@ -16,6 +16,7 @@ import structlog
 
 from gpu_worker.child import Launch, Life, end_life, spawn
 from gpu_worker.engine import EngineStartError
+from gpu_worker.faults import oom_kills
 from gpu_worker.supervisor import SupervisorConfig
 
 _log = structlog.get_logger("standby")
@@ -68,6 +69,7 @@ class Standby:
             _log.warning("the child that stood by died", log=life.child.log.lines()[-3:])
             await end_life(life, self._config.stop_grace_s)
             return None
+        life.child.oom_kills = oom_kills()  # what was killed while it waited was not its work
         return life
 
     async def aclose(self) -> None:

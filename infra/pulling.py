@@ -123,7 +123,14 @@ async def pull_model(
             if not variant:
                 judge = Judge(hardware=await in_thread(disk, partial(hardware_for, FitConfig())))
             choice = await find_variant(
-                model, revision, once, models, partial(in_thread, disk), wanted=variant, judge=judge
+                model,
+                revision,
+                once,
+                models,
+                partial(in_thread, disk),
+                wanted=variant,
+                judge=judge,
+                alone=False,
             )
             chosen = choice.variant
             report = await pull(

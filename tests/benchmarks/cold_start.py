@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from infra.timeline import read_waterfalls
 from infra.timeline_svg import timeline_svg
 from tests.benchmarks.artifact_plane.stage import Stage, stage
-from tests.benchmarks.results import FOLDER, Machine, Row, report
+from tests.benchmarks.results import Machine, Row, report
 from tests.benchmarks.warm_start.links import link
 from tests.benchmarks.warm_start.loading import measure as measure_loading
 from tests.benchmarks.warm_start.model import write_loadable
@@ -29,6 +29,8 @@ from tests.benchmarks.warm_start.worker import Boot, boot
 MODEL = "bench-cold"
 SIZE = 2_600_000_000
 NEAR_S, FAR_S = 0.05, 0.5
+FIGURE = Path("docs/figures/cold-start.svg")
+"""The last boot beside the warm edge, as a timeline."""
 
 
 def measure(running: Stage, folder: Path, size: int, rounds: int) -> list[Row]:
@@ -118,10 +120,8 @@ def _boot(running: Stage, folder: Path, revision: str, *sources: str) -> Boot:
 
 
 def _draw(last: Boot) -> None:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    (FOLDER / "cold_start.svg").write_text(
-        timeline_svg(read_waterfalls({"waterfalls": [last.waterfall]}))
-    )
+    FIGURE.parent.mkdir(parents=True, exist_ok=True)
+    FIGURE.write_text(timeline_svg(read_waterfalls({"waterfalls": [last.waterfall]})))
 
 
 async def _run(size: int, rounds: int) -> list[Row]:

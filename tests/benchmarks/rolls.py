@@ -15,7 +15,7 @@ from infra.publishing import open_origin
 from infra.timeline import read_waterfalls
 from infra.timeline_svg import timeline_svg
 from tests.benchmarks.artifact_plane.stage import Stage, stage
-from tests.benchmarks.results import FOLDER, Machine, Row, report
+from tests.benchmarks.results import Machine, Row, report
 from tests.benchmarks.warm_start.model import write_loadable
 from tests.benchmarks.warm_start.worker import worker
 from tests.fakes.tiny_gguf import CHATML
@@ -23,6 +23,8 @@ from wire.paths import DEFAULT_CHANNEL
 
 MODEL = "bench-roll"
 SIZE = 2_600_000_000
+FIGURE = Path("docs/figures/roll.svg")
+"""The last metadata-only roll, as a timeline."""
 _NEXT = "next"
 _QUIET_S = 2.0
 """Between a publish and its roll: edges and workers have seen the publish."""
@@ -80,10 +82,8 @@ def metadata_only(running: Stage, folder: Path, size: int, rounds: int) -> list[
 
 
 def _draw(last: Rolled) -> None:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    (FOLDER / "roll.svg").write_text(
-        timeline_svg(read_waterfalls({"waterfalls": [last.waterfall]}))
-    )
+    FIGURE.parent.mkdir(parents=True, exist_ok=True)
+    FIGURE.write_text(timeline_svg(read_waterfalls({"waterfalls": [last.waterfall]})))
 
 
 async def _run(size: int, rounds: int) -> list[Row]:

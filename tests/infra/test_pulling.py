@@ -59,7 +59,7 @@ async def test_a_model_goes_down_and_a_new_revision_costs_what_changed(
     second = await run("publish", R2, "--model", "chat", "--channel", "next", "--no-parity")
     assert second["sent_bytes"] < second["size"] / 2
     assert not second["golden"]
-    rolled = await run("roll", "chat", "--to", second["revision"][:10])
+    rolled = await run("roll", "chat", "--to", second["revision"][:10], "--watch")
     assert rolled["previous"] == first["revision"]
     again = await run("pull", "chat", "--from", source, "--to", str(models))
     assert again["revision"] == second["revision"]

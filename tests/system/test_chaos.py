@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from infra.local_config import LOCAL_MODEL
@@ -27,4 +28,7 @@ async def test_kills_at_random_lose_nothing_that_is_not_said(fleet: Fleet, tmp_p
     assert found.wrong == []
     assert wrong_files(tmp_path / "models", LOCAL_MODEL) == []
     assert wrong_files(fleet.state.tier("worker") / "models", LOCAL_MODEL) == []
+    # Those who come after find the worker as it was: without the second revision on its disk.
     fleet.roll(first)
+    fleet.settle()
+    shutil.rmtree(fleet.state.tier("worker") / "models" / LOCAL_MODEL / second, ignore_errors=True)
