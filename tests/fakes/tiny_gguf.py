@@ -140,13 +140,22 @@ def write_sparse_gguf(path: Path, size_bytes: int, *, tensor_bytes: int = 64 * 2
 
 
 def _sparse_header(sizes: list[int]) -> bytes:
-    """One key and a table of one-dimensional I8 tensors, one after the other."""
+    """The shape of a small llama, and a table of one-dimensional I8 tensors, one after the other."""
+    numbers = {
+        "block_count": len(sizes),
+        "embedding_length": 64,
+        "feed_forward_length": 128,
+        "attention.head_count": 4,
+        "context_length": 4_096,
+    }
+    keys = [raw_gguf.text_key("general.architecture", "llama")]
+    keys += [raw_gguf.u32_key(f"llama.{name}", value) for name, value in numbers.items()]
     tensors = []
     offset = 0
     for index, size in enumerate(sizes):
         tensors.append(raw_gguf.tensor(f"blk.{index:05d}.ffn_up.weight", (size,), 24, offset))
         offset += size
-    return raw_gguf.header([raw_gguf.text_key("general.architecture", "llama")], tensors)
+    return raw_gguf.header(keys, tensors)
 
 
 def _add_tokenizer(
