@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gpu_worker.child import end_life
 from gpu_worker.engine import Engine
 from gpu_worker.engines.choose import Machine, ModelForm, NoEngineError
 from gpu_worker.engines.config import EngineConfig
