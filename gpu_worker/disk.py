@@ -75,6 +75,10 @@ class ModelFolder:
         name = f"{_PARTIAL}{revision_id(revision)}"
         return self.root / model_name(model) / (name + (variant and _OF_VARIANT + variant))
 
+    def partials(self, model: str, revision: str) -> list[Path]:
+        """Where this revision, or variants of it, are being put together."""
+        return sorted((self.root / model_name(model)).glob(f"{_PARTIAL}{revision_id(revision)}*"))
+
     def manifest(self, model: str, revision: str) -> Manifest | None:
         """The manifest of a whole revision, cut to the files of the variant that is here; None
         where it is not here, where a file of it has been lost or cut since, or where a power cut

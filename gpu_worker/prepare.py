@@ -26,6 +26,7 @@ from gpu_worker.memory import free_memory_bytes
 from gpu_worker.order import EngineOrder
 from gpu_worker.pull import PullReport, pull
 from gpu_worker.residency import Loading, choose_loading, resident_share
+from gpu_worker.seeds import LocalChunks
 from gpu_worker.variants import ManifestOnce, find_variant
 from gpu_worker.waterfall import Waterfall
 from wire.errors import GGUFInvalidError, HeadwaterError
@@ -96,7 +97,8 @@ class Preparation:
             return ModelFiles(self._config.models_dir, 0)  # the server has its own
         before = self._source.stats()
         self._on_pull()
-        source = ManifestOnce(self._source)
+        here = LocalChunks(self._folder, self._config.model)
+        source = ManifestOnce(self._source, lambda *what: self._blocking(here.read, *what))
         with waterfall.step("choose"):
             choice = await self._choose(revision, source)
         if choice.reason:

@@ -9,7 +9,7 @@ no source answers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -40,12 +40,20 @@ class Blocking(Protocol):
     async def __call__(self, work: Callable[[], T], /) -> T: ...
 
 
+Local = Callable[[ChunkId, Mapping[str, bytes]], Awaitable[Chunk | None]]
+
+
 class ManifestOnce:
     """A source that is asked for each manifest and each header once: what :func:`find_variant` has
-    read, the pull after it need not fetch again. Lives as long as one pull."""
+    read, the pull after it need not fetch again. Lives as long as one pull.
 
-    def __init__(self, source: Source) -> None:
+    Args:
+        local: gives a chunk that lies on this disk, or None (``gpu_worker.seeds.LocalChunks``).
+    """
+
+    def __init__(self, source: Source, local: Local | None = None) -> None:
         self._source = source
+        self._local = local
         self._manifests: dict[str, bytes] = {}
         self._held: dict[ChunkId, Chunk] = {}
         self._room = _HELD_BYTES
@@ -78,7 +86,8 @@ class ManifestOnce:
 
     async def peek(self, id: ChunkId) -> Chunk:  # noqa: A002
         """A chunk that will be asked for again: it is kept, within bounds."""
-        found = await self.chunk(id)
+        here = await self._local(id, self._manifests) if self._local is not None else None
+        found = here or await self.chunk(id)
         if id not in self._held and len(found) <= self._room:
             self._held[id] = found
             self._room -= len(found)

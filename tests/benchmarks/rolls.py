@@ -27,7 +27,7 @@ FIGURE = Path("docs/figures/roll.svg")
 """The last metadata-only roll, as a timeline."""
 _NEXT = "next"
 _QUIET_S = 2.0
-"""Between a publish and its roll: edges and workers have seen the publish."""
+"""Between two rolls: the old engine has ended and its files are gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +45,19 @@ class Rolled:
 
 def metadata_only(running: Stage, folder: Path, size: int, rounds: int) -> list[Row]:
     """Another chat template in the same weights, again and again."""
-    file = write_loadable(folder / "roll.gguf", size)
-    size = file.stat().st_size
-    first, _ = running.publish(file, MODEL)
+    revisions, size = _published(running, folder / "roll.gguf", size, rounds)
+    first, *others = revisions
     state, done = running.local.state, []
     with worker(state, folder / "worker", MODEL, [running.edge]) as (serving, _):
         serving.wait(first)
-        for number in range(rounds):
-            write_loadable(file, size, template=f"{{# edit {number} #}}{CHATML}")
-            revision, _ = running.publish(file, MODEL, _NEXT)
-            os.sync()  # else the roll waits for what the publish left to write
+        for revision in others:
+            os.sync()  # else the roll waits for what others left to write
             time.sleep(_QUIET_S)
             started = time.perf_counter()
             with open_origin(running.origin, running.local.admin_token) as origin:
                 origin.roll(MODEL, DEFAULT_CHANNEL, revision)
             waterfall = serving.wait(revision)
             done.append(Rolled(time.perf_counter() - started, waterfall))
-    file.unlink()
     _draw(done[-1])
     return [
         Row(
@@ -79,6 +75,19 @@ def metadata_only(running: Stage, folder: Path, size: int, rounds: int) -> list[
             higher_is_better=False,
         ),
     ]
+
+
+def _published(running: Stage, file: Path, size: int, edits: int) -> tuple[list[str], int]:
+    """The first revision on the default channel and its edits on another; and the file's size.
+    All before the first roll: a publisher does its work on another machine."""
+    file = write_loadable(file, size)
+    size = file.stat().st_size
+    revisions = [running.publish(file, MODEL)[0]]
+    for number in range(edits):
+        write_loadable(file, size, template=f"{{# edit {number} #}}{CHATML}")
+        revisions.append(running.publish(file, MODEL, _NEXT)[0])
+    file.unlink()
+    return revisions, size
 
 
 def _draw(last: Rolled) -> None:

@@ -9,20 +9,25 @@ import psutil
 
 from tests.fakes.waiting import alive
 
-__all__ = ["MIB", "alive", "engine_of", "peak_rss_bytes", "processes_in"]
+__all__ = ["MIB", "alive", "engine_of", "holds_model", "peak_rss_bytes", "processes_in"]
 
 MIB = 2**20
 
 
 def engine_of(worker_pid: int) -> int:
-    """The process below a worker that holds llama.cpp."""
+    """The process below a worker that holds llama.cpp with a model; one may stand by without."""
     engines = []
     for child in psutil.Process(worker_pid).children():
         with suppress(psutil.NoSuchProcess):  # it ended meanwhile
-            if "llamacpp_process" in " ".join(child.cmdline()):
+            if "llamacpp_process" in " ".join(child.cmdline()) and holds_model(child):
                 engines.append(child.pid)
     assert len(engines) == 1, f"{len(engines)} engines run below {worker_pid}"
     return engines[0]
+
+
+def holds_model(process: psutil.Process) -> bool:
+    """Whether weights are mapped into it."""
+    return any(mapped.path.endswith(".gguf") for mapped in process.memory_maps())
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:

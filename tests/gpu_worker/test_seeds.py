@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gpu_worker.disk import MANIFEST, ModelFolder
-from gpu_worker.seeds import Seed, find_seeds
+from gpu_worker.seeds import LocalChunks, Seed, find_seeds
 from tests.fakes.revisions import Revision, chunk_of, make_revision
 from wire.chunk import hash_chunk
 
@@ -39,3 +39,31 @@ def test_a_revision_that_is_not_whole_seeds_nothing(tmp_path: Path) -> None:
     folder = ModelFolder(tmp_path)
     (lay_out(folder, OLD) / "m.gguf").write_bytes(b"cut")
     assert find_seeds(folder, "chat", {hash_chunk(A)}) == {}
+
+
+def test_chunks_are_read_from_older_revisions_and_from_a_cut_pull(tmp_path: Path) -> None:
+    folder = ModelFolder(tmp_path)
+    lay_out(folder, OLD)
+    partial = folder.partial("chat", NEW.id)
+    partial.mkdir()
+    (partial / "m.gguf").write_bytes(bytes(1_000) + C)
+    here = LocalChunks(folder, "chat")
+    manifests = {NEW.id: NEW.data}
+    a, b, c, d = (hash_chunk(data) for data in (A, B, C, D))
+    for name, data in {a: A, b: B, c: C}.items():
+        found = here.read(name, manifests)
+        assert found is not None
+        assert bytes(found.data) == data
+    assert here.read(d, manifests) is None
+    assert folder.partials("chat", OLD.id) == []
+
+
+def test_a_chunk_that_is_not_what_it_was_is_not_here(tmp_path: Path) -> None:
+    folder = ModelFolder(tmp_path)
+    path = lay_out(folder, OLD) / "m.gguf"
+    path.write_bytes(bytes(1_000) + B)
+    here = LocalChunks(folder, "chat")
+    assert here.read(hash_chunk(A), {}) is None
+    assert here.read(hash_chunk(B), {}) is not None
+    path.unlink()
+    assert here.read(hash_chunk(B), {}) is None

@@ -20,6 +20,7 @@ from gpu_worker.config import ModelConfig
 from gpu_worker.engines.config import EngineConfig
 from gpu_worker.engines.make import make_engine as make_any_engine
 from gpu_worker.fit_needs import FitConfig
+from tests.fakes.processes import holds_model
 from tests.fakes.revisions import Revision, make_revision
 from tests.fakes.scripted_gguf import SCRIPT, write_scripted_gguf
 from tests.fakes.several import TOKEN, needs_bytes
@@ -63,11 +64,13 @@ async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
 
 
 def engines() -> list[str]:
-    """The command lines of all llama.cpp below this process."""
+    """The command lines of all llama.cpp below this process that hold a model; one may stand by
+    without any."""
     lines = []
     for child in psutil.Process(os.getpid()).children():
         with suppress(psutil.NoSuchProcess):  # it ended meanwhile
-            lines.append(" ".join(child.cmdline()))
+            if holds_model(child):
+                lines.append(" ".join(child.cmdline()))
     return [line for line in lines if "llamacpp_process" in line]
 
 
