@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -21,7 +20,7 @@ from gpu_worker.fit import Row
 from gpu_worker.fit_rule import Choice, is_last_resort, rank
 from gpu_worker.judge import HeaderSoFar, Judge, loaded_files
 from wire.chunk import Buffer, Chunk, ChunkId
-from wire.errors import ChunkMismatchError, GGUFInvalidError, HeadwaterError
+from wire.errors import GGUFInvalidError, HeadwaterError
 from wire.gguf import GGUF, read_gguf
 from wire.manifest import ChunkRef, FileEntry, Manifest, decode
 from wire.source import Source
@@ -141,7 +140,6 @@ async def find_variant(
         NotFoundError, SourceUnavailableError, ChunkMismatchError, ManifestInvalidError: the
             manifest or a header was not to be had.
     """
-    begun = partial(folder.partial, model, revision)
     here = await blocking(lambda: folder.manifest(model, revision))
     if here is not None and (not here.variants or not wanted or wanted in here.variants):
         place = folder.path(model, revision)
@@ -150,10 +148,10 @@ async def find_variant(
         if not choice.refused or wanted or not here.variants:
             return choice
         try:  # what was right for another machine, or for another context
-            return await _choose_there(revision, source, begun, blocking, judge, wanted)
+            return await _choose_there(revision, source, blocking, judge, wanted)
         except HeadwaterError:
             return choice
-    return await _choose_there(revision, source, begun, blocking, judge, wanted, alone=alone)
+    return await _choose_there(revision, source, blocking, judge, wanted, alone=alone)
 
 
 def _choose_here(manifest: Manifest, folder: Path, judge: Judge | None, wanted: str) -> Choice:
@@ -169,18 +167,13 @@ def _choose_here(manifest: Manifest, folder: Path, judge: Judge | None, wanted: 
 async def _choose_there(
     revision: str,
     source: ManifestOnce,
-    begun: Callable[[str], Path],
     blocking: Blocking,
     judge: Judge | None,
     wanted: str,
     *,
     alone: bool = True,
 ) -> Choice:
-    """Of what a source has, by the headers alone.
-
-    Args:
-        begun: where a pull of a variant may have been cut off.
-    """
+    """Of what a source has, by the headers alone."""
     data = await source.manifest(revision)
     manifest = await blocking(lambda: decode(data, revision))
     names = candidates(manifest, wanted)
@@ -191,38 +184,27 @@ async def _choose_there(
         files = loaded_files(manifest, variant)
         if not files:
             return _unjudged(variant)
-        place = begun(variant)
-        headers = [await read_header(entry, source, blocking, place) for entry in files]
+        headers = [await read_header(entry, source, blocking) for entry in files]
         rows.append(await blocking(partial(judge.row, variant, headers)))
         if rows[-1].whole and not is_last_resort(variant):
             break
     return judge.choose(rows, wanted=wanted)
 
 
-async def read_header(
-    entry: FileEntry, source: ManifestOnce, blocking: Blocking, begun: Path | None = None
-) -> GGUF:
+async def read_header(entry: FileEntry, source: ManifestOnce, blocking: Blocking) -> GGUF:
     """A file's header from its first chunks; nothing else is fetched.
-
-    Args:
-        begun: where a pull of it was cut off: what is there is not fetched again.
 
     Raises:
         GGUFInvalidError: it has none, or one beyond the limits.
         HeadwaterError: as ``Source.chunk``.
     """
-    so_far, rest = HeaderSoFar(entry.size), list(islice(entry.placed(), MAX_HEADER_CHUNKS))
-
-    async def peek(offset: int, ref: ChunkRef) -> Chunk:
-        held = None
-        if begun is not None:
-            held = await blocking(partial(_held, begun / entry.path, offset, ref))
-        return held or await source.peek(ref.id)
-
+    so_far, rest = HeaderSoFar(entry.size), list(entry.chunks[:MAX_HEADER_CHUNKS])
     batch = rest[:1]
     while batch:
         del rest[: len(batch)]
-        found = await asyncio.gather(*(peek(*one) for one in batch), return_exceptions=True)
+        found = await asyncio.gather(
+            *(source.peek(ref.id) for ref in batch), return_exceptions=True
+        )
         header = await blocking(partial(so_far.feed, *map(_data, found)))
         if header is not None:
             return header
@@ -236,21 +218,11 @@ def _data(found: Chunk | BaseException) -> Buffer:
     return found.data
 
 
-def _held(path: Path, offset: int, ref: ChunkRef) -> Chunk | None:
-    """The chunk, where it stands there; its name is the proof. Blocking."""
-    try:
-        with path.open("rb") as stream:
-            stream.seek(offset)
-            return Chunk(ref.id, stream.read(ref.size))
-    except (OSError, ChunkMismatchError):
-        return None
-
-
-def _together(rest: Sequence[tuple[int, ChunkRef]]) -> list[tuple[int, ChunkRef]]:
+def _together(rest: Sequence[ChunkRef]) -> list[ChunkRef]:
     """The chunks to ask for at the same time. A header that is not one chunk has a few of them
     (``docs/adr/0010``); where a source is far, each by itself would cost its round trip."""
     taken = list(rest[:_AT_ONCE])
-    while len(taken) > 1 and sum(ref.size for _, ref in taken) > _AT_ONCE_BYTES:
+    while len(taken) > 1 and sum(ref.size for ref in taken) > _AT_ONCE_BYTES:
         taken.pop()
     return taken
 

@@ -140,7 +140,7 @@ def write_sparse_gguf(path: Path, size_bytes: int, *, tensor_bytes: int = 64 * 2
 
 
 def _sparse_header(sizes: list[int]) -> bytes:
-    """The shape of a small llama, and a table of one-dimensional I8 tensors, one after the other."""
+    """A small llama's shape, and a table of one-dimensional I8 tensors, one after the other."""
     numbers = {
         "block_count": len(sizes),
         "embedding_length": 64,
