@@ -157,7 +157,9 @@ class Keeper:
         stay = Stay(tenant, size_bytes)
         self._stays.append(stay)
         try:
-            await asyncio.gather(*[self._put_to_sleep(s, f"for {tenant.name}") for s in sleepers])
+            # Waited for, not gathered: who gives this up must not cut off a close that has begun.
+            if going := [self._put_to_sleep(s, f"for {tenant.name}") for s in sleepers]:
+                await asyncio.wait(going)
         except BaseException:
             self.leave(stay)
             raise

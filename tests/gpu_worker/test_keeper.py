@@ -119,6 +119,21 @@ async def test_a_load_that_fails_leaves() -> None:
 
 
 @virtual_time
+async def test_who_gives_up_an_admission_does_not_wake_who_goes_to_sleep_for_it() -> None:
+    keeper = Keeper(10)
+    first, second = Guest("a", 10, keeper), Guest("b", 10, keeper)
+    await first.use()
+    admission = asyncio.create_task(keeper.admit(second, 10))
+    await asyncio.sleep(0)  # to where it waits
+    assert not first.awake
+    admission.cancel()
+    await asyncio.gather(admission, *first.tasks, return_exceptions=True)
+    assert (first.loaded, keeper.used_bytes()) == ([], 0)
+    await second.use()
+    assert second.awake
+
+
+@virtual_time
 async def test_who_may_not_evict_is_told_so() -> None:
     keeper = Keeper(10)
     first, second = Guest("a", 10, keeper), Guest("b", 10, keeper)
