@@ -147,16 +147,19 @@ async def spawn(launch: Launch, log: LogTail) -> Life:
 
 
 async def end_life(life: Life, grace_s: float) -> None:
-    """SIGTERM, a grace, SIGKILL; then nothing of this child is left."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if life.child.exited.done():
-            break
-        with suppress(ProcessLookupError):
-            life.transport.send_signal(number)
-        await asyncio.wait({life.child.exited}, timeout=grace_s)
-    # An engine may have processes of its own, which would go on holding its memory.
-    kill_group(life, signal.SIGKILL)
-    life.transport.close()
+    """SIGTERM, a grace, SIGKILL; then nothing of this child is left. Who cancels this cuts the
+    grace short, and no more."""
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if life.child.exited.done():
+                break
+            with suppress(ProcessLookupError):
+                life.transport.send_signal(number)
+            await asyncio.wait({life.child.exited}, timeout=grace_s)
+    finally:
+        # An engine may have processes of its own, which would go on holding its memory.
+        kill_group(life, signal.SIGKILL)
+        life.transport.close()
 
 
 def kill_group(life: Life, number: signal.Signals) -> None:

@@ -4,7 +4,8 @@ Starting an interpreter and loading an engine's libraries (with a GPU: its drive
 model, so it is done while the weights are still being pulled. The spare child waits for the line
 on stdin that any child gets; it holds no secret and no file until then, and ends with the worker
 as any child does. There is one at most. One that died while it waited is not missed: the engine is
-started as without it.
+started as without it. One that nobody takes for long (its model sleeps, or is no GGUF) is stopped:
+it holds memory.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class Standby:
         self._launch = Launch(argv=argv, first_line=b"", environ=dict(environ))
         self._config = config or SupervisorConfig()
         self._spare: asyncio.Task[Life] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
 
     @property
@@ -48,10 +51,14 @@ class Standby:
 
     def prepare(self) -> None:
         """Start a spare child, unless one waits already. Returns at once."""
-        if self._closed or self._starting() or self._life() is not None:
+        if self._closed:
             return
-        child = spawn(self._launch, self._config.log_tail())
-        self._spare = asyncio.create_task(child, name="standby")
+        if not self._starting() and self._life() is None:
+            child = spawn(self._launch, self._config.log_tail())
+            self._spare = asyncio.create_task(child, name="standby")
+        self._unwind()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._config.standby_s, self._dismiss)
 
     async def take(self, launch: Launch) -> Life | None:
         """The spare child, which is the caller's from then on; None where there is none that
@@ -60,8 +67,15 @@ class Standby:
         if spare is None or (launch.argv, launch.environ) != (same.argv, same.environ):
             return None
         self._spare = None
+        self._unwind()
         try:
-            life = await spare
+            # Not awaited itself: who is cancelled here must not lose a child that has started.
+            await asyncio.wait({spare})
+        except asyncio.CancelledError:
+            self._return(spare)
+            raise
+        try:
+            life = spare.result()
         except EngineStartError as error:
             _log.warning("no child stands by", why=error.message)
             return None
@@ -75,9 +89,36 @@ class Standby:
     async def aclose(self) -> None:
         """Stop the spare. May be called twice."""
         self._closed = True
-        spare, self._spare = self._spare, None
-        if spare is None:
+        self._unwind()
+        self._dismiss()
+        if self._ending:
+            await asyncio.wait(self._ending)
+
+    def _return(self, spare: asyncio.Task[Life]) -> None:
+        """It is for the next one, unless another stands by already."""
+        if self._spare is not None or self._closed:
+            self._end(spare)
             return
+        self._spare = spare
+        self.prepare()
+
+    def _unwind(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _dismiss(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            self._end(spare)
+
+    def _end(self, spare: asyncio.Task[Life]) -> None:
+        """Stop it, as soon as it has started."""
+        task = asyncio.create_task(self._stopped(spare), name="standby-end")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _stopped(self, spare: asyncio.Task[Life]) -> None:
         (life,) = await asyncio.gather(spare, return_exceptions=True)
         if isinstance(life, Life):
             await end_life(life, self._config.stop_grace_s)

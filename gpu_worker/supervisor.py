@@ -47,7 +47,9 @@ _MUTE_STARTS = 3
 class SupervisorConfig:
     """Deadlines and bounds of a supervised child."""
 
-    ready_timeout_s: float = 300.0
+    ready_timeout_s: float = 600.0
+    """As long as a worker waits for a load altogether: 40 GB that are read from a cold disk of
+    100 MB/s take 400 s."""
     stop_grace_s: float = 2.0
     """After SIGTERM; then SIGKILL."""
     backoff_initial_s: float = 0.1
@@ -58,6 +60,8 @@ class SupervisorConfig:
     """Deaths in a row that are answered with a restart; then the engine is given up."""
     stable_s: float = 60.0
     """A child that lived so long was well: the count of deaths starts again."""
+    standby_s: float = 900.0
+    """So long a child waits for its orders ahead of its work (``gpu_worker.standby``)."""
     log_lines: int = 200
     log_line_bytes: int = 1_000
 
@@ -172,14 +176,19 @@ class EngineProcess:
             self._kill(signal.SIGKILL)
 
     async def aclose(self) -> None:
-        """Stop the child for good. May be called twice, also while it starts."""
+        """Stop the child for good. May be called twice, also while it starts. Who cancels this
+        leaves no child behind either: it is killed then."""
         self.state = "closed"
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
-        await self._stop()
-        if not self.dead.done():
-            self.dead.set_result("closed")
+        try:
+            if self._watcher is not None:
+                self._watcher.cancel()
+                await asyncio.gather(self._watcher, return_exceptions=True)
+        finally:
+            try:
+                await self._stop()
+            finally:
+                if not self.dead.done():
+                    self.dead.set_result("closed")
 
     async def _watch(self, child: Child) -> None:
         """From one death to the next, until the restarts are used up."""
@@ -227,6 +236,9 @@ class EngineProcess:
         launch = self.launch()
         life = await launch.spares.take(launch) if launch.spares is not None else None
         life = life or await spawn(launch, self._config.log_tail())
+        if cast(State, self.state) == "closed":  # meanwhile
+            await end_life(life, self._config.stop_grace_s)
+            raise EngineStartError(f"{self.name} was closed")
         transport, child = life.transport, life.child
         self._transport, self._child = transport, child
         try:
@@ -320,8 +332,10 @@ class EngineProcess:
         if transport is None or child is None:
             return
         child.judge("")
-        await end_life(Life(transport, child), self._config.stop_grace_s)
-        self._transport = None
+        try:
+            await end_life(Life(transport, child), self._config.stop_grace_s)
+        finally:
+            self._transport = None
 
     def _kill(self, number: signal.Signals) -> None:
         if self._transport is not None and self._child is not None:

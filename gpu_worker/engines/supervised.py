@@ -51,7 +51,9 @@ class ChildConfig:
     context_tokens: int = 4_096
     """Prompt and answer together, for each slot."""
     probe_tokens: int = 8
-    probe_timeout_s: float = 60.0
+    probe_timeout_s: float = 300.0
+    """For each question of the probe. Before the first token a processor may read all of the
+    weights from a cold disk: 40 GB of one that gives 150 MB/s take 270 s."""
     verdict_s: float = 1.0
     """How long a stream that broke off waits to hear what became of the engine."""
     hang: HangConfig = field(default_factory=HangConfig)
@@ -88,6 +90,7 @@ class SupervisedEngine(ABC):
         self._address = ""
         self._streams: WeakSet[EventStream] = WeakSet()
         self._guard: asyncio.Task[None] | None = None
+        self._proving = False
         self.process = EngineProcess(
             f"{kind} {model}@{revision[:12]}",
             self._launch,
@@ -123,10 +126,12 @@ class SupervisedEngine(ABC):
         await self._greet()
 
     async def aclose(self) -> None:
-        if self._guard is not None:
-            self._guard.cancel()
-            await asyncio.gather(self._guard, return_exceptions=True)
-        await self.process.aclose()
+        try:
+            if self._guard is not None:
+                self._guard.cancel()
+                await asyncio.gather(self._guard, return_exceptions=True)
+        finally:
+            await self.process.aclose()
 
     async def health(self) -> bool:
         try:
@@ -139,10 +144,16 @@ class SupervisedEngine(ABC):
         config = self._child_config
         # Beside golden prompts one token is enough: the time to it is told.
         question = Question.of(1 if golden else config.probe_tokens, config.probe_timeout_s)
-        seen = await probe(self.process.name, self.stream, question, self._clock)
-        if golden is None:
-            return seen
-        verdict = await named(self.process.name, self._compare(golden))
+        # Its questions have deadlines of their own, and the first one may wait for a disk: that is
+        # no stall. Whether the engine is frozen its health tells.
+        self._proving = True
+        try:
+            seen = await probe(self.process.name, self.stream, question, self._clock)
+            if golden is None:
+                return seen
+            verdict = await named(self.process.name, self._compare(golden))
+        finally:
+            self._proving = False
         return msgspec.structs.replace(seen, verdict=verdict)
 
     def stream(self, request: Generation) -> EventStream:
@@ -267,7 +278,7 @@ class SupervisedEngine(ABC):
             await _give_up(asking)
 
     def _running(self) -> bool:
-        return any(stream.waiting for stream in self._streams)
+        return not self._proving and any(stream.waiting for stream in self._streams)
 
     def _heard(self) -> bool:
         """Whether anything came for any stream since the last time."""

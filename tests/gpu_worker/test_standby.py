@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -97,6 +98,29 @@ async def test_a_launch_of_something_else_leaves_the_spare_alone(standby: Standb
     for other in (replace(LAUNCH, argv=(*ARGV, "more")), replace(LAUNCH, environ={})):
         assert await standby.take(other) is None
     assert standby.pid == pid
+
+
+async def test_who_gives_up_waiting_for_a_spare_leaves_it_to_the_next(standby: Standby) -> None:
+    standby.prepare()
+    taking = asyncio.create_task(standby.take(LAUNCH))
+    await asyncio.sleep(0)
+    taking.cancel()
+    await asyncio.gather(taking, return_exceptions=True)
+    await until(lambda: standby.pid is not None)
+    pid = standby.pid
+    process, told = await start(replace(LAUNCH, spares=standby))
+    assert (told["told"], told["pid"]) == ("orders", pid)
+    await process.aclose()
+
+
+async def test_a_spare_that_nobody_takes_gives_its_memory_back() -> None:
+    standby = Standby(ARGV, ENVIRON, replace(CONFIG, standby_s=0.2))
+    pid = await spare(standby)
+    await until(lambda: not alive(pid))
+    assert standby.pid is None
+    assert await standby.take(LAUNCH) is None
+    assert await spare(standby) != pid
+    await standby.aclose()
 
 
 async def test_nothing_is_left_of_it(standby: Standby) -> None:

@@ -281,6 +281,41 @@ async def test_aclose_ends_a_child_that_is_still_loading(supervise: Supervise) -
     assert not alive(pid)
 
 
+async def test_a_close_that_is_cut_off_leaves_no_child(supervise: Supervise) -> None:
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SERVE
+    process = supervise(stubborn, config=SupervisorConfig(stop_grace_s=30))
+    await process.start()
+    pid = process.pid
+    closing = asyncio.create_task(process.aclose())
+    await asyncio.wait({closing}, timeout=0.05)
+    closing.cancel()
+    await asyncio.gather(closing, return_exceptions=True)
+    await until(lambda: not alive(pid))
+    assert (process.dead.done(), process.pid) == (True, None)
+
+
+async def test_what_is_closed_before_its_child_is_there_does_not_start() -> None:
+    may_start = asyncio.Event()
+
+    class Late:
+        """A place where nobody stands by, which takes its time to say so."""
+
+        async def take(self, launch: Launch) -> None:
+            await may_start.wait()
+
+    launch = Launch(argv=(sys.executable, "-c", SERVE), first_line=b"", spares=Late())
+    process = EngineProcess(
+        "child", lambda: launch, FAST, clock=time.monotonic, on_ready=lambda _line: None
+    )
+    starting = asyncio.create_task(process.start())
+    await asyncio.sleep(0)
+    await process.aclose()
+    may_start.set()
+    with pytest.raises(EngineStartError, match="closed"):
+        await starting
+    assert (process.state, process.pid) == ("closed", None)
+
+
 async def test_a_cancelled_start_leaves_no_child(supervise: Supervise) -> None:
     process = supervise(SILENT)
     starting = asyncio.create_task(process.start())

@@ -27,7 +27,7 @@ from gpu_worker.engines.native import NativeEngine
 from gpu_worker.hang import HangConfig
 from gpu_worker.supervisor import SupervisorConfig
 from tests.fakes.scripted_gguf import SCRIPT, write_scripted_gguf
-from tests.fakes.waiting import until
+from tests.fakes.waiting import alive, until
 from tests.fakes.worker_api import CHAT, StartApi
 
 StartChild = Callable[..., Awaitable[NativeEngine]]
@@ -129,6 +129,40 @@ async def test_a_reader_that_is_slow_is_no_hang(start_child: StartChild, kind: s
     await asyncio.sleep(3 * hang.stall_s)
     assert (engine.process.restarts, engine.fault) == (0, "")
     await stream.aclose()
+
+
+async def test_a_close_that_is_cut_off_leaves_no_process(
+    start_child: StartChild, kind: str
+) -> None:
+    engine = await start_child(kind)
+    pid = engine.process.pid
+    closing = asyncio.create_task(engine.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.gather(closing, return_exceptions=True)
+    await until(lambda: not alive(pid))
+    assert engine.dead.done()
+
+
+async def test_a_first_token_that_takes_long_is_no_hang(
+    start_child: StartChild, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of weights that are read from a cold disk while the probe waits."""
+    hang = HangConfig(stall_s=0.2, silent_s=30, health_s=0.05)
+    engine = await start_child(kind, hang=hang)
+    tokenize = engine.tokenize
+
+    async def and_stop(text: str, **options: bool) -> list[int]:
+        ids = await tokenize(text, **options)
+        send(engine, signal.SIGSTOP)
+        return ids
+
+    monkeypatch.setattr(engine, "tokenize", and_stop)
+    probing = asyncio.create_task(engine.probe())
+    await asyncio.wait({probing}, timeout=4 * hang.stall_s)
+    send(engine, signal.SIGCONT)
+    assert (await probing).tokens > 0
+    assert (engine.process.restarts, engine.fault) == (0, "")
 
 
 async def test_a_context_beyond_memory_is_named(start_child: StartChild, kind: str) -> None:
