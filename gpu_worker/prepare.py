@@ -147,15 +147,12 @@ class Preparation:
                     await engine.start()
                 with waterfall.step("probe"):
                     probe = await engine.probe(files.golden)
-        except (HeadwaterError, TimeoutError) as error:
+        except BaseException as error:
+            fault = engine.fault  # what ended it tells more than that its probe failed
             await engine.aclose()
-            hung = f"did not load and answer within {limit_s:g} s"
-            why = error.message if isinstance(error, HeadwaterError) else hung
-            fault: Fault = getattr(error, "fault", "hung")
-            raise LoadFailedError(f"{revision[:12]}: {why}", fault=fault) from error
-        except BaseException:
-            await engine.aclose()
-            raise
+            if not isinstance(error, Exception):
+                raise
+            raise _load_failed(error, revision, limit_s, fault) from error
         waterfall.add_part("probe", "first token", probe.first_token_s * 1e3)
         if probe.verdict is not None:
             waterfall.divergence_nats = probe.verdict.max_nats
@@ -236,3 +233,16 @@ class Preparation:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
         except OSError as error:
             raise disk_error(self._folder.root, error) from error
+
+
+def _load_failed(error: Exception, revision: str, limit_s: float, fault: Fault) -> LoadFailedError:
+    """What a load or probe that ended so is called. ``fault``: what ended the engine, if known."""
+    if isinstance(error, HeadwaterError):
+        why = error.message
+    elif isinstance(error, TimeoutError):
+        why, fault = f"did not load and answer within {limit_s:g} s", fault or "hung"
+    else:  # nobody thought of it, but what served must come back all the same
+        _log.error("unexpected", exc_info=error)
+        why = f"{type(error).__name__}: {error}"
+    known: Fault = fault or getattr(error, "fault", "") or "crashed"
+    return LoadFailedError(f"{revision[:12]}: {why}", fault=known)

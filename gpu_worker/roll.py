@@ -236,6 +236,12 @@ class Roller:
             failed = Failed(told(error), refuses, fault)
             _log.warning("roll step failed", step=self._rules.step, reason=failed.why)
             return failed
+        except Exception as error:  # noqa: BLE001 - logged; nobody may be left without an engine
+            _log.exception("roll step broke", step=self._rules.step)
+            await self._drop_engine()
+            why = f"unexpected: {type(error).__name__}: {error}"
+            loading = self._rules.step == "loading"
+            return Failed(why, loading, "crashed" if loading else "")
 
     async def _do(self, action: Action) -> Event:
         match action:
@@ -293,6 +299,9 @@ class Roller:
         if self._clock() - attempt.looked_s >= _FRESH_LOOK_S and await self._has_moved():
             await self._drop_engine()
             return MovedOn()
+        engine = attempt.engine
+        if engine.dead.done():  # since its proof
+            raise LoadFailedError(f"{revision[:12]}: {engine.dead.result()}", fault=engine.fault)
         return Proven()
 
     def _flip(self) -> Event:

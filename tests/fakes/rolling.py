@@ -26,6 +26,7 @@ from wire.golden import Expectations, Verdict
 from wire.sources.failover import Failover
 from wire.trust_client import TrustClient
 from wire.trust_store import TrustStore
+from wire.workers import Fault
 
 WORKER = "gpu-7"
 
@@ -53,8 +54,11 @@ def broken_model() -> Revision:
 class Faults:
     """What goes wrong with the engines of a revision."""
 
+    make: Exception | None = None
     start: EngineError | None = None
-    probe: EngineError | None = None
+    probe: Exception | None = None
+    fault: Fault = ""
+    """What its supervisor names while it is probed."""
     hang: bool = False
     slow_probe: bool = False
     """The probe waits for ``RollingEngine.may_pass``."""
@@ -85,6 +89,7 @@ class RollingEngine(FakeEngine):
 
     async def probe(self, golden: Expectations | None = None) -> Probe:
         self.asked_golden = golden
+        self.fault = self.faults.fault
         if self.faults.probe is not None:
             raise self.faults.probe
         if self.faults.slow_probe:
@@ -148,7 +153,10 @@ class Rig:
         )
 
     def _make_engine(self, order: EngineOrder) -> RollingEngine:
-        engine = RollingEngine(order, self.faults.get(order.revision, Faults()))
+        faults = self.faults.get(order.revision, Faults())
+        if faults.make is not None:
+            raise faults.make
+        engine = RollingEngine(order, faults)
         self.engines.append(engine)
         return engine
 

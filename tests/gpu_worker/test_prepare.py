@@ -155,6 +155,12 @@ async def test_cold_weights_are_read_where_a_gpu_takes_them(
             "out_of_memory",
         ),
         (Faults(probe=ProbeFailedError("nonsense")), "nonsense", "probe_failed"),
+        (
+            Faults(probe=ProbeFailedError("it is gone"), fault="out_of_memory"),
+            "it is gone",
+            "out_of_memory",
+        ),
+        (Faults(probe=OverflowError("odd")), "OverflowError: odd", "crashed"),
         (Faults(hang=True), "did not load and answer within 0.05 s", "hung"),
     ],
 )

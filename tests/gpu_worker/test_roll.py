@@ -593,6 +593,29 @@ async def test_when_the_new_one_fails_after_room_was_made_the_old_one_starts_aga
     assert rig.roller.reason.startswith("load_failed: ")
 
 
+async def test_what_nobody_thought_of_is_told_and_the_old_one_starts_again(rig: Rig) -> None:
+    await rig.serve(ONE)
+    rig.free_bytes = 0
+    rig.faults[rig.source.publish(TWO)] = Faults(make=OverflowError("odd"))
+    await rig.roller.look()
+    assert (rig.roller.revision, rig.serving.state) == (ONE.id, "ready")
+    assert rig.roller.reason == "unexpected: OverflowError: odd"
+    assert (rig.roller.refused, rig.roller.fault) == (TWO.id, "crashed")
+
+
+async def test_an_engine_that_was_given_up_after_its_proof_is_not_flipped_to(rig: Rig) -> None:
+    await rig.serve(ONE)
+    rig.faults[rig.source.publish(TWO)] = Faults(slow_probe=True)
+    looking = asyncio.create_task(rig.roller.look())
+    new = await rig.until_started(2)
+    new.die("it crashed and crashed")
+    new.may_pass.set()
+    await looking
+    assert (rig.roller.revision, rig.serving.state) == (ONE.id, "ready")
+    assert "it crashed and crashed" in rig.roller.reason
+    assert rig.roller.refused == TWO.id
+
+
 async def test_when_neither_comes_up_the_worker_has_failed_and_tries_again_later(rig: Rig) -> None:
     await rig.serve(ONE)
     rig.free_bytes = 0
