@@ -38,7 +38,8 @@ class Inbox:
 
     def __init__(self, node: str) -> None:
         self._node = node
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._known: OrderedDict[str, Done | None] = OrderedDict()
+        """What became of each; None: it is under way."""
         self._done: deque[Done] = deque(maxlen=MAX_DONE)
 
     @property
@@ -56,10 +57,20 @@ class Inbox:
 
     def finish(self, command: Command, problem: str = "") -> None:
         """It is over; ``problem`` says why it was not done."""
-        self._done.append(Done(id=command.id, problem=problem[:_MAX_PROBLEM]))
+        done = Done(id=command.id, problem=problem[:_MAX_PROBLEM])
+        if command.id in self._known:
+            self._known[command.id] = done
+        self._done.append(done)
 
     def _is_new(self, id_: str) -> bool:
-        if not 0 < len(id_) <= MAX_ID_CHARS or id_ in self._known:
+        """Whoever asks for one that is over has not heard of that: it is told again."""
+        if not 0 < len(id_) <= MAX_ID_CHARS:
+            return False
+        if id_ in self._known:
+            self._known.move_to_end(id_)
+            done = self._known[id_]
+            if done is not None and done not in self._done:
+                self._done.append(done)
             return False
         self._known[id_] = None
         if len(self._known) > MAX_KNOWN:

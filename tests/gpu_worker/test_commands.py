@@ -213,3 +213,19 @@ def test_whatever_comes_again_is_new_once(answers: list[list[int]]) -> None:
         for fresh in inbox.fresh([command("restart", id_=str(number)) for number in answer])
     ]
     assert sorted(taken) == sorted({str(number) for answer in answers for number in answer})
+
+
+def test_what_was_done_is_told_again_to_whoever_asks_again() -> None:
+    inbox = Inbox("gpu-1")
+    first = command("drain", id_="first")
+    assert inbox.fresh([first]) == [first]
+    inbox.finish(first, "no")
+    for number in range(MAX_DONE):
+        other = command("drain", id_=f"c-{number}")
+        inbox.fresh([other])
+        inbox.finish(other)
+    assert "first" not in {told.id for told in inbox.done}
+    assert inbox.fresh([first]) == []
+    assert inbox.done[-1] == Done(id="first", problem="no")
+    assert inbox.fresh([first]) == []
+    assert [told.id for told in inbox.done].count("first") == 1
