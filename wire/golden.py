@@ -42,6 +42,8 @@ ALTERNATIVES = 8
 """How many of the likeliest tokens an engine is asked for at each place."""
 _ROUNDING = 1e-3
 """A log-probability may be over 0 by so much."""
+_FARTHEST_NATS = 1e6
+"""No log-probability that was chosen greedily is so low, nor any difference counted as larger."""
 
 
 class GoldenInvalidError(HeadwaterError):
@@ -235,9 +237,11 @@ def _follow(answer: Answer, seen: Sequence[SeenToken], limit: float, found: _Fou
         logprob = known.get(want.id)
         if logprob is None:
             least = min(known.values())
-            found.differences.append(max(0.0, want.logprob - least))
+            found.differences.append(min(max(0.0, want.logprob - least), _FARTHEST_NATS))
             return f"token {place}: {token.id} instead of {want.id}, which was not near"
         difference = abs(logprob - want.logprob)
+        if not difference <= _FARTHEST_NATS:  # or it is no number
+            difference = _FARTHEST_NATS
         found.differences.append(difference)
         if difference > limit:
             return (
@@ -285,7 +289,7 @@ def _check_answers(name: str, answers: tuple[Answer, ...], prompts: int) -> None
             )
         for token in answer:
             _check_id(token.id)
-            if not (math.isfinite(token.logprob) and token.logprob <= _ROUNDING):
+            if not -_FARTHEST_NATS <= token.logprob <= _ROUNDING:
                 raise GoldenInvalidError(f"{name}: a log-probability is {token.logprob}")
 
 

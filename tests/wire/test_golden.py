@@ -239,3 +239,16 @@ def test_half_a_character_at_the_end_of_a_text_does_not_count() -> None:
     half = (GoldenToken(1, "ü".encode()[:1], -0.1),)
     word = (GoldenToken(1, b" gr", -0.1), *half)
     assert compare_texts(expecting(word), [" gr"]).problem == ""
+
+
+def test_numbers_beyond_all_reason_are_refused_and_break_no_sum() -> None:
+    with pytest.raises(GoldenInvalidError, match="a log-probability is -1e\\+308"):
+        build((PROMPT,), {"": ((GoldenToken(7, b"x", -1e308),),)})
+    odd = [SeenToken(7, -1.7e308, {})]
+    verdict = compare(expecting(*[ANSWER] * MAX_PROMPTS), [odd] * MAX_PROMPTS)
+    assert "over 0.4 nats apart" in verdict.problem
+    far = [SeenToken(9, -1.7e308, {})]
+    verdict = compare(expecting(*[ANSWER] * MAX_PROMPTS), [far] * MAX_PROMPTS)
+    assert "which was not near" in verdict.problem
+    lost = compare(expecting(ANSWER), [[SeenToken(7, math.nan, {})]])
+    assert lost.problem != ""
