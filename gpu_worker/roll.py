@@ -57,7 +57,7 @@ from wire.workers import Fault, Phase
 _log = structlog.get_logger("roll")
 _PHASES: dict[str, Phase] = {name: name for name in get_args(Phase)}
 _FRESH_LOOK_S = 1.0
-"""A look that is older is repeated before the flip."""
+"""A look that is older is repeated before room is made, and before the flip."""
 FreeMemory = Callable[[], int]
 """Bytes of main memory that could be used now."""
 
@@ -277,6 +277,8 @@ class Roller:
         needed = attempt.files.needs(self._config.memory_headroom) - there
         room = self._free_memory() >= needed
         if self._alive and not room:
+            if await self._is_out_of_date():
+                return MovedOn()
             _log.warning("no memory for two models; draining first", needed_bytes=needed)
         return Pulled(room)
 
@@ -296,7 +298,7 @@ class Roller:
         if attempt.files is None:
             raise RuleBrokenError("nothing was pulled")
         attempt.engine = await self._prepare.engine(attempt.files, revision, attempt.waterfall)
-        if self._clock() - attempt.looked_s >= _FRESH_LOOK_S and await self._has_moved():
+        if await self._is_out_of_date():
             await self._drop_engine()
             return MovedOn()
         engine = attempt.engine
@@ -337,6 +339,12 @@ class Roller:
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+
+    async def _is_out_of_date(self) -> bool:
+        """Whether the pointer has moved since it was seen, where that is a while ago. Asked before
+        what costs the engine that serves its place."""
+        old = self._clock() - self._current().looked_s >= _FRESH_LOOK_S
+        return old and await self._has_moved()
 
     async def _has_moved(self) -> bool:
         """Whether the newest pointer no longer names what is being brought. Where it cannot be had

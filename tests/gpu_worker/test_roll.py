@@ -407,6 +407,23 @@ async def test_an_abort_that_was_not_announced_is_seen_before_the_flip(rig: Rig)
     assert rig.serving.engine is old
 
 
+async def test_an_abort_that_was_not_announced_is_seen_before_room_is_made(rig: Rig) -> None:
+    old = await rig.serve(ONE)
+    rig.free_bytes = 0
+    rig.source.publish(TWO, channel=None)
+    rig.source.roll(ONE, canary=share_of(WORKER, TWO.id, inside=True))
+    own = next(name for name in TWO.chunks if name not in ONE.chunks)
+    held = rig.source.hold(own)
+    looking = asyncio.create_task(rig.roller.look())
+    await until(lambda: any(own in call for call in rig.source.calls))
+    rig.source.roll(ONE)
+    rig.clock.advance(1)
+    held.set()
+    await looking
+    assert (rig.serving.engine, len(rig.engines)) == (old, 1)
+    assert not old.closed
+
+
 async def test_a_source_that_is_away_before_the_flip_does_not_hinder_it(rig: Rig) -> None:
     await rig.serve(ONE)
     rig.faults[rig.source.publish(TWO)] = Faults(slow_probe=True)
