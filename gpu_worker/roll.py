@@ -19,6 +19,7 @@ from gpu_worker.check import ModelFiles
 from gpu_worker.config import WorkerConfig
 from gpu_worker.engine import Engine
 from gpu_worker.errors import LoadFailedError
+from gpu_worker.looking import look_at, told
 from gpu_worker.prepare import Preparation
 from gpu_worker.retiring import Retiring
 from gpu_worker.roll_events import (
@@ -32,7 +33,6 @@ from gpu_worker.roll_events import (
     ListDisk,
     Load,
     Looked,
-    LookFailed,
     MakeRoom,
     MovedOn,
     OnDisk,
@@ -50,7 +50,6 @@ from gpu_worker.serving import Serving
 from gpu_worker.waterfall import Waterfall
 from gpu_worker.waterfalls import Waterfalls
 from wire.errors import HeadwaterError
-from wire.trust import TrustView
 from wire.trust_client import TrustClient
 from wire.workers import Fault, Phase
 
@@ -203,7 +202,9 @@ class Roller:
         while again:
             self._news.clear()
             self._attempt = _Attempt(self.waterfalls.begin(), self._clock())
-            event = await self._look_event()
+            event: Event
+            with self._attempt.waterfall.step("trust"):
+                event = await look_at(self._trust, self._config.model, self._config.channel)
             if restart and isinstance(event, Looked):
                 event = Restart(event, fresh)
             restart = False
@@ -357,33 +358,6 @@ class Roller:
             return pointer is not None and self._rules.has_moved(pointer)
         return False
 
-    async def _look_event(self) -> Event:
-        """What the trust metadata says: the newest, or else what was verified earlier."""
-        doubt = ""
-        try:
-            with self._current().waterfall.step("trust"):
-                view, doubt = await self._view()
-            pointer = view.pointer(self._config.model, self._config.channel)
-        except HeadwaterError as error:
-            return LookFailed(told(error))
-        model = self._config.model
-        signed = frozenset(revision for name, revision in view.revisions if name == model)
-        stale = ""
-        try:
-            view.require_grace()
-        except HeadwaterError as error:
-            stale = told(error)
-        return Looked(pointer=pointer, signed=signed, stale=stale, doubt=doubt)
-
-    async def _view(self) -> tuple[TrustView, str]:
-        try:
-            return await self._trust.refresh(), ""
-        except HeadwaterError as error:
-            view = self._trust.view
-            if view is None:
-                raise
-            return view, f"serving what was verified earlier: {told(error)}"
-
     @property
     def _alive(self) -> bool:
         engine = self._serving.engine
@@ -399,8 +373,3 @@ class Roller:
         if self._attempt is not None and self._attempt.engine is not None:
             engine, self._attempt.engine = self._attempt.engine, None
             await engine.aclose()
-
-
-def told(error: HeadwaterError) -> str:
-    """An error as it is reported."""
-    return f"{error.code}: {error.message}"
