@@ -11,9 +11,6 @@ It stays in a whole revision until that is flushed (``gpu_worker.flush``).
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import fcntl
 import os
 import shutil
 import threading
@@ -24,7 +21,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from gpu_worker.copying import copy_proven, hash_range
-from gpu_worker.errors import BusyError, DiskError, DiskFullError
+from gpu_worker.disk_files import disk_error, is_locked, lock, open_file, write_all
+from gpu_worker.errors import DiskError, DiskFullError
 from gpu_worker.flush import boot_id, flush, mark, may_be_torn
 from gpu_worker.mounts import IN_MEMORY, file_system
 from wire.chunk import Buffer, ChunkId
@@ -39,15 +37,6 @@ BITMAP = ".chunks"
 _PARTIAL = ".partial-"
 _ASIDE = ".aside-"
 _OF_VARIANT = "+"
-
-
-_WRITE_BYTES = 256 * 1024
-"""Written by one system call; a sixth less CPU than with 64 KiB. From 512 KiB on it costs more
-again: the page cache takes larger folios then, and a virtual machine may have to get such runs of
-memory from its host, while the file's lock is held."""
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_LOCK_TRIES = 100
-"""A folder moves away once per finished pull; more often than this something else is wrong."""
 
 
 class ModelFolder:
@@ -153,7 +142,7 @@ class ModelFolder:
         if not path.exists() and aside.exists():
             aside.rename(path)
             for rest in path.parent.glob(f"{_PARTIAL}{revision}*"):
-                if not _is_locked(rest / BITMAP):
+                if not is_locked(rest / BITMAP):
                     shutil.rmtree(rest, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -168,7 +157,7 @@ class ModelFolder:
         folder = self.root / model_name(model)
         for path in folder.iterdir() if folder.is_dir() else ():
             revision = path.name.removeprefix(_PARTIAL).partition(_OF_VARIANT)[0]
-            if revision not in keep and not _is_locked(path / BITMAP):
+            if revision not in keep and not is_locked(path / BITMAP):
                 shutil.rmtree(path, ignore_errors=True)
 
 
@@ -211,14 +200,14 @@ class PartialRevision:
             DiskFullError: the revision does not fit.
         """
         with self._use():
-            self._bitmap = _lock(self.folder / BITMAP)
+            self._bitmap = lock(self.folder / BITMAP)
             mark(self.folder, boot)
             self._check_space(room)
             # In memory, what is reserved is filled with zeros first: as much work as the pull.
             reserve = file_system(self.folder) not in IN_MEMORY
             for entry in self._manifest.files:
                 path = self.folder / entry.path
-                self._files[entry.path] = _open(path, entry.size, reserve=reserve)
+                self._files[entry.path] = open_file(path, entry.size, reserve=reserve)
 
     def resume(self) -> set[ChunkId]:
         """The chunks already here, each hashed again."""
@@ -244,7 +233,7 @@ class PartialRevision:
                     raise ManifestInvalidError(
                         f"chunk {chunk} has {len(data)} B; its manifest says {size} B"
                     )
-                _write_all(self._files[path], memoryview(data), offset)
+                write_all(self._files[path], memoryview(data), offset)
             self._claim(chunk)
 
     def copy(self, chunk: ChunkId, source: Path, offset: int) -> bool:
@@ -328,7 +317,7 @@ class PartialRevision:
         handle = os.open(source, os.O_RDONLY)
         try:
             return all(
-                copy_proven(handle, self._files[path], offset, at, size, write=_write_all) == chunk
+                copy_proven(handle, self._files[path], offset, at, size, write=write_all) == chunk
                 for path, at, size in self._places[chunk]
             )
         finally:
@@ -374,90 +363,3 @@ def _places(manifest: Manifest) -> dict[ChunkId, list[tuple[str, int, int]]]:
         for offset, ref in entry.placed():
             places.setdefault(ref.id, []).append((entry.path, offset, ref.size))
     return places
-
-
-def _lock(path: Path) -> int:
-    """Open and lock a bitmap, which is made where it is missing. The one that was locked may have
-    moved away with its folder, because whoever had it before was done; then it is made anew."""
-    tries = 0
-    while True:
-        tries += 1
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        except (FileExistsError, FileNotFoundError):
-            # The folder moved away between one call and the next.
-            if tries == _LOCK_TRIES:
-                raise
-            continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(handle)
-            raise BusyError(f"{path.parent} is being pulled by somebody else") from error
-        except BaseException:
-            os.close(handle)
-            raise
-        if _is_still(path, handle):
-            return handle
-        os.close(handle)
-
-
-def _is_still(path: Path, handle: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(handle))
-    except FileNotFoundError:
-        return False
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _open(path: Path, size: int, *, reserve: bool) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    try:
-        if os.fstat(handle).st_size != size:
-            os.ftruncate(handle, size)
-            if reserve:
-                _reserve(handle, size)
-    except BaseException:
-        os.close(handle)
-        raise
-    return handle
-
-
-def _reserve(handle: int, size: int) -> None:
-    """Take the blocks now, where the file system can: a full disk shows before anything is fetched,
-    and writing in any order costs a fraction of what it does into holes (ext4: a third). glibc's
-    ``posix_fallocate`` would write to every block where the file system cannot.
-    """
-    fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
-    if fallocate is None or not size:
-        return
-    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-    if fallocate(handle, 0, 0, size) and ctypes.get_errno() in _FULL:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
-
-def disk_error(folder: Path, error: OSError) -> DiskError:
-    """What the operating system said of a folder of models, as our error."""
-    if error.errno in _FULL:
-        return DiskFullError(
-            f"{folder}: {error.strerror}; remove old models or mount a larger disk"
-        )
-    return DiskError(f"{folder}: {error.strerror or type(error).__name__}")
-
-
-def _write_all(handle: int, data: memoryview, offset: int) -> None:
-    while data:
-        written = os.pwrite(handle, data[:_WRITE_BYTES], offset)
-        data, offset = data[written:], offset + written

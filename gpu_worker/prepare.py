@@ -16,7 +16,8 @@ import structlog
 
 from gpu_worker.check import ModelFiles, check_model
 from gpu_worker.config import WorkerConfig
-from gpu_worker.disk import ModelFolder, disk_error
+from gpu_worker.disk import ModelFolder
+from gpu_worker.disk_files import disk_error
 from gpu_worker.engine import Engine
 from gpu_worker.errors import LoadFailedError, VariantUnknownError
 from gpu_worker.fit_rule import Choice

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from gpu_worker.disk import ModelFolder, PartialRevision, disk_error, of_variant
+from gpu_worker.disk import ModelFolder, PartialRevision, of_variant
+from gpu_worker.disk_files import disk_error
 from gpu_worker.errors import BusyError
 from gpu_worker.parallelism import Parallelism, ParallelismConfig
 from gpu_worker.seeds import Seed, find_seeds
