@@ -225,6 +225,10 @@ class Resident:
                 retry_after_s = error.retry_after_s if isinstance(error, NoRoomError) else 1
                 self.serving.refuse_waiting(error.message, retry_after_s=retry_after_s)
                 return
+            except Exception as error:  # noqa: BLE001 - logged; who waits must not wait in vain
+                _log.exception("wake broke", model=self.name)
+                self.serving.refuse_waiting(f"unexpected: {type(error).__name__}")
+                return
             if self.serving.engine is asleep:
                 self.wakes += 1
                 self.serving.flip(engine)

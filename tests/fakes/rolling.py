@@ -68,6 +68,8 @@ class RollingEngine(FakeEngine):
     """A FakeEngine that starts like a real one: or not."""
 
     def __init__(self, order: EngineOrder, faults: Faults) -> None:
+        if faults.make is not None:
+            raise faults.make
         super().__init__(model=order.model, revision=order.revision)
         self.order = order
         self.faults = faults
@@ -153,10 +155,7 @@ class Rig:
         )
 
     def _make_engine(self, order: EngineOrder) -> RollingEngine:
-        faults = self.faults.get(order.revision, Faults())
-        if faults.make is not None:
-            raise faults.make
-        engine = RollingEngine(order, faults)
+        engine = RollingEngine(order, self.faults.get(order.revision, Faults()))
         self.engines.append(engine)
         return engine
 

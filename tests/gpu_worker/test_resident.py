@@ -122,6 +122,19 @@ async def test_a_wake_that_fails_is_the_rollers_to_mend(house: House, resident: 
     assert report.refused == TWO.id
 
 
+async def test_who_waits_for_a_wake_that_nobody_thought_could_end_so_is_told(
+    house: House, resident: Resident
+) -> None:
+    await doze(resident)
+    house.faults[ONE.id] = Faults(make=OverflowError("odd"))
+    async with asyncio.timeout(5):
+        with pytest.raises(NotServingError, match="unexpected: OverflowError"):
+            await ask(resident)
+    assert resident.serving.state == "asleep"
+    house.faults.clear()
+    assert await ask(resident) == ONE.id
+
+
 async def test_an_engine_that_is_given_up_is_looked_after_at_once(
     house: House, resident: Resident
 ) -> None:
