@@ -44,7 +44,7 @@ async def test_it_tells_the_pointer_and_what_is_signed(place: Place) -> None:
     place.source.publish(ONE)
     seen = await place.look()
     assert isinstance(seen, Looked)
-    assert (seen.pointer.revision, seen.signed) == (ONE.id, {ONE.id, TWO.id})
+    assert (seen.pointer.revision, set(seen.signed)) == (ONE.id, {ONE.id, TWO.id})
     assert (seen.stale, seen.doubt) == ("", "")
 
 
