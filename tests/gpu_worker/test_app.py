@@ -171,7 +171,7 @@ async def test_a_report_names_what_ended_the_engine(yard: Yard) -> None:
         assert worker.report().fault == "hung"
 
 
-async def test_a_look_that_breaks_is_not_the_last(yard: Yard) -> None:
+async def test_a_load_that_breaks_is_told_and_not_the_last(yard: Yard) -> None:
     broken = [RuntimeError("a bug")]
 
     def make_engine(order: EngineOrder) -> RollingEngine:
@@ -180,8 +180,11 @@ async def test_a_look_that_breaks_is_not_the_last(yard: Yard) -> None:
         return yard.make_engine(order)
 
     yard.edge.source.publish(ONE)
-    async with yard.worker(make_engine, revalidate_s=0.02) as (worker, _server):
+    looks = {"revalidate_s": 0.02, "retry_failed_s": 0.3}
+    async with yard.worker(make_engine, **looks) as (worker, _server):
         await yard.until_ready(worker, ONE)
+    told = {(report.refused, report.fault, report.reason) for report in yard.edge.reports}
+    assert (ONE.id, "crashed", "unexpected: RuntimeError: a bug") in told
 
 
 async def test_a_restart_without_its_edge_serves_from_disk(yard: Yard) -> None:

@@ -135,6 +135,25 @@ async def test_who_waits_for_a_wake_that_nobody_thought_could_end_so_is_told(
     assert await ask(resident) == ONE.id
 
 
+async def test_a_look_that_breaks_is_not_the_last(
+    house: House, resident: Resident, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = resident.roller.look
+    broken = [RuntimeError("a bug")]
+
+    async def odd() -> None:
+        if broken:
+            raise broken.pop()
+        await look()
+
+    monkeypatch.setattr(resident.roller, "look", odd)
+    resident.begin()
+    await until(lambda: not broken)
+    house.source.publish(TWO)
+    resident.look()
+    await until(lambda: resident.roller.revision == TWO.id)
+
+
 async def test_an_engine_that_is_given_up_is_looked_after_at_once(
     house: House, resident: Resident
 ) -> None:
