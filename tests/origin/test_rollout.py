@@ -223,19 +223,6 @@ def test_what_a_worker_suffered_before_does_not_count() -> None:
     assert world.look().stage == "observing"
 
 
-def test_the_same_fault_once_more_counts_after_the_revision_was_served_without_one() -> None:
-    world = World()
-    for name in NAMES:
-        world.workers[name] = report(name, OLD, fault="crashed")
-    world.observing()
-    (name,) = world.chosen()
-    assert world.workers[name].fault == ""
-    world.workers[name] = report(name, NEW, state="booting", fault="crashed", reason="signal 11")
-    after = world.look()
-    assert after.stage == "aborted"
-    assert "failed with it: crashed: signal 11" in after.reason
-
-
 def test_a_refusal_from_before_is_excused_until_it_comes_anew() -> None:
     world = World()
     for name in NAMES:
