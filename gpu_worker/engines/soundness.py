@@ -34,7 +34,7 @@ class Question:
     tokens: int
     timeout_s: float
     generation: Generation
-    enough_s: float = 0.25
+    enough_s: float = 0.1
     """After the first token: who has said at least two by then has shown that it answers. A large
     model on a small machine need not say all of them while nobody is served."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -185,6 +186,7 @@ def default_logging() -> Iterator[None]:
     """What a program sets for its whole process is undone."""
     yield
     structlog.reset_defaults()
+    gc.unfreeze()
 
 
 @pytest.mark.usefixtures("default_logging")
@@ -195,3 +197,10 @@ def test_a_configuration_that_cannot_be_used_is_exit_status_2(
     file.write_text(f'[worker]\ntoken_file = "{tmp_path}/none"\n')
     assert main(["--config", str(file)]) == 2
     assert "cannot read the token file" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("default_logging")
+def test_garbage_is_looked_for_again_but_not_among_what_was_imported(tmp_path: Path) -> None:
+    assert main(["--config", str(tmp_path / "none.toml")]) == 2
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 10_000

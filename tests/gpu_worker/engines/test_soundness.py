@@ -89,7 +89,7 @@ class SlowEngine(FakeEngine):
         return Slow(self)
 
 
-@pytest.mark.parametrize(("token_s", "tokens"), [(0.1, 4), (0.3, 2), (1.0, 2)])
+@pytest.mark.parametrize(("token_s", "tokens"), [(0.03, 5), (0.3, 2), (1.0, 2)])
 async def test_a_slow_engine_need_not_say_everything(token_s: float, tokens: int) -> None:
     clock = ManualClock()
     engine = SlowEngine(clock, token_s)
