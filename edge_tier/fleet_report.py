@@ -239,11 +239,12 @@ class EdgeReporter:
             _log.info("not preheated", model=wanted.model, reason=error.message)
 
     def _preheated(self) -> tuple[Preheated, ...]:
-        """What rolls brought, and what the origins asked for; of each revision the newest."""
+        """What is being brought for a roll, and how what the origins ask for went. How it went when
+        they asked before is no answer: what came then may be gone, what failed may work now."""
         found = {
             (job.model, job.revision): _told(job)
             for job in self._facts.warmer.jobs()
-            if job.preheat
+            if job.preheat and job.state == "running"
         }
         for wanted, attempt in self._preheats.items():
             key = wanted.model, wanted.revision

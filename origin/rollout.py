@@ -119,9 +119,11 @@ def supersede(rollout: Rollout, reason: str, now: float) -> Rollout:
 
 
 def same_but_for_time(one: Rollout, other: Rollout) -> bool:
-    """Whether nothing happened between the two but time and requests."""
+    """Whether nothing happened between the two but time, requests, and workers that came to serve
+    the revision: all of that is seen again at the next look."""
     still = {"looked": 0.0, "stage_s": 0.0, "trial": Window(), "stable": Window()}
-    return _with(one, **still) == _with(other, **still)
+    counts = {"serving": 0, "waiting": ()}
+    return _with(one, **still, **counts) == _with(other, **still, **counts)
 
 
 # The stages: each is asked only while the channel points where the stage wants it.

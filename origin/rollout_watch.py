@@ -63,7 +63,6 @@ class Watch:
     def _workers(self, model: str, channel: str) -> list[WorkerReport]:
         return [
             node.report
-            for node in self._fleet.workers()
+            for node in self._fleet.workers(model, channel)
             if node.presence == "here"
-            and (node.report.model, node.report.channel) == (model, channel)
         ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from origin.errors import StoreError
 from origin.rollouts import RolloutRequest
 from tests.fakes.reports import worker_report
 from tests.fakes.revisions import chunk_of, make_revision
@@ -246,6 +247,74 @@ async def test_a_rollback_to_another_revision_aborts_what_runs_and_goes_there(de
     back = await desk.rollouts.rollback(wanted(THREE.id, preheat=False))
     assert (back.kind, back.revision) == ("rollback", THREE.id)
     assert desk.pointer.revision == THREE.id
+
+
+async def test_a_rollback_to_what_is_not_signed_leaves_what_runs_alone(desk: Desk) -> None:
+    await to_observing(desk)
+    with pytest.raises(NotFoundError, match="not signed"):
+        await desk.rollouts.rollback(wanted("f" * 64))
+    assert stage(desk) == "observing"
+
+
+async def test_edges_bring_nothing_for_a_rollout_that_was_put_aside(desk: Desk) -> None:
+    desk.preheats = False
+    await desk.rollouts.start(wanted())
+    assert [asked.revision for asked in desk.fleet.to_preheat()] == [TWO.id]
+    await desk.rollouts.start(wanted(THREE.id, force=True))
+    assert [asked.revision for asked in desk.fleet.to_preheat()] == [THREE.id]
+    desk.fleet.preheat("chat", ONE.id)  # as an earlier life of this origin had it
+    await desk.rollouts.look()
+    assert [asked.revision for asked in desk.fleet.to_preheat()] == [THREE.id]
+
+
+async def test_a_pointer_is_noted_once_the_store_takes_it(desk: Desk) -> None:
+    def full() -> None:
+        raise StoreError("cannot write: No space left on device")
+
+    await desk.publisher.roll("chat", "stable", TWO.id)
+    desk.shelf.objects.before_swap = full
+    await desk.pass_time(2)
+    desk.shelf.objects.before_swap = lambda: None
+    await desk.publisher.roll("chat", "stable", THREE.id)
+    await desk.pass_time()
+    (record,) = desk.rollouts.records()
+    assert [move.revision for move in record.moves] == [ONE.id, TWO.id, THREE.id]
+    assert record.before() == TWO.id
+
+
+async def test_a_store_that_takes_nothing_is_asked_once_a_look_and_drives_when_it_is_back(
+    desk: Desk,
+) -> None:
+    asked: list[int] = []
+
+    def full() -> None:
+        asked.append(1)
+        raise StoreError("cannot write: No space left on device")
+
+    await to_observing(desk)
+    desk.served(TWO.id, 20)
+    desk.shelf.objects.before_swap = full
+    await desk.pass_time(20)
+    assert len(asked) <= 20
+    assert desk.pointer.canary is not None, "nothing is signed that is not written down"
+    desk.shelf.objects.before_swap = lambda: None
+    await desk.pass_time()
+    assert (stage(desk), desk.pointer.revision) == ("rolling", TWO.id)
+
+
+async def test_workers_that_come_one_by_one_are_not_each_written_down(desk: Desk) -> None:
+    written: list[int] = []
+    desk.workers = {f"gpu-{n}": worker_report(f"gpu-{n}", revision=ONE.id) for n in range(50)}
+    desk.report()
+    await desk.rollouts.start(wanted(preheat=False))
+    desk.shelf.objects.before_swap = lambda: written.append(1)
+    for name in list(desk.workers)[:-1]:
+        desk.workers[name] = worker_report(name, revision=TWO.id)
+        desk.report()
+        await desk.rollouts.look()
+    assert desk.rollouts.records()[0].latest is not None
+    assert desk.rollouts.records()[0].latest.serving == 49
+    assert written == []
 
 
 async def test_what_cannot_be_rolled_is_refused(desk: Desk) -> None:
