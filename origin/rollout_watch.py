@@ -62,7 +62,5 @@ class Watch:
 
     def _workers(self, model: str, channel: str) -> list[WorkerReport]:
         return [
-            node.report
-            for node in self._fleet.workers(model, channel)
-            if node.presence == "here"
+            node.report for node in self._fleet.workers(model, channel) if node.presence == "here"
         ]

@@ -184,20 +184,27 @@ async def test_a_command_reaches_its_worker_and_the_result_comes_back(
     await until_async(at_rest)
 
 
+def _state(view: FleetView, revision: str) -> str:
+    told = view.preheated(revision).get("e1")
+    return told.state if told is not None else ""
+
+
 async def test_an_edge_brings_what_the_origin_wants_in_its_cache(
     start: StartEdge, view: FleetView, origin: Origin
 ) -> None:
     edge = await start()
     await until_async(lambda: ready(edge))
     view.preheat(MODEL, origin.revisions[0])
-    await until(lambda: "e1" in view.preheated(origin.revisions[0]))
-    await until(lambda: view.preheated(origin.revisions[0])["e1"].state == "done")
+    await until(lambda: _state(view, origin.revisions[0]) == "done")
     view.preheat(MODEL, "f" * 64)
     await until(lambda: "e1" in view.preheated("f" * 64))
     told = view.preheated("f" * 64)["e1"]
     assert (told.state, "not signed" in told.reason) == ("failed", True)
     view.stop_preheat(MODEL, "f" * 64)
     await until(lambda: not view.preheated("f" * 64))
+    view.stop_preheat(MODEL, origin.revisions[0])
+    # How it went then is no answer to who asks again.
+    await until(lambda: not view.preheated(origin.revisions[0]))
 
 
 # Who reports to whom
