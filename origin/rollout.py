@@ -53,6 +53,8 @@ _SERVING = frozenset({"ready", "asleep"})
 _MAX_NAMED = 64
 """Workers that a record names; beyond, only counts grow."""
 _MAX_NOTES = 16
+_MAX_EDGES_NOTED = 8
+"""Edges that are each noted with their reason; of more the number."""
 _MAX_TOLD = 300
 """Characters of what a worker or an edge says."""
 
@@ -111,6 +113,18 @@ def cannot_point(rollout: Rollout, why: str, now: float) -> Rollout:
     return abort(rollout, why, now)
 
 
+def taken_over(rollout: Rollout, facts: Facts) -> Rollout:
+    """As another origin goes on with it. That one counts for itself, from another beginning: what
+    was observed stays, and it counts on from where its own counters stand."""
+    if rollout.stage != "observing":
+        return rollout
+    return _with(
+        rollout,
+        trial_before=_figures(facts, rollout.revision).before(rollout.trial),
+        stable_before=_figures(facts, rollout.previous).before(rollout.stable),
+    )
+
+
 def supersede(rollout: Rollout, reason: str, now: float) -> Rollout:
     """Leave the channel to somebody else."""
     if rollout.over:
@@ -144,10 +158,15 @@ def _preheating(rollout: Rollout, facts: Facts, now: float, config: RolloutConfi
         if waiting:
             named = ", ".join(waiting[:8])
             rollout = _noted(rollout, f"went on without {len(waiting)} edges preheated: {named}")
-        for edge, done in sorted(facts.preheated.items()):
-            if done is None or done.state == "failed":
-                why = done.reason if done is not None else "it does not say that it has begun"
-                rollout = _noted(rollout, f"edge {edge} is not preheated: {why}")
+        without = {
+            edge: done.reason if done is not None else "it does not say that it has begun"
+            for edge, done in sorted(facts.preheated.items())
+            if done is None or done.state == "failed"
+        }
+        for edge in list(without)[:_MAX_EDGES_NOTED]:
+            rollout = _noted(rollout, f"edge {edge} is not preheated: {without[edge]}")
+        if (more := len(without) - _MAX_EDGES_NOTED) > 0:
+            rollout = _noted(rollout, f"{more} more edges are not preheated")
     if not rollout.percent or rollout.previous in {"", rollout.revision}:
         return _enter(rollout, "promoting", now)
     names = [report.worker for report in facts.workers]

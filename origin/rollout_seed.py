@@ -2,8 +2,8 @@
 
 A worker belongs to a canary by the hash of its name under the canary's seed
 (``wire.channel.Canary.takes``), so a share of a small fleet could be nobody, or everybody. The
-origin knows the workers, and takes the first of many seeds that comes close to the share: of a small
-fleet to the worker, of a large one to a fiftieth, which takes no long search.
+origin knows the workers, and takes the first of many seeds that comes close to the share: of a
+small fleet to the worker, of a large one to a fiftieth, which takes no long search.
 """
 
 from __future__ import annotations

@@ -13,19 +13,26 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import structlog
 
 from origin.announce import Publisher
 from origin.errors import StoreError
 from origin.fleet import FleetView
-from origin.rollout import abort, cannot_point, promote, same_but_for_time, step, supersede
+from origin.rollout import (
+    abort,
+    cannot_point,
+    promote,
+    same_but_for_time,
+    step,
+    supersede,
+    taken_over,
+)
 from origin.rollout_config import RolloutConfig
 from origin.rollout_records import ChannelRecord, Kind
 from origin.rollout_shelf import Held, Shelf
-from origin.rollout_state import Action, Point, Rollout
+from origin.rollout_state import Action, Point, Rollout, RolloutRequest
 from origin.rollout_status import standing
 from origin.rollout_watch import Watch
 from wire.channel import ChannelPointer
@@ -48,24 +55,6 @@ _LEAST_PAUSE_S = 0.05
 _PAUSE_PER_LOOK = 4.0
 """... and so many times what the look took: of thousands of workers, each of which has news, one
 takes long, and the origin has others to answer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutRequest:
-    """What is to be rolled. ``percent`` 0: to all workers at once."""
-
-    model: str
-    channel: str
-    revision: str
-    kind: Literal["roll", "rollback"] = "roll"
-    percent: int = 0
-    by: Literal["workers", "callers"] = "workers"
-    preheat: bool = True
-    abort_on_failure: bool = True
-    force: bool = False
-    """Over a rollout that still runs."""
-    who: str = ""
-    why: str = ""
 
 
 class Rollouts:
@@ -286,7 +275,7 @@ class Rollouts:
 
     async def _drive(self, held: Held) -> None:
         """Step and act until there is nothing more to do now."""
-        if not await self._shelf.mine(held):
+        if held.record.driver != self._shelf.name and not await self._take_over(held):
             return
         for _ in range(_CHAIN):
             before = held.record.current
@@ -297,6 +286,20 @@ class Rollouts:
             self._tell_edges()
             if not await self._point(held, after, actions):
                 return
+
+    async def _take_over(self, held: Held) -> bool:
+        """Go on with another origin's rollout, if that one does no longer; or with that of an
+        earlier life of this one."""
+        shared = self._publisher.store.shared
+        if shared and not self._watch.settled():
+            return False
+        if not await self._shelf.mine(held):
+            return False
+        running = held.record.current
+        if shared and running is not None:
+            changed = taken_over(running, self._watch.facts(running))
+            held.record = held.record.with_rollout(changed, self._config)
+        return True
 
     async def _keep(self, held: Held, before: Rollout, after: Rollout) -> None:
         """Write down what changed; mere figures only now and then."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from origin.errors import StoreError
-from origin.rollouts import RolloutRequest
+from origin.rollout_state import RolloutRequest
 from tests.fakes.reports import worker_report
 from tests.fakes.revisions import chunk_of, make_revision
 from tests.fakes.rollouts import CONFIG, Desk, open_desk
@@ -178,6 +178,26 @@ async def test_only_one_origin_on_a_store_drives(desk: Desk) -> None:
     assert other.pointer == desk.pointer
 
 
+async def test_who_takes_it_over_counts_from_its_own_beginning(desk: Desk) -> None:
+    await to_observing(desk)
+    desk.served(TWO.id, 5)
+    await desk.pass_time(6)  # it is written down now and then
+    other = await open_desk(desk.shelf)
+    other.workers = desk.workers
+    other.served(TWO.id, 100, 900)  # what it heard of an attempt long ago
+    other.report()
+    desk.shelf.now += CONFIG.lease_s
+    await other.rollouts.look()
+    desk.shelf.now += CONFIG.lease_s
+    await other.pass_time(3)
+    seen: Any = other.rollouts.describe("chat", "stable")
+    assert (stage(other), seen["now"]["figures"]["trial"]["requests"]) == ("observing", 5)
+    other.served(TWO.id, 105, 900)
+    await other.pass_time()
+    assert stage(other) == "rolling"
+    assert other.pointer.revision == TWO.id
+
+
 async def test_an_operator_may_speak_to_any_origin(desk: Desk) -> None:
     await to_observing(desk)
     other = await open_desk(desk.shelf)
@@ -312,8 +332,9 @@ async def test_workers_that_come_one_by_one_are_not_each_written_down(desk: Desk
         desk.workers[name] = worker_report(name, revision=TWO.id)
         desk.report()
         await desk.rollouts.look()
-    assert desk.rollouts.records()[0].latest is not None
-    assert desk.rollouts.records()[0].latest.serving == 49
+    (record,) = desk.rollouts.records()
+    assert record.latest is not None
+    assert record.latest.serving == 49
     assert written == []
 
 
