@@ -301,14 +301,16 @@ def _remembering(
             excused.add(name)
         elif not refuses or report.target == rollout.revision:
             excused.discard(name)
-        if name in served or rollout.stage not in _TRYING:
+        if rollout.stage not in _TRYING:
+            continue
+        if not report.fault:
+            faults.pop(name, None)  # whatever comes from here on is new
+        if name in served:
             continue
         if report.revision == rollout.revision and rollout.canary is not None:
             served.add(name)
         elif report.fault:
             faults[name] = report.fault
-        else:
-            faults.pop(name, None)
     if rollout.stage != "preheating" and rollout.stage_s >= config.stale_refusal_s:
         excused.clear()
     return _with(rollout, faults=faults, served=frozenset(served), excused=frozenset(excused))
