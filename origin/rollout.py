@@ -301,11 +301,9 @@ def _remembering(
             excused.add(name)
         elif not refuses or report.target == rollout.revision:
             excused.discard(name)
-        if rollout.stage not in _TRYING:
-            continue
         if not report.fault:
             faults.pop(name, None)  # whatever comes from here on is new
-        if name in served:
+        if name in served or rollout.stage not in _TRYING:
             continue
         if report.revision == rollout.revision and rollout.canary is not None:
             served.add(name)
