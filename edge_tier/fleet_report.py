@@ -140,6 +140,8 @@ class EdgeReporter:
 
     def add_to(self, app: web.Application) -> None:
         """Register the background work, and a clear word for edges behind this one."""
+        # A roll waits for it.
+        self._facts.warmer.on_ended = self._beats.poke
         app.router.add_post(EDGE_REPORT, self._refuse)
         app.cleanup_ctx.append(background("report", self._run))
         app.cleanup_ctx.append(background("preheat", self._preheat_always))
@@ -236,6 +238,7 @@ class EdgeReporter:
             attempt.problem = ""
         except HeadwaterError as error:
             attempt.problem = error.message[:_MAX_REASON]
+            self._beats.poke()
             _log.info("not preheated", model=wanted.model, reason=error.message)
 
     def _preheated(self) -> tuple[Preheated, ...]:
