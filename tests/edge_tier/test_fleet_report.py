@@ -213,11 +213,15 @@ async def test_how_a_preheat_ended_is_told_at_once(
 ) -> None:
     edge = await start(settings={"report_s": 60.0, "ttl_s": 60.0})
     await until_async(lambda: ready(edge))
-    for revision, state in ((origin.revisions[0], "done"), ("f" * 64, "failed")):
+
+    async def comes_to(revision: str, state: str) -> None:
         await asyncio.sleep(0.25)  # what comes right after other news waits
         _brought(view, revision)
         edge.app[REPORTER].news()
-        await until(lambda revision=revision, state=state: _brought(view, revision) == state)
+        await until(lambda: _brought(view, revision) == state)
+
+    await comes_to(origin.revisions[0], "done")
+    await comes_to("f" * 64, "failed")
 
 
 # Who reports to whom
