@@ -140,6 +140,8 @@ class EdgeReporter:
 
     def add_to(self, app: web.Application) -> None:
         """Register the background work, and a clear word for edges behind this one."""
+        # A roll waits for it.
+        self._facts.warmer.on_ended = self._beats.poke
         app.router.add_post(EDGE_REPORT, self._refuse)
         app.cleanup_ctx.append(background("report", self._run))
         app.cleanup_ctx.append(background("preheat", self._preheat_always))
@@ -236,14 +238,16 @@ class EdgeReporter:
             attempt.problem = ""
         except HeadwaterError as error:
             attempt.problem = error.message[:_MAX_REASON]
+            self._beats.poke()
             _log.info("not preheated", model=wanted.model, reason=error.message)
 
     def _preheated(self) -> tuple[Preheated, ...]:
-        """What rolls brought, and what the origins asked for; of each revision the newest."""
+        """What is being brought for a roll, and how what the origins ask for went. How it went when
+        they asked before is no answer: what came then may be gone, what failed may work now."""
         found = {
             (job.model, job.revision): _told(job)
             for job in self._facts.warmer.jobs()
-            if job.preheat
+            if job.preheat and job.state == "running"
         }
         for wanted, attempt in self._preheats.items():
             key = wanted.model, wanted.revision

@@ -113,6 +113,8 @@ class Warmer:
         self._jobs: dict[str, _Running] = {}
         self._slots = asyncio.Semaphore(max(1, config.parallel))
         self._closed = False
+        self.on_ended: Callable[[], None] = lambda: None
+        """Told of every job that ended, however."""
 
     def jobs(self) -> list[Job]:
         """All jobs that are remembered, the oldest first."""
@@ -240,6 +242,7 @@ class Warmer:
         if error is not None:
             self._failed(job, "internal_error", type(error).__name__)
             _log.error("warm-up died", job=job.id, exc_info=error)
+        self.on_ended()
 
     def _failed(self, job: Job, code: str, reason: str) -> None:
         job.state, job.code, job.reason = "failed", code, reason

@@ -68,6 +68,17 @@ def order_line(order: Mapping[str, Any]) -> str:
     return plain(f"{command['action']} {command['node']}: {order['state']}{through}{problem}")
 
 
+def served_by_none_but(node: str, found: Mapping[str, Any]) -> list[str]:
+    """The channels of which this worker is the only one that serves."""
+    serving: dict[str, set[str]] = {}
+    for worker in found.get("workers", ()):
+        # Its own report may say already that it drains.
+        if worker["state"] in _GOOD or worker["name"] == node:
+            name = f"{worker['model']}@{worker['channel']}"
+            serving.setdefault(name, set()).add(worker["name"])
+    return sorted(name for name, workers in serving.items() if workers == {node})
+
+
 def age(seconds: float) -> str:
     """How long ago, in one unit: ``0.4 s``, ``12 s``, ``3 min``, ``5 h``, ``2 d``."""
     for limit, unit, name in ((90, 1, "s"), (5_400, 60, "min"), (129_600, 3_600, "h")):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from msgspec.structs import replace
 
@@ -174,8 +175,8 @@ class FleetView:
             for name, edge in sorted(self._edges.items())
         )
 
-    def workers(self) -> tuple[WorkerNode, ...]:
-        """All workers with each of their models, by name and model."""
+    def workers(self, model: str = "", channel: str = "") -> tuple[WorkerNode, ...]:
+        """All workers with each of their models, by name and model; or those of one channel."""
         now = self._clock()
         self._forget(now)
         return tuple(
@@ -186,7 +187,8 @@ class FleetView:
                 presence=self._worker_presence(worker, now),
                 edges=tuple(worker.edges) or worker.last_edges,
             )
-            for (name, _), worker in sorted(self._workers.items())
+            for (name, of), worker in sorted(self._workers.items(), key=itemgetter(0))
+            if not model or (of, worker.report.channel) == (model, channel)
         )
 
     def seen_by(self, edge: str) -> frozenset[str]:

@@ -53,6 +53,8 @@ _SERVING = frozenset({"ready", "asleep"})
 _MAX_NAMED = 64
 """Workers that a record names; beyond, only counts grow."""
 _MAX_NOTES = 16
+_MAX_EDGES_NOTED = 8
+"""Edges that are each noted with their reason; of more the number."""
 _MAX_TOLD = 300
 """Characters of what a worker or an edge says."""
 
@@ -111,6 +113,18 @@ def cannot_point(rollout: Rollout, why: str, now: float) -> Rollout:
     return abort(rollout, why, now)
 
 
+def taken_over(rollout: Rollout, facts: Facts) -> Rollout:
+    """As another origin goes on with it. That one counts for itself, from another beginning: what
+    was observed stays, and it counts on from where its own counters stand."""
+    if rollout.stage != "observing":
+        return rollout
+    return _with(
+        rollout,
+        trial_before=_figures(facts, rollout.revision).before(rollout.trial),
+        stable_before=_figures(facts, rollout.previous).before(rollout.stable),
+    )
+
+
 def supersede(rollout: Rollout, reason: str, now: float) -> Rollout:
     """Leave the channel to somebody else."""
     if rollout.over:
@@ -119,9 +133,11 @@ def supersede(rollout: Rollout, reason: str, now: float) -> Rollout:
 
 
 def same_but_for_time(one: Rollout, other: Rollout) -> bool:
-    """Whether nothing happened between the two but time and requests."""
+    """Whether nothing happened between the two but time, requests, and workers that came to serve
+    the revision: all of that is seen again at the next look."""
     still = {"looked": 0.0, "stage_s": 0.0, "trial": Window(), "stable": Window()}
-    return _with(one, **still) == _with(other, **still)
+    counts = {"serving": 0, "waiting": ()}
+    return _with(one, **still, **counts) == _with(other, **still, **counts)
 
 
 # The stages: each is asked only while the channel points where the stage wants it.
@@ -142,10 +158,15 @@ def _preheating(rollout: Rollout, facts: Facts, now: float, config: RolloutConfi
         if waiting:
             named = ", ".join(waiting[:8])
             rollout = _noted(rollout, f"went on without {len(waiting)} edges preheated: {named}")
-        for edge, done in sorted(facts.preheated.items()):
-            if done is None or done.state == "failed":
-                why = done.reason if done is not None else "it does not say that it has begun"
-                rollout = _noted(rollout, f"edge {edge} is not preheated: {why}")
+        without = {
+            edge: done.reason if done is not None else "it does not say that it has begun"
+            for edge, done in sorted(facts.preheated.items())
+            if done is None or done.state == "failed"
+        }
+        for edge in list(without)[:_MAX_EDGES_NOTED]:
+            rollout = _noted(rollout, f"edge {edge} is not preheated: {without[edge]}")
+        if (more := len(without) - _MAX_EDGES_NOTED) > 0:
+            rollout = _noted(rollout, f"{more} more edges are not preheated")
     if not rollout.percent or rollout.previous in {"", rollout.revision}:
         return _enter(rollout, "promoting", now)
     names = [report.worker for report in facts.workers]
@@ -280,14 +301,14 @@ def _remembering(
             excused.add(name)
         elif not refuses or report.target == rollout.revision:
             excused.discard(name)
+        if not report.fault:
+            faults.pop(name, None)  # whatever comes from here on is new
         if name in served or rollout.stage not in _TRYING:
             continue
         if report.revision == rollout.revision and rollout.canary is not None:
             served.add(name)
         elif report.fault:
             faults[name] = report.fault
-        else:
-            faults.pop(name, None)
     if rollout.stage != "preheating" and rollout.stage_s >= config.stale_refusal_s:
         excused.clear()
     return _with(rollout, faults=faults, served=frozenset(served), excused=frozenset(excused))

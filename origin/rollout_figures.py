@@ -43,6 +43,16 @@ class Window(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             first_token=tuple(max(0, now - was) for now, was in times),
         )
 
+    def before(self, window: Window) -> Window:
+        """What must have been counted when ``window`` began, if it ends now. Less than nothing
+        where somebody else counted it."""
+        times = zip_longest(self.first_token, window.first_token, fillvalue=0)
+        return Window(
+            answered=self.answered - window.answered,
+            failed=self.failed - window.failed,
+            first_token=tuple(now - counted for now, counted in times),
+        )
+
     def quantile_ms(self, share: float) -> float | None:
         """How soon this share of the answers had their first token; None where there was none."""
         left = sum(self.first_token) * share

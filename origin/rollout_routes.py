@@ -8,7 +8,8 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from aiohttp import web
 
-from origin.rollouts import RolloutRequest, Rollouts
+from origin.rollout_state import RolloutRequest
+from origin.rollouts import Rollouts
 from wire.http_bodies import read_json
 from wire.http_server import json_answer, require_token
 from wire.paths import ADMIN, DEFAULT_CHANNEL, channel_name, model_name, revision_id

@@ -30,6 +30,24 @@ Stage = Literal[
 OVER = frozenset({"done", "aborted", "superseded"})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutRequest:
+    """What is to be rolled. ``percent`` 0: to all workers at once."""
+
+    model: str
+    channel: str
+    revision: str
+    kind: Literal["roll", "rollback"] = "roll"
+    percent: int = 0
+    by: Literal["workers", "callers"] = "workers"
+    preheat: bool = True
+    abort_on_failure: bool = True
+    force: bool = False
+    """Over a rollout that still runs."""
+    who: str = ""
+    why: str = ""
+
+
 class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One rollout, as it is written down."""
 

@@ -47,10 +47,11 @@ class Watch:
             workers=tuple(self._workers(model, rollout.channel)),
             preheated=self._preheated(rollout.revision),
             figures={one: counted(self._fleet.figures(model, one)) for one in revisions if one},
-            settled=self._settled(),
+            settled=self.settled(),
         )
 
-    def _settled(self) -> bool:
+    def settled(self) -> bool:
+        """Whether everybody who is there has had time to say so."""
         if self._ticking() - self._began < self._config.settle_s:
             return False
         return all(edge.presence != "unheard" for edge in self._fleet.edges())
@@ -62,8 +63,5 @@ class Watch:
 
     def _workers(self, model: str, channel: str) -> list[WorkerReport]:
         return [
-            node.report
-            for node in self._fleet.workers()
-            if node.presence == "here"
-            and (node.report.model, node.report.channel) == (model, channel)
+            node.report for node in self._fleet.workers(model, channel) if node.presence == "here"
         ]

@@ -13,18 +13,26 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import structlog
 
 from origin.announce import Publisher
+from origin.errors import StoreError
 from origin.fleet import FleetView
-from origin.rollout import abort, cannot_point, promote, same_but_for_time, step, supersede
+from origin.rollout import (
+    abort,
+    cannot_point,
+    promote,
+    same_but_for_time,
+    step,
+    supersede,
+    taken_over,
+)
 from origin.rollout_config import RolloutConfig
 from origin.rollout_records import ChannelRecord, Kind
 from origin.rollout_shelf import Held, Shelf
-from origin.rollout_state import Action, Point, Rollout
+from origin.rollout_state import Action, Point, Rollout, RolloutRequest
 from origin.rollout_status import standing
 from origin.rollout_watch import Watch
 from wire.channel import ChannelPointer
@@ -35,7 +43,7 @@ from wire.errors import (
     NotFoundError,
     RequestInvalidError,
 )
-from wire.fleet import Preheat
+from wire.fleet import MAX_PREHEATS, Preheat
 from wire.paths import revision_key
 from wire.trust import TrustView
 
@@ -43,25 +51,10 @@ _log = structlog.get_logger("rollouts")
 _CHAIN = 8
 """Steps at one look: each can ask for a pointer, and the next follows from it."""
 _LEAST_PAUSE_S = 0.05
-"""Between two looks, however many reports come in."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutRequest:
-    """What is to be rolled. ``percent`` 0: to all workers at once."""
-
-    model: str
-    channel: str
-    revision: str
-    kind: Literal["roll", "rollback"] = "roll"
-    percent: int = 0
-    by: Literal["workers", "callers"] = "workers"
-    preheat: bool = True
-    abort_on_failure: bool = True
-    force: bool = False
-    """Over a rollout that still runs."""
-    who: str = ""
-    why: str = ""
+"""Between two looks, however many reports come in ..."""
+_PAUSE_PER_LOOK = 4.0
+"""... and so many times what the look took: of thousands of workers, each of which has news, one
+takes long, and the origin has others to answer."""
 
 
 class Rollouts:
@@ -90,8 +83,8 @@ class Rollouts:
         self._watch = Watch(publisher, fleet, config, ticking=ticking)
         self._turn = asyncio.Lock()
         self._news = asyncio.Event()
-        self._signed: list[ChannelPointer] = []
-        """Pointers that are to be noted."""
+        self._signed: dict[tuple[str, str, int], ChannelPointer] = {}
+        """Pointers that are to be noted, by model, channel and sequence."""
         self._noted: TrustView | None = None
         self._version = fleet.version
         self._preheating = False
@@ -108,11 +101,13 @@ class Rollouts:
         """Drive what is to be driven, until cancelled."""
         while True:
             self._news.clear()
+            began_s = time.monotonic()
             try:
                 await self.look()
             except HeadwaterError as error:
                 _log.error("rollouts not looked at", code=error.code, error=error.message)
-            await asyncio.sleep(_LEAST_PAUSE_S)
+            took_s = time.monotonic() - began_s
+            await asyncio.sleep(max(_LEAST_PAUSE_S, _PAUSE_PER_LOOK * took_s))
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._config.tick_s):
                     await self._news.wait()
@@ -137,10 +132,7 @@ class Rollouts:
                         channel=held.record.channel,
                         error=error.message,
                     )
-            self._preheating = any(
-                held.record.current is not None and held.record.current.stage == "preheating"
-                for held in self._shelf.all()
-            )
+            self._tell_edges()
 
     # What an operator asks for
 
@@ -180,6 +172,8 @@ class Rollouts:
         """
         async with self._turn:
             await self._learn()
+            if request.revision:
+                self._check(replace(request, force=True))
             held = self._shelf.holding(request.model, request.channel)
             if (running := held.record.current) is not None:
                 reason = f"rolled back by {request.who or 'an operator'}"
@@ -281,7 +275,7 @@ class Rollouts:
 
     async def _drive(self, held: Held) -> None:
         """Step and act until there is nothing more to do now."""
-        if not await self._shelf.mine(held):
+        if held.record.driver != self._shelf.name and not await self._take_over(held):
             return
         for _ in range(_CHAIN):
             before = held.record.current
@@ -289,9 +283,23 @@ class Rollouts:
                 return
             after, actions = step(before, self._watch.facts(before), self._clock(), self._config)
             await self._keep(held, before, after)
-            self._tell_edges(after)
+            self._tell_edges()
             if not await self._point(held, after, actions):
                 return
+
+    async def _take_over(self, held: Held) -> bool:
+        """Go on with another origin's rollout, if that one does no longer; or with that of an
+        earlier life of this one."""
+        shared = self._publisher.store.shared
+        if shared and not self._watch.settled():
+            return False
+        if not await self._shelf.mine(held):
+            return False
+        running = held.record.current
+        if shared and running is not None:
+            changed = taken_over(running, self._watch.facts(running))
+            held.record = held.record.with_rollout(changed, self._config)
+        return True
 
     async def _keep(self, held: Held, before: Rollout, after: Rollout) -> None:
         """Write down what changed; mere figures only now and then."""
@@ -310,15 +318,18 @@ class Rollouts:
                 reason=after.reason,
             )
 
-    def _tell_edges(self, rollout: Rollout) -> None:
-        asked = Preheat(model=rollout.model, revision=rollout.revision)
-        asks = rollout.stage == "preheating" and rollout.preheat
-        if asks == (asked in self._fleet.to_preheat()):
-            return
-        if asks:
-            self._fleet.preheat(rollout.model, rollout.revision)
-        else:
-            self._fleet.stop_preheat(rollout.model, rollout.revision)
+    def _tell_edges(self) -> None:
+        """Have the edges bring what rollouts wait for, and nothing else: not what one waited for
+        that was put aside, ended by another origin, or cut off by the end of an earlier life."""
+        running = [h.record.current for h in self._shelf.all() if h.record.current is not None]
+        waiting = [one for one in running if one.stage == "preheating"]
+        self._preheating = bool(waiting)
+        asking = [Preheat(model=o.model, revision=o.revision) for o in waiting if o.preheat]
+        wanted = set(asking[:MAX_PREHEATS])
+        for asked in set(self._fleet.to_preheat()) - wanted:
+            self._fleet.stop_preheat(asked.model, asked.revision)
+        for missing in wanted - set(self._fleet.to_preheat()):
+            self._fleet.preheat(missing.model, missing.revision)
 
     async def _point(self, held: Held, rollout: Rollout, actions: tuple[Action, ...]) -> bool:
         """Sign the pointer that is asked for; whether another step follows."""
@@ -354,15 +365,25 @@ class Rollouts:
         """Read what others wrote, and note the pointers that no rollout signed."""
         await self._shelf.read(fresh=fresh)
         view = self._publisher.repository.view
-        pointers, self._signed = self._signed, []
         if view is not self._noted:
             self._noted = view
-            pointers.extend(view.pointers())
-        for pointer in pointers:
-            await self._shelf.note(pointer)
+            for pointer in view.pointers():
+                self._to_note(pointer)
+        for key, pointer in list(self._signed.items()):
+            try:
+                await self._shelf.note(pointer)
+            except StoreError as error:
+                # It stays, behind the others; all of them would only fail as this one did.
+                self._signed[key] = self._signed.pop(key)
+                _log.warning("a pointer is not noted yet", channel=key[:2], error=error.message)
+                return
+            del self._signed[key]
+
+    def _to_note(self, pointer: ChannelPointer) -> None:
+        self._signed[pointer.model, pointer.channel, pointer.sequence] = pointer
 
     def _on_pointer(self, pointer: ChannelPointer) -> None:
-        self._signed.append(pointer)
+        self._to_note(pointer)
         self._news.set()
 
 

@@ -4,7 +4,9 @@ Pure state with an injected clock. A worker exists as long as its heartbeats kee
 two of them the edge counts what it has sent itself, so a burst spreads before the next heartbeat.
 
 The best worker is the one that would finish a request soonest: requests before it in the queue,
-by slots, by the speed at which the worker was seen to give tokens. One that just failed is the last
+by slots, by the speed at which the worker was seen to give tokens. A speed that was measured with
+another revision, or many requests ago, is forgotten: who was slow once would be asked no more, and
+never be seen to be fast; a canary would wait for its requests. One that just failed is the last
 choice for a moment, and one whose breaker is open comes after everybody else. In a large fleet a
 few workers drawn at random are compared, which spreads load nearly as well as comparing all (M.
 Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
@@ -26,8 +28,17 @@ _COMPARED = 8
 """Workers that are compared for one request, where there are more."""
 _PRESSURE_S = 0.05
 """How long the pressure on a large fleet holds before it is reckoned anew."""
+_PACE_HOLDS = 32
+"""So many requests for each worker of a model later, the pace of one that got none is forgotten."""
 _NOBODY: frozenset[str] = frozenset()
 _SERVING = frozenset({"ready", "asleep"})
+
+
+@dataclass(slots=True, eq=False)
+class _Tally:
+    """Requests of one model that were measured, at all its workers."""
+
+    count: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +56,10 @@ class Member:
     """Smoothed; 0: not yet."""
     service_s: float = 0.0
     """How long a request holds its slot, smoothed; 0: not yet."""
+    tally: _Tally = field(default_factory=_Tally)
+    """Shared with the other workers of the model."""
+    measured_at: int = 0
+    """By the tally, when this worker was measured last."""
 
     @property
     def load(self) -> float:
@@ -57,6 +72,8 @@ class Member:
 
     def measured(self, tokens: int, seconds: float) -> None:
         """A request held its slot for so long, and gave so many tokens."""
+        self.tally.count += 1
+        self.measured_at = self.tally.count
         self.service_s = _smoothed(self.service_s, seconds)
         if tokens > 1 and seconds > 0:
             self.tokens_per_s = _smoothed(self.tokens_per_s, tokens / seconds)
@@ -114,6 +131,8 @@ class Fleet:
         self._members: dict[tuple[str, str], Member] = {}
         """By worker and model."""
         self._groups: dict[str, _Group] = {}
+        self._tallies: dict[str, _Tally] = {}
+        """By model."""
         self._next_expiry = math.inf
         self.version = 0
         """Changes whenever a worker comes, goes, or changes what it serves."""
@@ -128,13 +147,16 @@ class Fleet:
             if len(self._members) >= MAX_WORKERS:
                 return False
             breaker = Breaker(self._breaker, self._clock)
-            self._members[key] = Member(report, now + report.ttl_s, breaker)
+            tally = self._tallies.setdefault(report.model, _Tally())
+            self._members[key] = Member(report, now + report.ttl_s, breaker, tally=tally)
             self._regroup()
         else:
             changed = _serves(member.report) != _serves(report)
             if report.state == "ready" != member.report.state:
                 # A new life: what the one before failed at says nothing of it.
                 member.breaker, member.failed_until = Breaker(self._breaker, self._clock), 0.0
+            if report.revision != member.report.revision or self._is_past(member):
+                member.tokens_per_s = 0.0
             member.report, member.expires = report, now + report.ttl_s
             if changed:
                 self._regroup()
@@ -231,6 +253,12 @@ class Fleet:
         member.failed_until = self._clock() + self._penalty_s
         member.breaker.failed()
 
+    def _is_past(self, member: Member) -> bool:
+        """Whether a worker's pace was measured so long ago that it should be tried again."""
+        group = self._groups.get(member.report.model)
+        others = len(group.members) if group is not None else 0
+        return member.tally.count - member.measured_at >= _PACE_HOLDS * max(others, 1)
+
     def _expire(self, now: float) -> None:
         gone = [name for name, m in self._members.items() if m.expires <= now]
         for name in gone:
@@ -249,6 +277,7 @@ class Fleet:
                 group.members.append(member)
                 group.features |= report.features
         self._groups = groups
+        self._tallies = {member.report.model: member.tally for member in self._members.values()}
         self.version += 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,6 +61,8 @@ def fleet(
     with command(as_json=as_json) as output:
         if watch and as_json:
             raise ConfigError("--watch draws a picture; leave --json away")
+        if watch and not output.console.is_terminal:
+            raise ConfigError("--watch draws on a terminal; elsewhere ask again, with --json")
         access = place(state_dir, origin=origin, token_file=token_file).origin_admin()
         from infra.fleet_admin import FleetAdmin
         from infra.fleet_view import fleet as draw
@@ -215,10 +218,17 @@ def _command(action: str, node: str, where: Place, *, wait_s: float | None, as_j
     with command(as_json=as_json) as output:
         access = where.origin_admin()
         from infra.fleet_admin import FleetAdmin
-        from infra.fleet_view import order_line
+        from infra.fleet_view import order_line, served_by_none_but
 
         with FleetAdmin(access.url, access.secret) as admin:
             order: dict[str, Any] = admin.command(node, action)
+            if action == "drain":
+                with suppress(HeadwaterError):  # the command is given, whatever is known of others
+                    for name in served_by_none_but(node, admin.fleet()):
+                        output.note(
+                            f"no other worker serves {name}: nobody answers it until "
+                            f"`headwater fleet resume {node}`"
+                        )
             if wait_s is not None:
                 order = admin.wait(order, timeout_s=wait_s)
         output.result(order, lambda console: console.print(order_line(order), markup=False))

@@ -43,6 +43,7 @@ WatchOption = Annotated[
     bool, typer.Option("--watch", help="Follow it to its end; exits 1 where it is not done.")
 ]
 WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="For the record.")]
+_UNDER_WAY = frozenset({"preheating", "canary", "observing", "promoting", "rolling", "aborting"})
 RevisionText = "The revision, or at least 8 digits of its beginning."
 
 
@@ -239,13 +240,13 @@ def _finish(
     watch: bool,
     is_rollback: bool = False,
 ) -> None:
-    """Say what was accepted; or follow it to its end and say how that was.
+    """Say what was accepted, and how to follow it; or follow it to its end and say how that was.
 
     Args:
         is_rollback: an abort is what was wanted.
 
     Raises:
-        typer.Exit: it was followed, and did not end as wanted.
+        typer.Exit: it was followed and did not end as wanted, or ended otherwise at once.
     """
     from infra.render import pairs
     from infra.roll_view import outcome
@@ -272,7 +273,11 @@ def _finish(
     else:
         shown = {name: value for name, value in result.items() if value}
         output.result(result, lambda console: console.print(pairs(shown)))
-    if watch and stage != "done" and not aborted_as_wanted:
+        if stage in _UNDER_WAY:
+            name = f"{one['model']}@{one['channel']}".removesuffix("@stable")
+            output.note(f"the origin goes on with it; to follow it: headwater rolls {name} --watch")
+    failed = stage != "done" if watch else stage in {"aborted", "superseded"}
+    if failed and not aborted_as_wanted:
         raise typer.Exit(FAILED)
 
 

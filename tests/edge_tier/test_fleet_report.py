@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from pathlib import Path
@@ -184,20 +185,43 @@ async def test_a_command_reaches_its_worker_and_the_result_comes_back(
     await until_async(at_rest)
 
 
+def _brought(view: FleetView, revision: str) -> str:
+    """How far ``e1`` is with a revision that is wanted; the origin itself has no use for it, and
+    takes the wish back at its next look."""
+    if all(asked.revision != revision for asked in view.to_preheat()):
+        view.preheat(MODEL, revision)
+    told = view.preheated(revision).get("e1")
+    return told.state if told is not None else ""
+
+
 async def test_an_edge_brings_what_the_origin_wants_in_its_cache(
     start: StartEdge, view: FleetView, origin: Origin
 ) -> None:
     edge = await start()
     await until_async(lambda: ready(edge))
-    view.preheat(MODEL, origin.revisions[0])
-    await until(lambda: "e1" in view.preheated(origin.revisions[0]))
-    await until(lambda: view.preheated(origin.revisions[0])["e1"].state == "done")
-    view.preheat(MODEL, "f" * 64)
-    await until(lambda: "e1" in view.preheated("f" * 64))
-    told = view.preheated("f" * 64)["e1"]
-    assert (told.state, "not signed" in told.reason) == ("failed", True)
-    view.stop_preheat(MODEL, "f" * 64)
-    await until(lambda: not view.preheated("f" * 64))
+    await until(lambda: _brought(view, origin.revisions[0]) == "done")
+    await until(lambda: _brought(view, "f" * 64) == "failed")
+    assert "not signed" in view.preheated("f" * 64)["e1"].reason
+    for revision in (origin.revisions[0], "f" * 64):
+        view.stop_preheat(MODEL, revision)
+    # How it went then is no answer to who asks again.
+    await until(lambda: not view.preheated(origin.revisions[0]) and not view.preheated("f" * 64))
+
+
+async def test_how_a_preheat_ended_is_told_at_once(
+    start: StartEdge, view: FleetView, origin: Origin
+) -> None:
+    edge = await start(settings={"report_s": 60.0, "ttl_s": 60.0})
+    await until_async(lambda: ready(edge))
+
+    async def comes_to(revision: str, state: str) -> None:
+        await asyncio.sleep(0.25)  # what comes right after other news waits
+        _brought(view, revision)
+        edge.app[REPORTER].news()
+        await until(lambda: _brought(view, revision) == state)
+
+    await comes_to(origin.revisions[0], "done")
+    await comes_to("f" * 64, "failed")
 
 
 # Who reports to whom

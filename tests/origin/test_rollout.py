@@ -496,6 +496,31 @@ def test_a_revision_that_cannot_be_pointed_at_ends_it() -> None:
     assert cannot_point(stuck, "gone too", T0).notes == ("the channel stays where it is: gone too",)
 
 
+def test_a_worker_that_crashes_as_it_once_did_has_crashed_anew() -> None:
+    world = World()
+    for name in NAMES:
+        world.workers[name] = report(name, fault="crashed")  # long ago
+    world.look()
+    assert world.at("canary")
+    (name,) = [name for name in NAMES if world.canary.takes(name)]
+    world.workers[name] = report(name, NEW)
+    world.look()
+    assert world.at("observing")
+    world.workers[name] = report(name, NEW, state="booting", fault="crashed")
+    assert world.look().stage == "aborted"
+    assert f"worker {name} failed with it: crashed" in world.rollout.reason
+
+
+def test_of_many_edges_without_it_the_notes_keep_the_number() -> None:
+    world = World()
+    failed = Preheated(model="chat", revision=NEW, state="failed", reason="does not fit")
+    world.preheated = {f"edge-{number:02}": failed for number in range(40)}
+    notes = world.look().notes
+    assert notes[0] == "edge edge-00 is not preheated: does not fit"
+    assert notes[-1] == "32 more edges are not preheated"
+    assert len(notes) == 9
+
+
 def test_mere_time_and_requests_are_no_news() -> None:
     world = World()
     world.observing()

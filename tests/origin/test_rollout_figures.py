@@ -125,3 +125,12 @@ def test_figures_are_told_in_words_of_an_operator() -> None:
             "first_token_p95_ms": 4.8,
         }
     }
+
+
+def test_a_window_goes_on_at_whoever_counts_otherwise() -> None:
+    seen = Window(answered=5, failed=1, first_token=(1, 4))
+    for counter in (Window(), Window(answered=100, failed=90, first_token=(9, 9, 9))):
+        began = counter.before(seen)
+        assert counter.since(began).requests == seen.requests
+        later = Window(answered=counter.answered + 2, failed=counter.failed)
+        assert later.since(began).answered == 7

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from origin import rollout_seed
 from origin.rollout_seed import choose_seed, share_of, taken
 from wire.channel import MAX_SEED
 
@@ -42,3 +43,20 @@ def test_another_beginning_gives_another_seed_that_is_in_range() -> None:
     assert one != other
     assert MAX_SEED // 2 <= other <= MAX_SEED
     assert choose_seed(fleet, 10) == one
+
+
+def test_of_a_large_fleet_the_share_is_close_and_soon_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[int] = []
+
+    def counting(workers: list[str], percent: int, seed: int) -> int:
+        tried.append(seed)
+        return taken(workers, percent, seed)
+
+    monkeypatch.setattr(rollout_seed, "taken", counting)
+    fleet = [f"gpu-{number}" for number in range(4_000)]
+    for first in range(0, 5_000, 1_000):
+        count = taken(fleet, 10, choose_seed(fleet, 10, first=first))
+        assert abs(count - 400) <= 8
+    assert len(tried) <= 5 * 50

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from origin.rollouts import RolloutRequest
+from origin.errors import StoreError
+from origin.rollout_state import RolloutRequest
 from tests.fakes.reports import worker_report
 from tests.fakes.revisions import chunk_of, make_revision
 from tests.fakes.rollouts import CONFIG, Desk, open_desk
@@ -177,6 +178,26 @@ async def test_only_one_origin_on_a_store_drives(desk: Desk) -> None:
     assert other.pointer == desk.pointer
 
 
+async def test_who_takes_it_over_counts_from_its_own_beginning(desk: Desk) -> None:
+    await to_observing(desk)
+    desk.served(TWO.id, 5)
+    await desk.pass_time(6)  # it is written down now and then
+    other = await open_desk(desk.shelf)
+    other.workers = desk.workers
+    other.served(TWO.id, 100, 900)  # what it heard of an attempt long ago
+    other.report()
+    desk.shelf.now += CONFIG.lease_s
+    await other.rollouts.look()
+    desk.shelf.now += CONFIG.lease_s
+    await other.pass_time(3)
+    seen: Any = other.rollouts.describe("chat", "stable")
+    assert (stage(other), seen["now"]["figures"]["trial"]["requests"]) == ("observing", 5)
+    other.served(TWO.id, 105, 900)
+    await other.pass_time()
+    assert stage(other) == "rolling"
+    assert other.pointer.revision == TWO.id
+
+
 async def test_an_operator_may_speak_to_any_origin(desk: Desk) -> None:
     await to_observing(desk)
     other = await open_desk(desk.shelf)
@@ -246,6 +267,75 @@ async def test_a_rollback_to_another_revision_aborts_what_runs_and_goes_there(de
     back = await desk.rollouts.rollback(wanted(THREE.id, preheat=False))
     assert (back.kind, back.revision) == ("rollback", THREE.id)
     assert desk.pointer.revision == THREE.id
+
+
+async def test_a_rollback_to_what_is_not_signed_leaves_what_runs_alone(desk: Desk) -> None:
+    await to_observing(desk)
+    with pytest.raises(NotFoundError, match="not signed"):
+        await desk.rollouts.rollback(wanted("f" * 64))
+    assert stage(desk) == "observing"
+
+
+async def test_edges_bring_nothing_for_a_rollout_that_was_put_aside(desk: Desk) -> None:
+    desk.preheats = False
+    await desk.rollouts.start(wanted())
+    assert [asked.revision for asked in desk.fleet.to_preheat()] == [TWO.id]
+    await desk.rollouts.start(wanted(THREE.id, force=True))
+    assert [asked.revision for asked in desk.fleet.to_preheat()] == [THREE.id]
+    desk.fleet.preheat("chat", ONE.id)  # as an earlier life of this origin had it
+    await desk.rollouts.look()
+    assert [asked.revision for asked in desk.fleet.to_preheat()] == [THREE.id]
+
+
+async def test_a_pointer_is_noted_once_the_store_takes_it(desk: Desk) -> None:
+    def full() -> None:
+        raise StoreError("cannot write: No space left on device")
+
+    await desk.publisher.roll("chat", "stable", TWO.id)
+    desk.shelf.objects.before_swap = full
+    await desk.pass_time(2)
+    desk.shelf.objects.before_swap = lambda: None
+    await desk.publisher.roll("chat", "stable", THREE.id)
+    await desk.pass_time()
+    (record,) = desk.rollouts.records()
+    assert [move.revision for move in record.moves] == [ONE.id, TWO.id, THREE.id]
+    assert record.before() == TWO.id
+
+
+async def test_a_store_that_takes_nothing_is_asked_once_a_look_and_drives_when_it_is_back(
+    desk: Desk,
+) -> None:
+    asked: list[int] = []
+
+    def full() -> None:
+        asked.append(1)
+        raise StoreError("cannot write: No space left on device")
+
+    await to_observing(desk)
+    desk.served(TWO.id, 20)
+    desk.shelf.objects.before_swap = full
+    await desk.pass_time(20)
+    assert len(asked) <= 20
+    assert desk.pointer.canary is not None, "nothing is signed that is not written down"
+    desk.shelf.objects.before_swap = lambda: None
+    await desk.pass_time()
+    assert (stage(desk), desk.pointer.revision) == ("rolling", TWO.id)
+
+
+async def test_workers_that_come_one_by_one_are_not_each_written_down(desk: Desk) -> None:
+    written: list[int] = []
+    desk.workers = {f"gpu-{n}": worker_report(f"gpu-{n}", revision=ONE.id) for n in range(50)}
+    desk.report()
+    await desk.rollouts.start(wanted(preheat=False))
+    desk.shelf.objects.before_swap = lambda: written.append(1)
+    for name in list(desk.workers)[:-1]:
+        desk.workers[name] = worker_report(name, revision=TWO.id)
+        desk.report()
+        await desk.rollouts.look()
+    (record,) = desk.rollouts.records()
+    assert record.latest is not None
+    assert record.latest.serving == 49
+    assert written == []
 
 
 async def test_what_cannot_be_rolled_is_refused(desk: Desk) -> None:

@@ -17,6 +17,8 @@ SETTINGS = {
     # A signed change is heard by event; these only bound how long a lost event may matter.
     "HEADWATER_EDGE__REFRESH_S": "1",
     "HEADWATER_WORKER__REVALIDATE_S": "2",
+    # A roll asks the edges and hears from them in reports: it waits for two of these.
+    "HEADWATER_EDGE__FLEET__REPORT_S": "0.2",
     **SOON,
 }
 

@@ -116,6 +116,45 @@ def test_a_faster_worker_is_picked_where_both_have_room() -> None:
     assert picked.report.worker == "fast"
 
 
+def a_slow_and_a_fast_one() -> Fleet:
+    fleet = Fleet(ManualClock())
+    for name, seconds in (("slow", 10.0), ("fast", 1.0)):
+        fleet.report(report(name))
+        member = fleet.member(name, "m")
+        assert member is not None
+        member.measured(100, seconds)
+    return fleet
+
+
+def test_one_that_was_slow_is_tried_again_after_many_requests() -> None:
+    fleet = a_slow_and_a_fast_one()
+    asked = 0
+    while True:
+        member = fleet.pick("m")
+        assert member is not None
+        if member.report.worker == "slow":
+            break
+        asked += 1
+        assert asked < 1_000, "it is never asked again"
+        member.measured(100, 1.0)
+        fleet.report(report("slow"))
+        fleet.report(report("fast", busy=1))
+    assert asked >= 32
+    member.measured(100, 10.0)
+    picked = fleet.pick("m")
+    assert picked is not None
+    assert picked.report.worker == "fast"
+
+
+def test_another_revision_may_be_as_fast_as_the_others() -> None:
+    fleet = a_slow_and_a_fast_one()
+    fleet.report(report("fast", busy=1))
+    fleet.report(report("slow", revision="r2"))
+    picked = fleet.pick("m")
+    assert picked is not None
+    assert picked.report.worker == "slow"
+
+
 def test_a_worker_whose_breaker_is_open_comes_last() -> None:
     clock = ManualClock()
     fleet = Fleet(clock, penalty_s=0, breaker=BreakerConfig(failures=2, open_s=5))

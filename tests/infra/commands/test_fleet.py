@@ -117,6 +117,19 @@ def test_waiting_has_an_end(origin: StubTier) -> None:
     assert "stays with the origin" in found["error"]["message"]
 
 
+def test_draining_the_last_worker_of_a_model_is_said(origin: StubTier) -> None:
+    worker = {"name": "w1", "model": "chat", "channel": "stable", "state": "ready"}
+    origin.answers["GET /admin/fleet"] = Canned({**FLEET, "workers": [worker]})
+    result = CliRunner().invoke(app, ["fleet", "drain", "w1"])
+    assert result.exit_code == 0
+    assert "no other worker serves chat@stable" in result.stderr
+    both = [worker, {**worker, "name": "w2"}]
+    origin.answers["GET /admin/fleet"] = Canned({**FLEET, "workers": both})
+    assert CliRunner().invoke(app, ["fleet", "drain", "w1"]).stderr == ""
+    origin.answers["GET /admin/fleet"] = Canned({}, 503)
+    assert run("drain", "w1") == (0, ORDER)
+
+
 def test_a_node_is_forgotten(origin: StubTier) -> None:
     assert run("forget", "w1") == (0, {"forgotten": "w1"})
     assert run("forget", "w2")[0] == FAILED
@@ -131,6 +144,8 @@ def test_consistency_is_asked_for_by_model_and_channel(origin: StubTier) -> None
 
 def test_a_live_picture_is_no_document(origin: StubTier) -> None:
     assert run("--watch")[0] == USAGE
+    status, text = shown("--watch")
+    assert (status, text) == (USAGE, ""), "nothing is drawn into a pipe for ever"
     assert origin.received == []
 
 

@@ -96,9 +96,20 @@ def sent(origin: StubTier) -> Any:
     return json.loads([r for r in origin.received if r.method == "POST"][-1].body)
 
 
+def test_a_roll_that_is_over_at_once_says_how(origin: StubTier) -> None:
+    origin.answers["POST /admin/rollouts"] = Canned({**ABORTED, "reason": "no worker is known"})
+    status, found, notes = run("roll", "chat", "--to", "aaaaaaaa", "--canary", "10%")
+    assert (status, found["stage"], found["reason"]) == (FAILED, "aborted", "no worker is known")
+    assert notes == ""
+    origin.answers["POST /admin/rollouts"] = Canned(DONE)
+    status, found, notes = run("roll", "chat", "--to", "aaaaaaaa")
+    assert (status, found["stage"], notes) == (0, "done", "")
+
+
 def test_a_roll_is_accepted_and_not_waited_for(origin: StubTier) -> None:
-    status, found, _ = run("roll", "chat", "--to", "aaaaaaaa", "--why", "new data")
+    status, found, notes = run("roll", "chat", "--to", "aaaaaaaa", "--why", "new data")
     assert status == 0
+    assert "headwater rolls chat --watch" in " ".join(notes.split())
     assert found == {
         "model": "chat",
         "channel": "stable",
