@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from edge_tier.gateway.access_log import AccessLog
 from edge_tier.gateway.answer import EventRewriter, filters, rewrite_answer, rewriter
-from edge_tier.gateway.backends import Wanted
 from edge_tier.gateway.errors import UpstreamError
 from edge_tier.gateway.explain import explanation
 from edge_tier.gateway.hybrid import Begun, Hybrid
@@ -18,6 +17,7 @@ from edge_tier.gateway.journal import Journal
 from edge_tier.gateway.limits import Limiter
 from edge_tier.gateway.limits_headers import rate_lines
 from edge_tier.gateway.metrics import GatewayMetrics
+from edge_tier.gateway.opened import Wanted
 from edge_tier.gateway.pipeline import Admitted, Stopwatch
 from edge_tier.gateway.relay import (
     RelayConfig,
@@ -277,7 +277,9 @@ class Exchange:
             self._outcome = "whole" if scan.done else "broken"
             reply.end()
         finally:
-            if self._outcome == "broken" and workers_fault(scan):
+            if not workers_fault(scan):
+                begun.opened.counts = None
+            elif self._outcome == "broken":
                 begun.opened.broke = True
             self._used = used_tokens(len(self._admitted.tokens), scan.usage, scan.events)
             if changes is not None:

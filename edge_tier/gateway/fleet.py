@@ -228,8 +228,12 @@ class Fleet:
 
     def penalize(self, member: Member) -> None:
         """A request to this worker just failed; prefer others for a moment."""
-        member.failed_until = self._clock() + self._penalty_s
+        self.prefer_others(member)
         member.breaker.failed()
+
+    def prefer_others(self, member: Member) -> None:
+        """For a moment, where there are any."""
+        member.failed_until = self._clock() + self._penalty_s
 
     def _expire(self, now: float) -> None:
         gone = [name for name, m in self._members.items() if m.expires <= now]

@@ -14,10 +14,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from edge_tier.gateway.backends import Backends, Cloud, CloudConfig, Wanted
+from edge_tier.gateway.backends import Backends
 from edge_tier.gateway.breaker import BreakerConfig
+from edge_tier.gateway.cloud import Cloud, CloudConfig
 from edge_tier.gateway.errors import NoBackendError
 from edge_tier.gateway.hedge import HedgeConfig
+from edge_tier.gateway.opened import Wanted
 from edge_tier.gateway.request import Message, Plan, Prompt, Sampling, Step, Tokens
 from edge_tier.gateway.upstream import UpstreamConfig
 from tests.fakes.clock import ManualClock

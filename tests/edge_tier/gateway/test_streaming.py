@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from edge_tier.gateway.backends import Opened
 from edge_tier.gateway.errors import UpstreamError
 from edge_tier.gateway.hybrid import Begun
+from edge_tier.gateway.opened import Opened
 from edge_tier.gateway.relay import StreamScan
 from edge_tier.gateway.request import Step
 from edge_tier.gateway.streaming import flow
