@@ -17,7 +17,7 @@ from edge_tier.gateway.opened import Opened, StepFailedError, Wanted
 from edge_tier.gateway.request import Step
 from edge_tier.gateway.revision_counts import RevisionCounts
 from edge_tier.gateway.sending import OtherRevisionError, Pools, send
-from edge_tier.gateway.upstream import UpstreamResponse
+from edge_tier.gateway.upstream_response import UpstreamResponse
 from wire.errors import HeadwaterError, RequestInvalidError, TooLargeError
 from wire.workers import MESSAGES_ONLY
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 
 from edge_tier.gateway.access_log import AccessLog
 from edge_tier.gateway.answer import EventRewriter, filters, rewrite_answer, rewriter
-from edge_tier.gateway.errors import UpstreamError
 from edge_tier.gateway.explain import explanation
 from edge_tier.gateway.hybrid import Begun, Hybrid
 from edge_tier.gateway.journal import Journal
@@ -29,11 +27,11 @@ from edge_tier.gateway.relay import (
 from edge_tier.gateway.reply import Reply
 from edge_tier.gateway.resume import ResumeConfig, may_resume, workers_fault
 from edge_tier.gateway.resumer import Resumer
-from edge_tier.gateway.streaming import Streaming, flow
+from edge_tier.gateway.streaming import Streaming
+from edge_tier.gateway.whole import WholeAnswer
 from wire.chat import Kind
-from wire.chat_answer import AnswerAccumulator
 from wire.errors import HeadwaterError
-from wire.sse import SSEDecoder, comment
+from wire.sse import comment
 
 _WAITING = comment("waiting")
 _ID_PREFIX: dict[Kind, str] = {"chat": "chatcmpl-", "completion": "cmpl-"}
@@ -68,7 +66,6 @@ class Exchange:
         "_first_at",
         "_id",
         "_journal",
-        "_left",
         "_outcome",
         "_parts",
         "_pinger",
@@ -78,6 +75,7 @@ class Exchange:
         "_used",
         "_wanted",
         "_watch",
+        "_whole",
     )
 
     def __init__(
@@ -119,8 +117,14 @@ class Exchange:
             journal=self._journal.wanted() if self._journal is not None else None,
         )
         self._resumer = Resumer(parts.hybrid.backends, self._wanted, resume)
-        self._left: frozenset[str] = frozenset()
-        """Workers that broke off a whole answer."""
+        self._whole = WholeAnswer(
+            parts.hybrid.backends,
+            self._wanted,
+            self._answer_id(),
+            max_bytes=parts.max_answer_bytes,
+            max_event_bytes=parts.relay.max_event_bytes,
+            max_again=resume.max_resumes,
+        )
         self._outcome = "failed"
         self._used = (0, 0)
         self._first_at = 0.0
@@ -140,10 +144,8 @@ class Exchange:
             begun = await self._open()
             if stream:
                 await self._stream(begun)
-            elif begun.stream:
-                await self._gathered(begun)
             else:
-                await self._whole(begun)
+                self._answer_whole(begun, await self._whole.read(begun))
         except HeadwaterError as error:
             if not self._reply.started:
                 raise
@@ -176,67 +178,6 @@ class Exchange:
         if opened.fallbacks or opened.hedged:
             metrics.passed_over(opened.fallbacks, hedged=opened.hedged)
         return begun
-
-    async def _whole(self, begun: Begun) -> None:
-        """An answer that the backend gave whole."""
-        body: bytes | None = None
-        while body is None:
-            try:
-                body = await begun.opened.response.read(self._parts.max_answer_bytes)
-            except HeadwaterError as error:
-                await self._once_more(begun, error)
-        self._answer_whole(begun, body)
-
-    async def _once_more(
-        self, begun: Begun, error: HeadwaterError, *, failed: bool = False
-    ) -> None:
-        """Nothing was given out yet, so where a worker broke off another one is asked it all again.
-
-        Args:
-            failed: it said so itself, or ended too early.
-
-        Raises:
-            HeadwaterError: ``error``, where that is of no use.
-        """
-        opened = begun.opened
-        broke = failed or opened.response.failed
-        opened.broke = broke or isinstance(error, UpstreamError)
-        if not broke or not opened.worker or len(self._left) >= self._parts.resume.max_resumes:
-            raise error
-        backends = self._parts.hybrid.backends
-        backends.broke(opened)
-        opened.close()
-        self._left |= {opened.worker}
-        begun.opened = await backends.open(dataclasses.replace(self._wanted, avoid=self._left))
-
-    async def _gathered(self, begun: Begun) -> None:
-        """A whole answer, made of a stream that only we asked for."""
-        kind: Kind = "completion" if self._admitted.prompt.kind == "completion" else "chat"
-        model = begun.opened.step.model
-        answer = AnswerAccumulator(
-            self._answer_id(),
-            model,
-            int(time.time()),
-            kind,
-            max_answer_chars=self._parts.max_answer_bytes,
-        )
-        decoder = SSEDecoder(max_event_bytes=self._parts.relay.max_event_bytes)
-
-        def take(data: bytes) -> None:
-            for event in decoder.feed(data):
-                answer.feed(event.data)
-
-        scan = StreamScan(keep_usage=True)
-        try:
-            await flow(begun, scan, take)
-            if not answer.finished:
-                raise UpstreamError("the backend ended its stream before the answer was whole")
-        except HeadwaterError as error:
-            early = scan.failed or isinstance(error, UpstreamError)
-            await self._once_more(begun, error, failed=early)
-            await self._whole(begun)
-        else:
-            self._answer_whole(begun, answer.body())
 
     def _answer_whole(self, begun: Begun, body: bytes) -> None:
         admitted = self._admitted

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edge_tier.gateway.fleet import Member
 from edge_tier.gateway.request import Plan, Prompt, Step, Tokens
 from edge_tier.gateway.revision_counts import RevisionCounts
-from edge_tier.gateway.upstream import UpstreamResponse
+from edge_tier.gateway.upstream_response import UpstreamResponse
 from wire.journal import JournalWanted
 
 _NOTHING: frozenset[str] = frozenset()

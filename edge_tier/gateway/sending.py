@@ -8,7 +8,8 @@ import msgspec
 
 from edge_tier.gateway.errors import UpstreamBusyError, UpstreamError, UpstreamRefusedError
 from edge_tier.gateway.request import Prompt
-from edge_tier.gateway.upstream import UpstreamConfig, UpstreamPool, UpstreamResponse
+from edge_tier.gateway.upstream import UpstreamConfig, UpstreamPool
+from edge_tier.gateway.upstream_response import UpstreamResponse
 
 _MAX_REFUSAL_BYTES = 64 * 1024
 _MAX_COMMENT_BYTES = 64 * 1024
