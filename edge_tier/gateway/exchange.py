@@ -75,7 +75,6 @@ class Exchange:
         "_used",
         "_wanted",
         "_watch",
-        "_whole",
     )
 
     def __init__(
@@ -116,15 +115,8 @@ class Exchange:
             caller=admitted.caller.key_id,
             journal=self._journal.wanted() if self._journal is not None else None,
         )
-        self._resumer = Resumer(parts.hybrid.backends, self._wanted, resume)
-        self._whole = WholeAnswer(
-            parts.hybrid.backends,
-            self._wanted,
-            self._answer_id(),
-            max_bytes=parts.max_answer_bytes,
-            max_event_bytes=parts.relay.max_event_bytes,
-            max_again=resume.max_resumes,
-        )
+        self._resumer: Resumer | None = None
+        """Made where a worker breaks off."""
         self._outcome = "failed"
         self._used = (0, 0)
         self._first_at = 0.0
@@ -145,7 +137,7 @@ class Exchange:
             if stream:
                 await self._stream(begun)
             else:
-                self._answer_whole(begun, await self._whole.read(begun))
+                self._answer_whole(begun, await self._whole(begun))
         except HeadwaterError as error:
             if not self._reply.started:
                 raise
@@ -156,7 +148,7 @@ class Exchange:
         finally:
             self._stop_pinging()
             if self._begun is not None:
-                at_once = self._outcome == "whole" and not self._resumer.times
+                at_once = self._outcome == "whole" and self._resumer is None
                 self._begun.opened.close(self._used[1] if at_once else 0)
             self._record()
             await self._parts.limiter.settle(self._admitted.reservation, *self._used)
@@ -178,6 +170,18 @@ class Exchange:
         if opened.fallbacks or opened.hedged:
             metrics.passed_over(opened.fallbacks, hedged=opened.hedged)
         return begun
+
+    async def _whole(self, begun: Begun) -> bytes:
+        parts = self._parts
+        whole = WholeAnswer(
+            parts.hybrid.backends,
+            self._wanted,
+            self._answer_id(),
+            max_bytes=parts.max_answer_bytes,
+            max_event_bytes=parts.relay.max_event_bytes,
+            max_again=parts.resume.max_resumes,
+        )
+        return await whole.read(begun)
 
     def _answer_whole(self, begun: Begun, body: bytes) -> None:
         admitted = self._admitted
@@ -236,6 +240,9 @@ class Exchange:
             raise failure
         self._reply.release()  # a slow client is the next backend's business
         self._ping_later()
+        if self._resumer is None:
+            parts = self._parts
+            self._resumer = Resumer(parts.hybrid.backends, self._wanted, parts.resume)
         try:
             await self._resumer.go_on(begun, scan, failure)
         finally:
@@ -326,10 +333,11 @@ class Exchange:
             seconds=now - self._began,
             after_first_s=now - self._first_at if self._first_at else 0.0,
         )
-        for one in self._resumer.times:
-            metrics.resumed(one.how)
-        if self._resumer.why_not and self._journal is not None:
-            metrics.resumed("not")
+        if self._resumer is not None:
+            for one in self._resumer.times:
+                metrics.resumed(one.how)
+            if self._resumer.why_not and self._journal is not None:
+                metrics.resumed("not")
         if admitted.findings:
             metrics.found(Counter((f.name, f.action) for f in admitted.findings))
         if begun is not None and (outcome := begun.outcome()):
@@ -361,7 +369,8 @@ class Exchange:
                     "confidence": begun.confidence,
                     "local_tokens": begun.local_tokens,
                 }
-        line |= self._resumer.line()
+        if self._resumer is not None:
+            line |= self._resumer.line()
         if admitted.findings:
             line["findings"] = [
                 (f.name, f.part, f.start, f.end, f.action) for f in admitted.findings

@@ -165,10 +165,10 @@ class StreamScan:
         except (msgspec.DecodeError, RecursionError):
             return True
         if bytes(probe.error) != b"null":
-            self.failed = True
+            self.failed, self.fault = True, _code(bytes(probe.error))
             if self.journal is not None:
                 self.events -= 1
-                self.withheld, self.fault = encode(data), _code(bytes(probe.error))
+                self.withheld = encode(data)
                 return False
         if probe.usage is None:
             return True

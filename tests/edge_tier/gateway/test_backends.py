@@ -109,11 +109,6 @@ async def test_a_cloud_that_failed_is_left_alone_for_a_moment(gateway: Gateway) 
     opened.close()
 
 
-def test_without_a_url_there_is_no_cloud() -> None:
-    cloud = Cloud(CloudConfig(), None)
-    assert cloud.offered == cloud.ready == frozenset()
-
-
 async def test_a_cloud_that_keeps_failing_is_not_offered_for_a_while(gateway: Gateway) -> None:
     clock = ManualClock()
     config = CloudConfig(url="http://127.0.0.1:9", breaker=BreakerConfig(failures=2, open_s=5))
