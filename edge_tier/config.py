@@ -11,8 +11,8 @@ from edge_tier.cache.freshness import FreshnessConfig
 from edge_tier.cache.pins import PinMode
 from edge_tier.cache.store import StoreConfig
 from edge_tier.fleet_report import FleetReportConfig
-from edge_tier.gateway.backends import CloudConfig
 from edge_tier.gateway.breaker import BreakerConfig
+from edge_tier.gateway.cloud import CloudConfig
 from edge_tier.gateway.front import FrontConfig
 from edge_tier.gateway.hedge import HedgeConfig
 from edge_tier.gateway.hybrid import HybridConfig

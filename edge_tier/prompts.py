@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry
 from edge_tier.config import EdgeConfig, GatewayConfig
 from edge_tier.gateway.access_log import AccessLog
 from edge_tier.gateway.admin import GatewayAdmin
-from edge_tier.gateway.backends import Backends, Cloud, CloudConfig
+from edge_tier.gateway.backends import Backends
+from edge_tier.gateway.cloud import Cloud, CloudConfig
 from edge_tier.gateway.exchange import ExchangeParts
 from edge_tier.gateway.fleet import Fleet
 from edge_tier.gateway.front import Front

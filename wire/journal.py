@@ -20,12 +20,14 @@ from msgspec import Meta
 
 MAX_TOKENS = 1_048_576
 """Of one answer."""
+MAX_ID = 2**31
+"""Ids are below it."""
 ID_FIELD, GAPS_FIELD = b"id: ", b"id:"
 """How a line begins whose tokens are all named, and one with gaps."""
 REPLAY_DIFFERS = "replay_differs"
 """Code of the error that says: with the same seed, other tokens came."""
 
-_TokenOrGap = Annotated[int, Meta(ge=-MAX_TOKENS, lt=2**31)]
+_TokenOrGap = Annotated[int, Meta(ge=-MAX_TOKENS, lt=MAX_ID)]
 _LINE = re.compile(rb"(?:-?[0-9]{1,10}(?:,-?[0-9]{1,10})*)?")
 
 
@@ -59,7 +61,7 @@ def read_ids(line: bytes) -> tuple[int, ...] | None:
     if _LINE.fullmatch(line) is None:
         return None
     ids = tuple(map(int, line.split(b","))) if line else ()
-    return ids if all(-MAX_TOKENS <= id_ < 2**31 for id_ in ids) else None
+    return ids if all(-MAX_TOKENS <= id_ < MAX_ID for id_ in ids) else None
 
 
 def count(ids: Sequence[int]) -> int:

@@ -12,11 +12,25 @@ class UpstreamError(HeadwaterError):
     code = "upstream_failed"
 
 
+class UpstreamBusyError(UpstreamError):
+    """A worker is well and cannot take one more request now."""
+
+
 class UpstreamRefusedError(HeadwaterError):
-    """A backend says that the request itself is at fault; another one would say the same."""
+    """A backend says that the request itself is at fault; another one would say the same.
+
+    Args:
+        why: the backend's own code.
+    """
 
     status = 400
     code = "request_refused"
+
+    def __init__(self, message: str, *, why: str = "") -> None:
+        super().__init__(message)
+        self.why = why
+        self.worker = ""
+        """Which worker says so; empty: the cloud."""
 
 
 class NoBackendError(HeadwaterError):

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 
 from edge_tier.gateway.access_log import AccessLog
 from edge_tier.gateway.answer import EventRewriter, filters, rewrite_answer, rewriter
-from edge_tier.gateway.backends import Wanted
-from edge_tier.gateway.errors import UpstreamError
 from edge_tier.gateway.explain import explanation
 from edge_tier.gateway.hybrid import Begun, Hybrid
 from edge_tier.gateway.journal import Journal
 from edge_tier.gateway.limits import Limiter
 from edge_tier.gateway.limits_headers import rate_lines
 from edge_tier.gateway.metrics import GatewayMetrics
+from edge_tier.gateway.opened import Wanted
 from edge_tier.gateway.pipeline import Admitted, Stopwatch
 from edge_tier.gateway.relay import (
     RelayConfig,
@@ -29,11 +27,11 @@ from edge_tier.gateway.relay import (
 from edge_tier.gateway.reply import Reply
 from edge_tier.gateway.resume import ResumeConfig, may_resume, workers_fault
 from edge_tier.gateway.resumer import Resumer
-from edge_tier.gateway.streaming import Streaming, flow
+from edge_tier.gateway.streaming import Streaming
+from edge_tier.gateway.whole import WholeAnswer
 from wire.chat import Kind
-from wire.chat_answer import AnswerAccumulator
 from wire.errors import HeadwaterError
-from wire.sse import SSEDecoder, comment
+from wire.sse import comment
 
 _WAITING = comment("waiting")
 _ID_PREFIX: dict[Kind, str] = {"chat": "chatcmpl-", "completion": "cmpl-"}
@@ -68,7 +66,6 @@ class Exchange:
         "_first_at",
         "_id",
         "_journal",
-        "_left",
         "_outcome",
         "_parts",
         "_pinger",
@@ -118,9 +115,8 @@ class Exchange:
             caller=admitted.caller.key_id,
             journal=self._journal.wanted() if self._journal is not None else None,
         )
-        self._resumer = Resumer(parts.hybrid.backends, self._wanted, resume)
-        self._left: frozenset[str] = frozenset()
-        """Workers that broke off a whole answer."""
+        self._resumer: Resumer | None = None
+        """Made where a worker breaks off."""
         self._outcome = "failed"
         self._used = (0, 0)
         self._first_at = 0.0
@@ -140,10 +136,8 @@ class Exchange:
             begun = await self._open()
             if stream:
                 await self._stream(begun)
-            elif begun.stream:
-                await self._gathered(begun)
             else:
-                await self._whole(begun)
+                self._answer_whole(begun, await self._whole(begun))
         except HeadwaterError as error:
             if not self._reply.started:
                 raise
@@ -154,7 +148,7 @@ class Exchange:
         finally:
             self._stop_pinging()
             if self._begun is not None:
-                at_once = self._outcome == "whole" and not self._resumer.times
+                at_once = self._outcome == "whole" and self._resumer is None
                 self._begun.opened.close(self._used[1] if at_once else 0)
             self._record()
             await self._parts.limiter.settle(self._admitted.reservation, *self._used)
@@ -177,66 +171,17 @@ class Exchange:
             metrics.passed_over(opened.fallbacks, hedged=opened.hedged)
         return begun
 
-    async def _whole(self, begun: Begun) -> None:
-        """An answer that the backend gave whole."""
-        body: bytes | None = None
-        while body is None:
-            try:
-                body = await begun.opened.response.read(self._parts.max_answer_bytes)
-            except HeadwaterError as error:
-                await self._once_more(begun, error)
-        self._answer_whole(begun, body)
-
-    async def _once_more(
-        self, begun: Begun, error: HeadwaterError, *, failed: bool = False
-    ) -> None:
-        """Nothing was given out yet, so where a worker broke off another one is asked it all again.
-
-        Args:
-            failed: it said so itself, or ended too early.
-
-        Raises:
-            HeadwaterError: ``error``, where that is of no use.
-        """
-        opened = begun.opened
-        broke = failed or opened.response.failed
-        opened.broke = broke or isinstance(error, UpstreamError)
-        if not broke or not opened.worker or len(self._left) >= self._parts.resume.max_resumes:
-            raise error
-        backends = self._parts.hybrid.backends
-        backends.broke(opened)
-        opened.close()
-        self._left |= {opened.worker}
-        begun.opened = await backends.open(dataclasses.replace(self._wanted, avoid=self._left))
-
-    async def _gathered(self, begun: Begun) -> None:
-        """A whole answer, made of a stream that only we asked for."""
-        kind: Kind = "completion" if self._admitted.prompt.kind == "completion" else "chat"
-        model = begun.opened.step.model
-        answer = AnswerAccumulator(
+    async def _whole(self, begun: Begun) -> bytes:
+        parts = self._parts
+        whole = WholeAnswer(
+            parts.hybrid.backends,
+            self._wanted,
             self._answer_id(),
-            model,
-            int(time.time()),
-            kind,
-            max_answer_chars=self._parts.max_answer_bytes,
+            max_bytes=parts.max_answer_bytes,
+            max_event_bytes=parts.relay.max_event_bytes,
+            max_again=parts.resume.max_resumes,
         )
-        decoder = SSEDecoder(max_event_bytes=self._parts.relay.max_event_bytes)
-
-        def take(data: bytes) -> None:
-            for event in decoder.feed(data):
-                answer.feed(event.data)
-
-        scan = StreamScan(keep_usage=True)
-        try:
-            await flow(begun, scan, take)
-            if not answer.finished:
-                raise UpstreamError("the backend ended its stream before the answer was whole")
-        except HeadwaterError as error:
-            early = scan.failed or isinstance(error, UpstreamError)
-            await self._once_more(begun, error, failed=early)
-            await self._whole(begun)
-        else:
-            self._answer_whole(begun, answer.body())
+        return await whole.read(begun)
 
     def _answer_whole(self, begun: Begun, body: bytes) -> None:
         admitted = self._admitted
@@ -277,7 +222,9 @@ class Exchange:
             self._outcome = "whole" if scan.done else "broken"
             reply.end()
         finally:
-            if self._outcome == "broken" and workers_fault(scan):
+            if not workers_fault(scan):
+                begun.opened.counts = None
+            elif self._outcome == "broken":
                 begun.opened.broke = True
             self._used = used_tokens(len(self._admitted.tokens), scan.usage, scan.events)
             if changes is not None:
@@ -293,6 +240,9 @@ class Exchange:
             raise failure
         self._reply.release()  # a slow client is the next backend's business
         self._ping_later()
+        if self._resumer is None:
+            parts = self._parts
+            self._resumer = Resumer(parts.hybrid.backends, self._wanted, parts.resume)
         try:
             await self._resumer.go_on(begun, scan, failure)
         finally:
@@ -383,10 +333,11 @@ class Exchange:
             seconds=now - self._began,
             after_first_s=now - self._first_at if self._first_at else 0.0,
         )
-        for one in self._resumer.times:
-            metrics.resumed(one.how)
-        if self._resumer.why_not and self._journal is not None:
-            metrics.resumed("not")
+        if self._resumer is not None:
+            for one in self._resumer.times:
+                metrics.resumed(one.how)
+            if self._resumer.why_not and self._journal is not None:
+                metrics.resumed("not")
         if admitted.findings:
             metrics.found(Counter((f.name, f.action) for f in admitted.findings))
         if begun is not None and (outcome := begun.outcome()):
@@ -418,7 +369,8 @@ class Exchange:
                     "confidence": begun.confidence,
                     "local_tokens": begun.local_tokens,
                 }
-        line |= self._resumer.line()
+        if self._resumer is not None:
+            line |= self._resumer.line()
         if admitted.findings:
             line["findings"] = [
                 (f.name, f.part, f.start, f.end, f.action) for f in admitted.findings

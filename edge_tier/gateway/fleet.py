@@ -250,8 +250,12 @@ class Fleet:
 
     def penalize(self, member: Member) -> None:
         """A request to this worker just failed; prefer others for a moment."""
-        member.failed_until = self._clock() + self._penalty_s
+        self.prefer_others(member)
         member.breaker.failed()
+
+    def prefer_others(self, member: Member) -> None:
+        """For a moment, where there are any."""
+        member.failed_until = self._clock() + self._penalty_s
 
     def _is_past(self, member: Member) -> bool:
         """Whether a worker's pace was measured so long ago that it should be tried again."""

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from edge_tier.gateway.backends import Backends, Opened, Wanted
+from edge_tier.gateway.backends import Backends
 from edge_tier.gateway.calibration import shipped
 from edge_tier.gateway.errors import NoBackendError
 from edge_tier.gateway.gate import Gate, GateConfig, Gates
+from edge_tier.gateway.opened import Opened, Wanted
 from edge_tier.gateway.request import Prompt, Step
 from edge_tier.gateway.verify import (
     ClientAnswer,

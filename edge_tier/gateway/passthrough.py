@@ -137,6 +137,8 @@ class Passthrough:
                 write(framed)
             if self.ended:
                 ended()
+            elif scan.withheld:
+                head_bytes = 0  # nothing more of this worker is for the client
             elif one and not journal.finished and (shape := _shape(data, at)) is not None:
                 head, tail = shape
                 head_bytes, tail_bytes = len(head), len(tail)

@@ -126,6 +126,12 @@ class StreamScan:
         data = _data_of(event)
         if not self._passes(data):
             return b""
+        if b"\n" in event or data is None:
+            event = _plain(event, data)
+            if data is not None:
+                journal.lose("the worker's events hold more than tokens and data")
+        if not event:
+            return b""
         if line is not None:
             journal.take(line, data)
         elif data is not None and not self.done and not journal.finished:
@@ -146,8 +152,8 @@ class StreamScan:
 
     def _passes(self, data: bytes | None) -> bool:
         """Look into one event; whether the client gets it. ``None`` is a comment."""
-        if data is None:
-            return True
+        if self.withheld or data is None:
+            return not self.withheld  # after its error a worker has no more to say
         if data == DONE_DATA.encode():
             self.done = True
             return True
@@ -159,10 +165,10 @@ class StreamScan:
         except (msgspec.DecodeError, RecursionError):
             return True
         if bytes(probe.error) != b"null":
-            self.failed = True
+            self.failed, self.fault = True, _code(bytes(probe.error))
             if self.journal is not None:
                 self.events -= 1
-                self.withheld, self.fault = encode(data), _code(bytes(probe.error))
+                self.withheld = encode(data)
                 return False
         if probe.usage is None:
             return True
@@ -194,6 +200,13 @@ def _data_of(block: bytes) -> bytes | None:
     """The data of an event in plain form; None where it has none."""
     lines = [line[5:].removeprefix(b" ") for line in block.split(b"\n") if line[:5] == b"data:"]
     return b"\n".join(lines) if lines else None
+
+
+def _plain(block: bytes, data: bytes | None) -> bytes:
+    """An event of nothing but its data, or the comments of one without; no blank line after it."""
+    if data is not None:
+        return encode(data)[:-2]
+    return b"\n".join([line for line in block.split(b"\n") if line[:1] == b":"])
 
 
 def broken_event(error: HeadwaterError) -> bytes:

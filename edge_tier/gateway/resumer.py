@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 
-from edge_tier.gateway.backends import Backends, Opened, Wanted
+from edge_tier.gateway.backends import Backends
 from edge_tier.gateway.bodies import TOKEN_IDS
 from edge_tier.gateway.errors import NoBackendError, UpstreamRefusedError
 from edge_tier.gateway.hybrid import Begun
 from edge_tier.gateway.journal import Journal
+from edge_tier.gateway.opened import Opened, Wanted
 from edge_tier.gateway.relay import StreamScan
 from edge_tier.gateway.request import Step, Tokens
 from edge_tier.gateway.resume import (
@@ -28,7 +29,7 @@ from edge_tier.gateway.resume import (
 )
 from wire.chat import DONE, ChunkEncoder, Kind
 from wire.errors import HeadwaterError
-from wire.journal import JournalWanted, count, id_line
+from wire.journal import REPLAY_DIFFERS, JournalWanted, count, id_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,19 +70,22 @@ class Resumer:
         journal, opened = scan.journal, begun.opened
         if journal is None or not opened.prompt_ids:
             raise failure
-        told = journal.ids()
+        told = journal.ids() or ()
+        if not journal.finished and count(told) > self._wanted.max_tokens:
+            journal.lose("the worker told more tokens than were asked for")
         self.why_not = self._why_not(scan, journal.lost, failure)
-        if self.why_not or told is None:
+        if self.why_not:
             raise failure
-        if differs(scan):
+        if differs(scan) and self.times and self.times[-1].how == "replayed":
             self._differed = True
+            opened.counts = None  # that its sampler gives other tokens is no fault
         else:
             self._avoid |= {opened.worker}
             self._backends.broke(opened)
         opened.close()
         if journal.finished or count(told) >= self._wanted.max_tokens:
             scan.restart()
-            begun.first, begun.over = self._end(opened, journal, count(told)), True
+            begun.first, begun.over = self._end(opened, scan, journal, count(told)), True
             self._note("completed", "", told)
             return
         try:
@@ -121,7 +125,7 @@ class Resumer:
             try:
                 return await self._open(self._asked(opened, told_so)), manner
             except UpstreamRefusedError as error:
-                refused, self._differed = error, True
+                refused, self._differed = error, error.why == REPLAY_DIFFERS
         assert refused is not None
         raise refused
 
@@ -129,12 +133,25 @@ class Resumer:
         """Raises ``HeadwaterError``: it was refused, or nobody is there to be asked."""
         while True:
             try:
-                return await self._backends.open(wanted)
+                opened = await self._backends.open(wanted)
             except NoBackendError as error:
                 if not self._backends.anybody(wanted):
                     raise
                 self._last = error.message
-            await asyncio.sleep(self._config.retry_s)
+                await asyncio.sleep(self._config.retry_s)
+            except UpstreamRefusedError as error:
+                # Workers of one revision may differ in how much they hold.
+                wanted = self._without(error.worker, wanted)
+                if error.why == REPLAY_DIFFERS or not self._backends.anybody(wanted):
+                    raise
+            else:
+                if opened.journaled:
+                    return opened
+                opened.close()  # it would begin the answer anew
+                wanted = self._without(opened.worker, wanted)
+
+    def _without(self, worker: str, wanted: Wanted) -> Wanted:
+        return dataclasses.replace(wanted, avoid=wanted.avoid | {worker})
 
     def _asked(self, opened: Opened, journal: JournalWanted) -> Wanted:
         wanted, step = self._wanted, Step(target="worker", model=opened.step.model)
@@ -158,12 +175,16 @@ class Resumer:
                 encode = await self._backends.encoder(opened.step.model, opened.revision)
         return journal.filled(encode) or ((), False)
 
-    def _end(self, opened: Opened, journal: Journal, tokens: int) -> bytes:
+    def _end(self, opened: Opened, scan: StreamScan, journal: Journal, tokens: int) -> bytes:
         """What a worker did not come to say of an answer that is whole."""
         kind: Kind = "completion" if self._wanted.prompt.kind == "completion" else "chat"
         encoder = ChunkEncoder(journal.id, opened.step.model, journal.created, kind)
         finish = b"" if journal.finished else id_line(()) + encoder.finish("length")
-        return finish + encoder.usage(len(opened.prompt_ids), tokens) + DONE
+        usage = b""
+        if scan.usage is None:
+            tokens = min(tokens, self._wanted.max_tokens)
+            usage = encoder.usage(len(opened.prompt_ids), tokens)
+        return finish + usage + DONE
 
     def _note(self, how: str, worker: str, told: tuple[int, ...]) -> None:
         self.times.append(Resumed(how=how, worker=worker, after=count(told)))

@@ -8,6 +8,7 @@ the client's fault or choice (a refused request, hanging up) counts for neither.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator
 from itertools import accumulate
 
@@ -93,8 +94,10 @@ class RevisionCounts(Collector):
             "From the request to a worker until its answer began.",
             labels=labels,
         )
+        begin = Counter((model, revision[:_SHORT]) for model, revision in self._rows)
         for (model, revision), row in self._rows.items():
-            names = (model, revision[:_SHORT])
+            alike = begin[model, revision[:_SHORT]] > 1
+            names = (model, revision if alike else revision[:_SHORT])
             requests.add_metric((*names, "answered"), row.answered)
             requests.add_metric((*names, "failed"), row.failed)
             buckets = list(zip(_NAMES, map(float, accumulate(row.first_token)), strict=True))

@@ -74,6 +74,14 @@ async def test_other_tokens_are_another_answer(expected: tuple[int, ...]) -> Non
     await stream.aclose()
 
 
+async def test_an_event_that_says_nothing_is_in_no_journal() -> None:
+    """So it is no reason to call an answer another one."""
+    silent: list[list[TokenEvent]] = [WORDS[0], [Token("")], *WORDS[1:]]
+    stream = Replay(FakeStream(FakeEngine(silent)), (1, -1, 2, 3, 4))
+    batches = [batch async for batch in _to_finish(stream)]
+    assert "".join(e.text for batch in batches for e in batch if isinstance(e, Token)) == "c"
+
+
 async def test_an_answer_that_ends_too_early_is_another_one() -> None:
     stream = Replay(FakeStream(FakeEngine(WORDS)), (1, -1, 2, 3, 4, 5, 8))
     with pytest.raises(ReplayDiffersError):

@@ -21,6 +21,7 @@ from edge_tier.gateway.limits_client import RedisLimits, connect
 from edge_tier.gateway.limits_memory import MemoryLimiter
 from edge_tier.gateway.limits_redis import RedisLimiter
 from edge_tier.gateway.request import Caller, Limits
+from tests.fakes.raw_http import Start, raw_servers
 
 PATIENT = RedisLimits(timeout_s=10.0)
 """Where a test is not about a slow Redis, a slow machine must not make it one."""
@@ -311,3 +312,10 @@ async def twins(_shared_redis: RedisServer) -> AsyncIterator[Twins]:
     yield make
     while made:
         await made.pop().aclose()
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    """Starts a raw TCP server that a test writes HTTP for; gives its URL."""
+    async with raw_servers() as start_one:
+        yield start_one

@@ -14,10 +14,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from edge_tier.gateway.backends import Backends, Cloud, CloudConfig, Wanted
+from edge_tier.gateway.backends import Backends
 from edge_tier.gateway.breaker import BreakerConfig
+from edge_tier.gateway.cloud import Cloud, CloudConfig
 from edge_tier.gateway.errors import NoBackendError
 from edge_tier.gateway.hedge import HedgeConfig
+from edge_tier.gateway.opened import Wanted
 from edge_tier.gateway.request import Message, Plan, Prompt, Sampling, Step, Tokens
 from edge_tier.gateway.upstream import UpstreamConfig
 from tests.fakes.clock import ManualClock
@@ -105,11 +107,6 @@ async def test_a_cloud_that_failed_is_left_alone_for_a_moment(gateway: Gateway) 
     opened = await gateway.backends.open(wanted(gateway, "cloud", "worker"))
     assert opened.step.target == "worker"
     opened.close()
-
-
-def test_without_a_url_there_is_no_cloud() -> None:
-    cloud = Cloud(CloudConfig(), None)
-    assert cloud.offered == cloud.ready == frozenset()
 
 
 async def test_a_cloud_that_keeps_failing_is_not_offered_for_a_while(gateway: Gateway) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,8 +14,16 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_tier.gateway.backends import Backends
 from edge_tier.gateway.canary import ANYWHERE, Lane, lane_of
+from edge_tier.gateway.cloud import Cloud, CloudConfig
+from edge_tier.gateway.hedge import HedgeConfig
+from edge_tier.gateway.opened import Wanted
+from edge_tier.gateway.request import Plan, Step, Tokens
+from tests.edge_tier.gateway.test_backends import PROMPT
+from tests.edge_tier.gateway.test_backends import given as giving
 from tests.fakes.gateway import MODEL, Backend, Gateway, gateway_in, trusting
+from tests.fakes.going_on import Worker
 from wire.channel import Canary
 
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}
@@ -153,3 +162,73 @@ async def test_when_the_canary_is_over_everybody_goes_anywhere_again(rig: Rig) -
     gateway.views[:] = [trusting(gateway.revision, gateway.other_revision)]
     gateway.report(state="failed")
     assert await rig.ask(rig.outside) == (200, rig.canary.revision)
+
+
+async def test_a_request_counts_once_as_one_that_fell_back(rig: Rig) -> None:
+    """Though two workers of the stable revision were asked."""
+    rig.trial_reports(state="failed")
+    rig.gateway.report(worker="w0", url="http://127.0.0.1:9", slots=100)
+    assert await rig.ask(rig.inside) == (200, rig.gateway.revision)
+    (fallbacks,) = [f for f in rig.gateway.counts.collect() if f.name.endswith("fallbacks")]
+    assert fallbacks.samples[0].value == 1
+
+
+@pytest.mark.parametrize("inside", [True, False])
+async def test_a_hedge_stays_in_the_lane(rig: Rig, inside: bool) -> None:
+    """The one worker of a lane says nothing, and the other lane's would answer at once."""
+    gateway = rig.gateway
+    key = rig.inside if inside else rig.outside
+    lane, other = (rig.trial, gateway.worker) if inside else (gateway.worker, rig.trial)
+    backends = Backends(
+        gateway.fleet,
+        Cloud(CloudConfig(), None),
+        gateway.models,
+        worker_token="w",
+        hedge=HedgeConfig(budget=1.0, min_delay_s=0.01, quantile=0.5),
+    )
+    caller = gateway.keys.authenticate(f"Bearer {key}")
+    revision = rig.canary.revision if inside else gateway.revision
+    asked = Wanted(
+        plan=Plan(steps=(Step(target="worker", model=MODEL),), reasons=()),
+        prompt=PROMPT,
+        as_text=giving(PROMPT),
+        tokens=Tokens(model=MODEL, revision=revision, ids=(1, 2)),
+        max_tokens=5,
+        caller=caller.key_id,
+    )
+    for _ in range(20):
+        (await backends.open(asked)).close()
+    lane.answer, before = lane.silent, len(other.bodies)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await backends.open(asked)
+    assert len(other.bodies) == before == 0
+    await backends.aclose()
+
+
+async def test_a_stream_of_an_aborted_canary_goes_on_nowhere_else(rig: Rig) -> None:
+    """It is over while its answer runs, and its worker breaks: no other revision goes on."""
+    gateway = rig.gateway
+    features = frozenset({"logprobs", "token_ids"})
+    first = Worker("w2", rig.trial, rig.canary.revision)
+    rig.trial_reports(features=features)
+    gateway.report(features=features)
+    answer = rig.trial.answer
+
+    async def over(request: web.Request) -> web.StreamResponse:
+        gateway.views[:] = [trusting(gateway.revision, gateway.other_revision)]
+        return await answer(request)
+
+    rig.trial.answer, first.cuts = over, [800]
+    headers = {"Authorization": f"Bearer {rig.inside}"}
+    body = {**CHAT, "stream": True, "temperature": 0, "max_tokens": 50}
+    got = await gateway.client.post("/v1/chat/completions", json=body, headers=headers)
+    assert b"[DONE]" not in await got.read()
+    assert gateway.worker.bodies == []
+
+
+async def test_a_lane_without_a_worker_is_answered_by_the_cloud(rig: Rig) -> None:
+    rig.gateway.report(state="failed")
+    status, revision = await rig.ask(rig.outside, model="auto")
+    assert (status, revision) == (200, "cloud")
+    assert rig.trial.bodies == []

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from edge_tier.gateway.backends import Wanted
 from edge_tier.gateway.errors import NoBackendError
 from edge_tier.gateway.gate import GateConfig
 from edge_tier.gateway.hybrid import Begun, Hybrid, HybridConfig
+from edge_tier.gateway.opened import Wanted
 from edge_tier.gateway.request import Message, Mode, Plan, Prompt, Step, Tokens
 from edge_tier.gateway.verify import VerifyConfig
 from tests.fakes.gateway import CLOUD_MODEL, MODEL, Backend, Gateway, gateway_in

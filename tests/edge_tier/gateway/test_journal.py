@@ -26,7 +26,7 @@ def tell(into: Journal, *ids: int, text: str = "x", encoder: ChunkEncoder = CHAT
 def test_ids_are_kept_in_order_and_empty_lines_are_none() -> None:
     one = journal()
     for ids in ((), (5,), (6, 7), ()):
-        tell(one, *ids)
+        tell(one, *ids, text="x" * len(ids))
     assert (one.ids(), one.gaps, one.lost) == ((5, 6, 7), False, "")
     assert one.filled(lambda _: []) == ((5, 6, 7), True)
 
@@ -59,6 +59,29 @@ def test_over_its_bound_it_is_lost_and_holds_nothing() -> None:
     wide = journal(max_bytes=40)
     tell(wide, -1, 5, text="y" * 20)
     assert wide.lost
+
+
+def test_a_text_without_ids_is_no_journal() -> None:
+    """Else who goes on would give it again."""
+    one = journal()
+    tell(one, 5)
+    tell(one, text="untold")
+    assert "does not tell" in one.lost
+    fast = journal()
+    fast.lines += b"5\n\n6\n"  # as the fast path does
+    assert fast.ids() is None
+
+
+def test_a_line_over_the_bound_is_not_even_read() -> None:
+    one = journal(max_bytes=1_000)
+    one.take(b"1," * 500_000 + b"1", None)
+    assert "longer" in one.lost
+
+
+def test_an_id_that_no_vocabulary_has_is_none() -> None:
+    one = journal()
+    one.lines += b"%d\n" % 2**31
+    assert (one.filled(lambda _: []), one.ids()) == (None, None)
 
 
 def test_only_the_first_reason_counts() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from edge_tier.gateway.revision_counts import RevisionCounts
 from tests.fakes.gateway import MODEL, Gateway, gateway_in
@@ -130,3 +130,48 @@ def test_prometheus_sees_the_same() -> None:
     bucket = {**labels, "le": "0.005"}
     assert registry.get_sample_value(f"{name}_first_token_seconds_bucket", bucket) == 1
     assert registry.get_sample_value("headwater_gateway_canary_fallbacks_total") == 1
+
+
+@pytest.mark.parametrize("code", ["queue_full", "not_serving"])
+async def test_a_worker_that_has_enough_to_do_counts_for_nobody(
+    gateway: Gateway, code: str
+) -> None:
+    async def full(_request: web.Request) -> web.StreamResponse:
+        return web.json_response({"error": {"message": "no", "code": code}}, status=503)
+
+    gateway.worker.answer = full
+    for _ in range(5):
+        assert await ask(gateway) == 503
+    assert counted(gateway) == (0, 0, 0)
+    member = gateway.fleet.member("w1", MODEL)
+    assert member is not None
+    assert member.breaker.state() == "closed"
+
+
+async def test_a_request_that_is_refused_in_its_stream_counts_for_nobody(gateway: Gateway) -> None:
+    async def refused(request: web.Request) -> web.StreamResponse:
+        response = await gateway.worker.begin(request)
+        await response.write(b'data: {"error":{"code":"context_length_exceeded"}}\n\n')
+        return response
+
+    gateway.worker.answer = refused
+    await ask(gateway, stream=True)
+    assert counted(gateway)[:2] == (0, 0)
+
+
+async def test_what_is_no_digest_makes_no_row(gateway: Gateway) -> None:
+    for name in ("x" * 300, "", "F" * 64, "é"):
+        gateway.worker.name = name
+        assert await ask(gateway) == 200
+    assert counted(gateway) == (4, 0, 4)
+
+
+def test_revisions_that_begin_alike_are_told_apart() -> None:
+    counts, registry = RevisionCounts(), CollectorRegistry()
+    registry.register(counts)
+    alike = ["a" * 12 + "b" * 52, "a" * 12 + "c" * 52]
+    for revision in alike:
+        counts.answered("m", revision)
+    lines = [line for line in generate_latest(registry).decode().splitlines() if line[0] != "#"]
+    names = [line.rpartition(" ")[0] for line in lines]
+    assert len(names) == len(set(names))

@@ -41,7 +41,7 @@ async def test_a_whole_answer_with_all_its_headers(gateway: Gateway) -> None:
     answer = await post(gateway, ASK, x_headwater_explain="1")
     assert answer.status == 200
     assert (await answer.json())["choices"][0]["message"]["content"] == "worker"
-    assert answer.headers["x-model-digest"] == "worker"
+    assert answer.headers["x-model-digest"] == gateway.revision
     assert answer.headers["x-headwater-route"] == f"worker; model={MODEL}"
     assert answer.headers["x-headwater-worker"] == "w1"
     assert int(answer.headers["x-headwater-tokens"]) > 5

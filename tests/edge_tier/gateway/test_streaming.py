@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import pytest
 
-from edge_tier.gateway.backends import Opened
 from edge_tier.gateway.errors import UpstreamError
 from edge_tier.gateway.hybrid import Begun
+from edge_tier.gateway.opened import Opened
 from edge_tier.gateway.relay import StreamScan
 from edge_tier.gateway.request import Step
 from edge_tier.gateway.streaming import flow
-from edge_tier.gateway.upstream import UpstreamResponse
+from edge_tier.gateway.upstream_response import UpstreamResponse
 from tests.fakes.gateway import MODEL, gateway_in
 from tests.fakes.going_on import TEXT, two_workers
 from wire.chat import DONE, ChunkEncoder
