@@ -66,7 +66,7 @@ def test_a_stream_in_chunks_passes_as_one_without_them(
     plain, through = StreamScan(keep_usage=keep_usage), StreamScan(keep_usage=keep_usage)
     wire = b"".join(map(frame, cut(STREAM, chunk_cuts))) + LAST
     client, passed = Dechunker(), Passed(through)
-    for piece in cut(wire, cuts):
+    for piece in filter(None, cut(wire, cuts)):  # a socket never gives nothing
         passed.take(piece)
     assert client.feed(b"".join(passed.chunks)) == plain.feed(STREAM)
     assert client.at_boundary
