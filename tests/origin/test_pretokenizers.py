@@ -90,7 +90,7 @@ def test_a_long_run_takes_linear_time(run: str) -> None:
         cut = pre_tokenizers.Sequence(
             [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in pre_tokenizer.patterns]
         )
-        took = [cpu_seconds(cut, (run * size)[:size] + "x") for size in (5_000, 20_000)]
+        took = [cpu_seconds(cut, (run * size)[:size] + "x") for size in (2_500, 10_000)]
         assert took[1] < 11 * took[0] + 0.02, pre_tokenizer
 
 
