@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # one is not to be had, its tests are skipped and say so.
 beside = -$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/clients/$(1) '$(2)'
 
-.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-quality clean
+.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-quality clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -74,12 +74,13 @@ bench-peers:  ## The gateways that ours is compared with, in .venv/peers; nginx 
 	@test -x $(VENV)/peers/bin/sglang-router && touch $(VENV)/peers/.installed || echo 'sglang-router is not to be had; its rows will say so'
 
 bench-coldstart: $(STAMP)  ## From an empty disk to the first token, beside curl and sha256sum; the last boot as a timeline
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m tests.benchmarks cold_start
 
-bench-roll: $(STAMP)  ## A worker that serves moves to another revision: seconds, bytes, streams
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	$(BIN)/python -m tests.benchmarks rolls
+bench-roll: $(STAMP)  ## A roll: seconds, bytes, streams under it, a canary that fails, 200 nodes that hear of it
+	$(BIN)/python -m tests.benchmarks rolls canary nodes
+
+bench-chaos: $(STAMP)  ## Five minutes of kill -9 at random, under load and rolls
+	$(BIN)/python -m tests.benchmarks chaos
 
 bench-quality: $(STAMP)  ## Answer accuracy against the share sent to the cloud, and the plot in docs/figures
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -101,7 +101,7 @@ class Fitted:
         name = Text(row.variant or "(one)", style="bold green" if taken else "")
         layers = f"{row.layers_on_gpu}/{row.layers}" if self.place.hardware.gpus else "-"
         sizes = (row.weights_bytes, row.kv_bytes, row.overhead_bytes, row.total_bytes)
-        speed = f"{row.tokens_per_s:.3g}" if row.tokens_per_s else "-"
+        speed = _speed(row.tokens_per_s)
         return (name, *(size(count) for count in sizes), fits(row), layers, speed)
 
 
@@ -234,6 +234,13 @@ async def _rows(
         headers = [await read_header(entry, source, blocking) for entry in files]
         rows.append(judge.row(name, headers))
     return rows
+
+
+def _speed(tokens_per_s: float) -> str:
+    """Three digits, and no exponent."""
+    if not tokens_per_s:
+        return "-"
+    return f"{tokens_per_s:,.0f}" if tokens_per_s >= 100 else f"{tokens_per_s:.3g}"
 
 
 def _memory(total: int, free: int, bandwidth: float, count: str = "") -> str:

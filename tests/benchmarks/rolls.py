@@ -1,4 +1,4 @@
-"""``bench rolls``: a worker that serves is moved to another revision."""
+"""``bench rolls``: a worker that serves is moved to another revision, alone and under load."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from infra.publishing import open_origin
 from infra.timeline import read_waterfalls
 from infra.timeline_svg import timeline_svg
 from tests.benchmarks.artifact_plane.stage import Stage, stage
+from tests.benchmarks.fleet_scale import under_load
 from tests.benchmarks.results import Machine, Row, report
 from tests.benchmarks.warm_start.model import write_loadable
 from tests.benchmarks.warm_start.worker import worker
@@ -98,8 +99,9 @@ def _draw(last: Rolled) -> None:
 async def _run(size: int, rounds: int) -> list[Row]:
     folder = Path(tempfile.mkdtemp(prefix="headwater-bench-", dir="/var/tmp"))
     try:
-        async with stage(folder) as running:
-            return await asyncio.to_thread(metadata_only, running, folder, size, rounds)
+        async with stage(folder / "stage") as running:
+            rows = await asyncio.to_thread(metadata_only, running, folder, size, rounds)
+        return rows + await under_load.measure(folder / "load", rounds)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
