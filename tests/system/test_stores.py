@@ -172,9 +172,11 @@ def assert_old_state(origin: Origin, first: Published, file: Path) -> None:
 
 
 def assert_only_the_rest_was_sent(origin: Origin, first: Published, second: Published) -> None:
-    """At least what was acknowledged is not sent again."""
+    """At least what was acknowledged is not sent again; of the rest, all may have arrived, too, where
+    whoever kills is slower than the chunks that are on their way."""
     _, only = split(origin, first.revision, second.revision)
-    assert 0 < second.sent_chunks <= len(only) - AFTER
+    assert len(only) > AFTER
+    assert second.sent_chunks <= len(only) - AFTER
 
 
 def test_garbage_goes_what_is_pinned_stays_and_the_store_is_sound(
