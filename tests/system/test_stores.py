@@ -172,8 +172,10 @@ def assert_old_state(origin: Origin, first: Published, file: Path) -> None:
 
 
 def assert_only_the_rest_was_sent(origin: Origin, first: Published, second: Published) -> None:
-    """At least what was acknowledged is not sent again; of the rest, all may have arrived, too, where
-    whoever kills is slower than the chunks that are on their way."""
+    """At least what was acknowledged is not sent again.
+
+    The rest may have arrived, too: chunks on their way can be quicker than whoever kills.
+    """
     _, only = split(origin, first.revision, second.revision)
     assert len(only) > AFTER
     assert second.sent_chunks <= len(only) - AFTER
