@@ -7,7 +7,11 @@ CODE   := wire origin edge_tier gpu_worker infra tests
 PYTEST := $(BIN)/python -m pytest
 # One more than there are cores, since system tests mostly wait; each worker runs a fleet for them.
 WORKERS = $(shell n=$$(getconf _NPROCESSORS_ONLN); [ $$n -gt 7 ] && echo 8 || echo $$((n + 1)))
-TESTS   = $(PYTEST) -n $(WORKERS) tests
+# By file, in order: the fixtures of a file are made once, and the system tests, which come first, are
+# spread over all workers.
+TESTS   = $(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests
+# The tests start a few hundred processes of ours; each would compile all of it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Clients that the tests run against us and that cannot live in one environment with the rest. Where
 # one is not to be had, its tests are skipped and say so.

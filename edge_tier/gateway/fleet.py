@@ -114,6 +114,7 @@ class Fleet:
     Args:
         clock: seconds, monotonic.
         penalty_s: how long a worker that failed a request is only the last choice.
+        max_workers: heartbeats of more are refused.
     """
 
     def __init__(
@@ -123,8 +124,10 @@ class Fleet:
         penalty_s: float = 2.0,
         breaker: BreakerConfig | None = None,
         rng: random.Random | None = None,
+        max_workers: int = MAX_WORKERS,
     ) -> None:
         self._clock = clock
+        self._max_workers = max_workers
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, keeps no secret
         self._penalty_s = penalty_s
         self._breaker = breaker or BreakerConfig()
@@ -144,7 +147,7 @@ class Fleet:
         key = report.worker, report.model
         member = self._members.get(key)
         if member is None:
-            if len(self._members) >= MAX_WORKERS:
+            if len(self._members) >= self._max_workers:
                 return False
             breaker = Breaker(self._breaker, self._clock)
             tally = self._tallies.setdefault(report.model, _Tally())

@@ -19,8 +19,11 @@ async def until_async(
 ) -> None:
     """The same for a condition that has to be asked for."""
     async with asyncio.timeout(deadline_s):
-        while not await condition():  # noqa: ASYNC110 - as above
-            await asyncio.sleep(0.005)
+        pause_s = 0.005
+        while not await condition():
+            await asyncio.sleep(pause_s)
+            # Asking costs whoever is asked: what takes long is looked at less often.
+            pause_s = min(1.3 * pause_s, 0.1)
 
 
 def alive(pid: int | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -26,16 +27,36 @@ SETTINGS = {
 TIMEOUT_S = 180.0
 _HERE = Path(__file__).parent
 _FLEET = pytest.StashKey[Fleet]()
+_RUNNING = pytest.StashKey[ExitStack]()
 
 
 @pytest.fixture(scope="session")
-def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def _running(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[Fleet]:
     pytest.importorskip("xllamacpp")
     fleet = Fleet(tmp_path_factory.mktemp("fleet"), SETTINGS)
     fleet.start()
-    yield fleet
+    with ExitStack() as running:
+        running.callback(_stop, fleet)
+        pytestconfig.stash[_RUNNING] = running
+        yield fleet
+
+
+def _stop(fleet: Fleet) -> None:
     fleet.stop()
     assert processes_in(fleet.state.root) == []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, None, None]:
+    """After the last system test nothing runs beside the other tests."""
+    yield
+    running = item.config.stash.get(_RUNNING, None)
+    if running is not None and (nextitem is None or not nextitem.path.is_relative_to(_HERE)):
+        running.close()
 
 
 @pytest.fixture

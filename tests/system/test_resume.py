@@ -47,13 +47,14 @@ def other(fleet: Fleet, tmp_path: Path) -> Iterator[Child]:
         "trust_dir": tmp_path / "trust",
     }
     with fleet.extra("worker", OTHER, **settings) as worker:
-        eventually(lambda: known_as_ready(fleet), 60)
+        eventually(lambda: known_as_ready(fleet, worker), 60)
         yield worker
 
 
-def known_as_ready(fleet: Fleet) -> bool:
-    states = {w["worker"]: w["state"] for w in fleet.status("edge")["workers"]}
-    return len(states) == 2 and set(states.values()) == {"ready"}
+def known_as_ready(fleet: Fleet, other: Child) -> bool:
+    """Of this life of both: the one before, under the same name, may not be forgotten yet."""
+    states = {w["url"]: w["state"] for w in fleet.status("edge")["workers"]}
+    return states == {fleet.urls.worker: "ready", other.url: "ready"}
 
 
 async def ask(

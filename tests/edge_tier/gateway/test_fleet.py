@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 from edge_tier.gateway.breaker import BreakerConfig
-from edge_tier.gateway.fleet import MAX_WORKERS, Fleet, Pressure
+from edge_tier.gateway.fleet import Fleet, Pressure
 from tests.fakes.clock import ManualClock
 from wire.workers import WorkerReport
 
@@ -96,8 +96,8 @@ def test_a_worker_that_failed_is_the_last_choice_for_a_moment() -> None:
 
 
 def test_the_fleet_is_bounded_but_known_workers_stay_welcome() -> None:
-    fleet = Fleet(ManualClock())
-    for number in range(MAX_WORKERS):
+    fleet = Fleet(ManualClock(), max_workers=64)
+    for number in range(64):
         assert fleet.report(report(f"w{number}"))
     assert not fleet.report(report("one-more"))
     assert fleet.report(report("w7"))
