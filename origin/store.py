@@ -38,6 +38,7 @@ from wire.errors import (
 )
 from wire.manifest import MAX_MANIFEST_BYTES, Manifest, decode, revision_of
 from wire.source import StoredChunk
+from wire.threads import in_thread
 
 _log = structlog.get_logger("store")
 T = TypeVar("T")
@@ -370,7 +371,11 @@ class ObjectStore:
             raise StoreError(error.message) from error
 
     async def _run(self, call: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
+        # Whoever is cancelled leaves no write on this machine behind: a folder that seems at rest is
+        # at rest. One to a bucket may hang for longer than anybody would wait.
+        return await in_thread(
+            self._threads, lambda: call(*args), on_cancel=lambda: not self._objects.remote
+        )
 
 
 def chunk_object(chunk: str) -> str:
