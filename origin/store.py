@@ -371,8 +371,8 @@ class ObjectStore:
             raise StoreError(error.message) from error
 
     async def _run(self, call: Callable[..., T], *args: object) -> T:
-        # Whoever is cancelled leaves no write on this machine behind: a folder that seems at rest is
-        # at rest. One to a bucket may hang for longer than anybody would wait.
+        # Whoever is cancelled leaves no write on this machine behind: a folder that seems at rest
+        # is. One to a bucket may hang for longer than anybody would wait.
         return await in_thread(
             self._threads, lambda: call(*args), on_cancel=lambda: not self._objects.remote
         )
