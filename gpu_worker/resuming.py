@@ -1,4 +1,4 @@
-"""Going on with an answer that another worker began (docs/adr/0029).
+"""Going on with an answer that another worker began (docs/adr/0027).
 
 Either the tokens so far are put behind the prompt, and the answer goes on after them; or, where the
 sampler's state depends on them (a seed), the whole answer is generated again, its first tokens are

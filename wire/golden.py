@@ -15,7 +15,7 @@ of sums), so two rules leave room for what is honest:
   tie follows another text, and is not compared.
 
 What was measured, and why the defaults are what they are, stands in
-``docs/adr/0026-a-revision-brings-its-own-questions.md``.
+``docs/adr/0025-a-revision-brings-its-own-questions.md``.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ in order: ``id`` is a field of server-sent events that changes nothing about the
 the engine did not name are told by their number, as in ``id:-1,50``, without the space that is
 there otherwise: so an edge sees at the first look that all tokens are named. An event with text
 whose tokens are not known at all has no such line, and then the journal is of no use
-(docs/adr/0029). Pure.
+(docs/adr/0027). Pure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How an answer goes on that a worker broke off. Pure: all rules are here (docs/adr/0029).
+"""How an answer goes on that a worker broke off. Pure: all rules are here (docs/adr/0027).
 
 What may go on: one streamed choice of a chat or completion whose prompt went to a worker as token
 ids, and whose journal is complete; a worker of the very same revision goes on with it::
