@@ -1,0 +1,24 @@
+"""Which page of ``docs/reference`` is drawn by what. A page is a function without arguments that
+returns the whole text; each lives in a file of its own in this package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
+
+PAGES: Mapping[str, Callable[[], str]] = {}
+"""File name below ``docs/reference`` → what draws it."""
+
+
+def write_all(folder: Path = FOLDER) -> list[Path]:
+    """Draw every page; returns those whose text changed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    changed = []
+    for name, draw in PAGES.items():
+        path, text = folder / name, draw()
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+            changed.append(path)
+    return changed

@@ -1,0 +1,171 @@
+"""What the console shows, as its page gets it: the contract between the origin and the page.
+
+``GET /console/api/live`` is an event stream. Its first event, ``state``, carries a whole
+:class:`ConsoleState` as JSON; every later one, ``patch``, a JSON merge patch (RFC 7396) of it: only
+what changed, with ``null`` for what is gone. So every table here is an object whose keys are stable
+names, never an array. A viewer that cannot keep up gets a new ``state`` instead of a backlog.
+
+All counters are totals since the process that counts began; ``*_per_s`` are computed at the origin
+over its last seconds. Sizes are bytes, times milliseconds, moments seconds since 1970.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class EdgeRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An edge process."""
+
+    region: str
+    state: str
+    """``ready``, ``not_ready``, ``draining``, ``unheard``, ``left`` or ``missing``."""
+    reason: str = ""
+    workers: int = 0
+    requests_per_s: float = 0.0
+    streams: int = 0
+    """Answers that are being relayed now."""
+    hit_ratio: float | None = None
+    """Of chunk requests in the last minute; None where there were none."""
+    cache_used: int = 0
+    cache_capacity: int = 0
+    origin_bytes: int = 0
+    """What the cache brought from above."""
+    trust: str = "fresh"
+    behind: dict[str, int] = {}
+    """``MODEL@CHANNEL`` → how many sequences its pointer is behind the signed one: its skew."""
+
+
+class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One model at one worker; its key is ``WORKER/MODEL``."""
+
+    region: str
+    state: str
+    model: str
+    channel: str
+    revision: str
+    target: str = ""
+    phase: str = ""
+    missing_bytes: int = 0
+    slots: int = 0
+    busy: int = 0
+    queue: int = 0
+    variant: str = ""
+    canary: bool = False
+    apart: str = ""
+    """Why it does not serve what its channel names; empty where it does."""
+    reason: str = ""
+    fault: str = ""
+
+
+class ChannelRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A channel; its key is ``MODEL@CHANNEL``."""
+
+    revision: str
+    sequence: int
+    canary_revision: str = ""
+    canary_percent: int = 0
+    consistent: bool = True
+    serving: dict[str, int] = {}
+    """Revision → workers that serve it."""
+
+
+class RollRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A channel's latest rollout, running or ended; its key is ``MODEL@CHANNEL``."""
+
+    stage: str
+    running: bool
+    revision: str
+    previous: str = ""
+    percent: int = 0
+    since: float = 0.0
+    """When the stage began."""
+    reason: str = ""
+    """Why it stands where it stands, in words."""
+    taken: int = 0
+    """Workers that serve the new revision."""
+    total: int = 0
+    failed_ratio: float | None = None
+    first_token_p95_ms: float | None = None
+
+
+class RegionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A region, summed up."""
+
+    edges: int = 0
+    edges_ready: int = 0
+    workers: int = 0
+    workers_ready: int = 0
+    slots: int = 0
+    busy: int = 0
+    queue: int = 0
+    requests_per_s: float = 0.0
+    hit_ratio: float | None = None
+    origin_bytes_per_s: float = 0.0
+
+
+class StageRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One stage of the gateway, over all edges."""
+
+    order: int
+    count: int
+    mean_ms: float
+    p50_ms: float
+    p99_ms: float
+
+
+class RouteRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Where requests went and why, over all edges; its key is ``TARGET: REASON``."""
+
+    target: str
+    reason: str
+    count: int
+    share: float
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """The first thing that anybody looks at."""
+
+    healthy: bool = True
+    problems: tuple[str, ...] = ()
+    """What is not well, in words, at most 20."""
+    requests_per_s: float = 0.0
+    failed_per_s: float = 0.0
+    streams: int = 0
+    hit_ratio: float | None = None
+    origin_bytes_per_s: float = 0.0
+    """What leaves this origin."""
+    first_token_p50_ms: float | None = None
+    first_token_p95_ms: float | None = None
+    trust: str = "fresh"
+
+
+class ConsoleState(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything on the page but boot waterfalls, which are asked for one by one."""
+
+    at: float
+    version: str
+    totals: Totals
+    regions: dict[str, RegionRow] = {}
+    edges: dict[str, EdgeRow] = {}
+    workers: dict[str, WorkerRow] = {}
+    channels: dict[str, ChannelRow] = {}
+    rolls: dict[str, RollRow] = {}
+    stages: dict[str, StageRow] = {}
+    routes: dict[str, RouteRow] = {}
+
+
+class BootSpan(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a boot or roll; ``outer: inner`` is a part of ``outer``."""
+
+    name: str
+    start_ms: float
+    length_ms: float
+
+
+class Boot(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /console/api/boots/{worker}``: a list of these, one for each of its models."""
+
+    model: str
+    spans: tuple[BootSpan, ...]
+    total_ms: float

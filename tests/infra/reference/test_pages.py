@@ -1,0 +1,18 @@
+"""The reference pages in docs/ are what the code draws now."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.reference.pages import FOLDER, PAGES, write_all
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_page_is_up_to_date(name: str) -> None:
+    assert (FOLDER / name).read_text() == PAGES[name](), "run `make docs` and commit what it drew"
+
+
+def test_what_is_drawn_is_written_once(tmp_path: Path) -> None:
+    write_all(tmp_path)
+    assert write_all(tmp_path) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(PAGES)
