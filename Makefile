@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # one is not to be had, its tests are skipped and say so.
 beside = -$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/clients/$(1) '$(2)'
 
-.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-quality docs clean
+.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-console bench-quality docs docs-console clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -82,12 +82,18 @@ bench-roll: $(STAMP)  ## A roll: seconds, bytes, streams under it, a canary that
 bench-chaos: $(STAMP)  ## Five minutes of kill -9 at random, under load and rolls
 	$(BIN)/python -m tests.benchmarks chaos
 
+bench-console: $(STAMP)  ## The console's page in Chromium: first paint, CPU under 1,000 changes a second, memory, axe
+	$(BIN)/python -m tests.benchmarks console
+
 bench-quality: $(STAMP)  ## Answer accuracy against the share sent to the cloud, and the plot in docs/figures
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m tests.benchmarks quality
 
 docs: $(STAMP)  ## Draw docs/reference again from the code
 	$(BIN)/python -m infra.reference
+
+docs-console: $(STAMP)  ## Take the console's pictures in docs/figures again (needs Chromium)
+	$(BIN)/python -m tests.fakes.console_figures
 
 clean:  ## Remove the environment and all build output
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -17,6 +17,7 @@ BENCHMARKS = (
     "nodes",
     "chaos",
     "canary",
+    "console",
     "chunk_store",
     "eviction",
 )

@@ -80,7 +80,9 @@ class SyntheticFleet:
         edges = max(2, nodes // (WORKERS_PER_EDGE + 1))
         self.edges = {f"edge-{number + 1}": self._edge(number) for number in range(edges)}
         self.workers = {
-            f"gpu-{number + 1}/{_MODELS[number % 40 // 30 + number % 40 // 38]}": self._worker(number)
+            f"gpu-{number + 1}/{_MODELS[number % 40 // 30 + number % 40 // 38]}": self._worker(
+                number
+            )
             for number in range(nodes - edges)
         }
         if hostile:
@@ -98,7 +100,9 @@ class SyntheticFleet:
         return EdgeRow(
             region=REGIONS[number % len(REGIONS)],
             state=state,
-            reason={"missing": "silent for 48 s", "not_ready": "trust metadata expired"}.get(state, ""),
+            reason={"missing": "silent for 48 s", "not_ready": "trust metadata expired"}.get(
+                state, ""
+            ),
             workers=WORKERS_PER_EDGE,
             requests_per_s=round(self._random.uniform(10, 40), 1),
             streams=self._random.randrange(60),
@@ -147,7 +151,12 @@ class SyntheticFleet:
                 self._edge(number), reason=name, state=name[:8], region=HOSTILE[0]
             )
             self.workers[f"{name}/{name}"] = msgspec.structs.replace(
-                self._worker(number), reason=name, apart=name, variant=name, model=name, state="failed"
+                self._worker(number),
+                reason=name,
+                apart=name,
+                variant=name,
+                model=name,
+                state="failed",
             )
 
     # What is summed up.
@@ -296,7 +305,7 @@ class SyntheticFleet:
             if name in self.edges:
                 edges[name] = self._edge_change(name)
             else:
-                workers[name] = self._worker_change(name)
+                workers[name] = self.worker_change(name)
         return {
             "at": time.time(),
             "totals": msgspec.to_builtins(self.totals()),
@@ -315,7 +324,8 @@ class SyntheticFleet:
         self.edges[name] = msgspec.structs.replace(self.edges[name], **change)
         return change
 
-    def _worker_change(self, name: str) -> Json:
+    def worker_change(self, name: str) -> Json:
+        """One worker changes; returns the patch of its row."""
         change: Json = {"busy": self._random.randrange(8), "queue": self._random.randrange(3)}
         if self._random.random() < 0.02 and self.workers[name].state in {"ready", "draining"}:
             change["state"] = self._random.choice(("ready", "draining"))
@@ -326,7 +336,11 @@ class SyntheticFleet:
         """The roll goes on to this share of its workers; returns the merge patch."""
         self.taken = taken
         row = self.rolls()["chat-small@stable"]
-        change = {"taken": row.taken, "stage": "rolling" if taken < 1 else "done", "running": taken < 1}
+        change = {
+            "taken": row.taken,
+            "stage": "rolling" if taken < 1 else "done",
+            "running": taken < 1,
+        }
         return {"rolls": {"chat-small@stable": change}}
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from aiohttp import web
 from origin.console.assets import ALWAYS, read_assets
 from tests.fakes.console_fleet import SyntheticFleet, boots
 
-TOKEN = "an administrator's token"  # noqa: S105 - of a fake
+TOKEN = "an administrator's token"
 API_KEY = "hw-a-key-of-a-fake"
 COOKIE = "headwater_console"
 API = "/console/api"
@@ -36,10 +36,12 @@ class ConsoleOrigin:
 
     def __init__(self, fleet: SyntheticFleet) -> None:
         self.fleet = fleet
+        self.url = ""
+        """Where it listens, once it does."""
         self.state = fleet.state()
         self.viewers: list[asyncio.Queue[tuple[str, Any] | None]] = []
         self.logged_in: set[str] = set()
-        self.answer = ANSWER
+        self.answer: tuple[str, ...] = ANSWER
         self.asked: list[dict[str, Any]] = []
         self.pause_s = 0.0
         """Between two tokens."""
@@ -154,6 +156,11 @@ class ConsoleOrigin:
             return web.json_response(error, status=401)
         response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream"})
         await response.prepare(request)
+        with suppress(ConnectionResetError):  # whoever asked left
+            await self._say(response)
+        return response
+
+    async def _say(self, response: web.StreamResponse) -> None:
         for token in self.answer:
             await response.write(_event({"choices": [{"delta": {"content": token}}]}))
             if self.pause_s:
@@ -163,7 +170,6 @@ class ConsoleOrigin:
             _event({"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": usage})
         )
         await response.write(b"data: [DONE]\n\n")
-        return response
 
 
 def _event(body: Mapping[str, Any]) -> bytes:
@@ -178,7 +184,8 @@ async def running(origin: ConsoleOrigin) -> AsyncIterator[str]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        origin.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield origin.url
     finally:
         origin.hang_up()
         await runner.cleanup()

@@ -89,6 +89,6 @@ function panel(boot) {
     { class: "card", "aria-label": `Boot of ${plain(boot.model)}` },
     el("div", { class: "heading" }, el("h2", {}, el("bdi", {}, plain(boot.model))), el("span", { class: "figure" }, duration(boot.total_ms)), boot.revision ? el("code", { title: plain(boot.revision) }, revision(boot.revision)) : ""),
     el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": `Waterfall of ${plain(boot.model)}, scrolls` }, drawing(boot)),
-    el("details", {}, el("summary", {}, "As a table"), asTable(boot)),
+    el("details", {}, el("summary", {}, "As a table"), el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": `Table of ${plain(boot.model)}, scrolls` }, asTable(boot))),
   );
 }

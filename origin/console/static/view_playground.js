@@ -17,7 +17,7 @@ export class PlaygroundView {
   constructor() {
     this.painter = new Painter(() => this.#show());
     this.#form();
-    this.out = el("div", { class: "answer", tabindex: "0", role: "region", "aria-label": "Answer" });
+    this.out = el("div", { class: "answer", tabindex: "0", role: "region", "aria-label": "Text of the answer" });
     this.status = el("p", { class: "hint", role: "status" });
     this.problem = el("p", { class: "problem", role: "alert" });
     this.facts = el("dl", { class: "facts" });
