@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from origin.admin import AdminRoutes
 from origin.announce import Publisher
+from origin.boots import BootDesk
 from origin.config import OriginConfig
 from origin.errors import StoreError
 from origin.fleet import FleetView
@@ -155,9 +156,11 @@ async def _add_fleet(
         return publisher.repository.view
 
     rollouts = Rollouts(publisher, view, config.rollouts)
+    boots = BootDesk(view, clock=time.monotonic)
     FleetRoutes(
         view=view,
         orders=orders,
+        boots=boots,
         trust=trust,
         token=token,
         edge_token=edge_token,
