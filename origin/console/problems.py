@@ -17,6 +17,7 @@ _NAMED = 3
 """Nodes that are named one by one; of more there is a number."""
 _EDGE_ILLS = ("missing", "not_ready")
 _WORKER_ILLS = ("missing", "failed")
+_HERE = frozenset({"ready", "draining"})
 _MAX_REASON = 160
 
 
@@ -57,12 +58,32 @@ def _all(standing: Standing, look: _Trusting) -> Iterator[str]:
         }
         yield from _nodes("worker", state, ill)
     stale = {n: e.trust for n, e in standing.edges.items() if e.trust != "fresh"}
-    stale = {n: t for n, t in stale.items() if standing.edges[n].state in {"ready", "draining"}}
+    stale = {n: trust for n, trust in stale.items() if standing.edges[n].state in _HERE}
     yield from _nodes("edge", "working from stale trust metadata", stale)
-    for name, channel in standing.channels.items():
-        roll = standing.rolls.get(name)
-        if not channel.consistent and (roll is None or not roll.running):
-            yield f"{name} is not served everywhere as signed (sequence {channel.sequence})"
+    yield from _apart(standing)
+
+
+def _apart(standing: Standing) -> Iterator[str]:
+    """Of channels that nothing rolls: who is not where they point, and is well otherwise."""
+    still = {
+        name
+        for name, channel in standing.channels.items()
+        if not channel.consistent and not ((roll := standing.rolls.get(name)) and roll.running)
+    }
+    if not still:
+        return
+    astray: dict[str, dict[str, str]] = {name: {} for name in sorted(still)}
+    for name, worker in standing.workers.items():
+        channel = f"{worker.model}@{worker.channel}"
+        if channel in still and worker.apart and worker.state not in _WORKER_ILLS:
+            astray[channel][name] = worker.apart
+    for channel, workers in astray.items():
+        yield from _nodes("worker", f"not where {channel} points", workers)
+        late = {
+            n: f"by {e.behind[channel]}" for n, e in standing.edges.items() if channel in e.behind
+        }
+        late = {n: by for n, by in late.items() if standing.edges[n].state in _HERE}
+        yield from _nodes("edge", f"behind on {channel}", late)
 
 
 def _nodes(kind: str, state: str, ill: Mapping[str, str]) -> Iterator[str]:
