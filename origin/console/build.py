@@ -6,39 +6,26 @@ that stay, so that only what changed is sent.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from msgspec import UNSET, UnsetType
-
-from origin.consistency import behind, why_apart
-from origin.console.figures import first_token_ms, hit_ratio, routes, stages
+from origin.consistency import why_apart
+from origin.console.edge_rows import NO_REGION, edge_rows, missing_since
+from origin.console.figures import routes, stages
 from origin.console.problems import Standing, problems
-from origin.console.state import (
-    ChannelRow,
-    ConsoleState,
-    EdgeRow,
-    RegionRow,
-    RollRow,
-    Totals,
-    WorkerRow,
-)
-from origin.console.window import Lately, Window
+from origin.console.roll_rows import roll_row
+from origin.console.state import ChannelRow, ConsoleState, EdgeRow, RollRow, WorkerRow
+from origin.console.sums import SERVING, region_rows, totals
+from origin.console.window import Window
 from origin.fleet_nodes import EdgeNode, WorkerNode
-from origin.fleet_status import MAX_CHANNELS_SHOWN, edge_state, worker_state
+from origin.fleet_status import MAX_CHANNELS_SHOWN, worker_state
 from origin.rollout_records import ChannelRecord
-from origin.rollout_state import Rollout
 from wire.channel import ChannelPointer
 
 RATE_S = 5.0
 """Over how long rates are taken."""
 MINUTE_S = 60.0
 """The same for ratios and times."""
-NO_REGION = "unnamed"
-_SERVING = frozenset({"ready", "asleep"})
-_NAMED = 3
-"""Workers that a reason names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,15 +66,22 @@ def build(look: Look, window: Window) -> ConsoleState:
         f"{worker.name}/{worker.report.model}": _worker(worker, channels, regions, look.at)
         for worker in look.workers
     }
-    edges = _edges(look, pointers, lately, minute, _seen(look.workers))
+    edges = edge_rows(look.edges, pointers, lately, minute, _seen(look.workers), look.at)
     shown = {f"{m}@{c}": _channel(one, edges) for (m, c), one in channels.items()}
     rolls = _rolls(look.records, channels)
-    found = problems(Standing(edges=edges, workers=workers, channels=shown, rolls=rolls), look)
+    standing = Standing(edges=edges, workers=workers, channels=shown, rolls=rolls)
     return ConsoleState(
         at=round(look.at, 3),
         version=look.version,
-        totals=_totals(look, found, edges, window, (lately, minute)),
-        regions=_regions(edges, workers, lately, minute),
+        totals=totals(
+            edges,
+            lately,
+            minute,
+            problems=problems(standing, trust=look.trust),
+            sent_per_s=window.sent_per_s(RATE_S),
+            trust=look.trust,
+        ),
+        regions=region_rows(edges, workers, lately, minute),
         edges=edges,
         workers=workers,
         channels=shown,
@@ -110,10 +104,10 @@ def _worker(
         wanted = channel.pointer.revision_for(worker.name)
         canary = wanted != channel.pointer.revision
         missing = worker.presence == "missing"
-        apart = _since(at - worker.age_s) if missing else why_apart(worker, wanted)
+        apart = missing_since(at - worker.age_s) if missing else why_apart(worker, wanted)
         channel.workers += 1
         channel.apart += bool(apart)
-        if worker.presence == "here" and report.state in _SERVING:
+        if worker.presence == "here" and report.state in SERVING:
             channel.serving[report.revision] = channel.serving.get(report.revision, 0) + 1
     return WorkerRow(
         region=regions.get(worker.edges[0], NO_REGION) if worker.edges else NO_REGION,
@@ -135,10 +129,6 @@ def _worker(
     )
 
 
-def _since(at: float) -> str:
-    return f"missing since {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(at))} UTC"
-
-
 def _seen(workers: Iterable[WorkerNode]) -> dict[str, int]:
     """Edge → how many workers it sees."""
     counts: dict[str, int] = {}
@@ -146,74 +136,6 @@ def _seen(workers: Iterable[WorkerNode]) -> dict[str, int]:
         for edge in worker.edges:
             counts[edge] = counts.get(edge, 0) + 1
     return counts
-
-
-def _edges(
-    look: Look,
-    pointers: Sequence[ChannelPointer],
-    lately: Mapping[str, Lately],
-    minute: Mapping[str, Lately],
-    seen: Mapping[str, int],
-) -> dict[str, EdgeRow]:
-    signed = {f"{p.model}@{p.channel}": p.sequence for p in pointers}
-    return {
-        edge.name: _edge(
-            edge,
-            {} if edge.report.channels == signed else _behind(edge, pointers),
-            lately.get(edge.name),
-            minute.get(edge.name),
-            seen.get(edge.name, 0),
-            look.at,
-        )
-        for edge in look.edges
-    }
-
-
-def _edge(
-    edge: EdgeNode,
-    skew: dict[str, int],
-    lately: Lately | None,
-    minute: Lately | None,
-    workers: int,
-    at: float,
-) -> EdgeRow:
-    report, cache = edge.report, edge.report.cache
-    reason = report.reason or cache.degraded
-    if edge.presence == "missing":
-        reason = _since(at - edge.age_s)
-    elif edge.twins:
-        reason = "two processes report under this name; give each its own edge.fleet.name"
-    return EdgeRow(
-        region=report.region or NO_REGION,
-        state=edge_state(edge),
-        reason=reason,
-        workers=workers,
-        requests_per_s=_requests_per_s(lately),
-        streams=report.prompts.streams if edge.presence == "here" else 0,
-        hit_ratio=hit_ratio([minute] if minute is not None else []),
-        cache_used=cache.used_bytes,
-        cache_capacity=cache.capacity_bytes,
-        origin_bytes=cache.fetched_bytes,
-        trust=report.trust,
-        behind=skew,
-    )
-
-
-def _behind(edge: EdgeNode, pointers: Iterable[ChannelPointer]) -> dict[str, int]:
-    found = {f"{p.model}@{p.channel}": behind(edge, p) for p in pointers}
-    return {name: count for name, count in found.items() if count}
-
-
-def _requests_per_s(lately: Lately | None) -> float:
-    if lately is None:
-        return 0.0
-    before, now = lately.before.prompts, lately.now.prompts
-    return round(
-        lately.rate(
-            before.answered + before.failed + before.gone, now.answered + now.failed + now.gone
-        ),
-        2,
-    )
 
 
 def _channel(found: _Channel, edges: Mapping[str, EdgeRow]) -> ChannelRow:
@@ -240,117 +162,7 @@ def _rolls(
     for record in records:
         channel, roll = channels.get((record.model, record.channel)), record.latest
         if channel is not None and roll is not None:
-            rolls[f"{record.model}@{record.channel}"] = _roll(roll, channel)
-    return rolls
-
-
-def _roll(roll: Rollout, channel: _Channel) -> RollRow:
-    tried = roll.trial.requests
-    p95 = roll.trial.quantile_ms(0.95)
-    return RollRow(
-        stage=roll.stage,
-        running=not roll.over,
-        revision=roll.revision,
-        previous=roll.previous,
-        percent=roll.percent,
-        since=round(roll.ended if roll.over else max(roll.started, roll.looked - roll.stage_s)),
-        reason=_why(roll),
-        taken=channel.serving.get(roll.revision, 0),
-        total=channel.workers,
-        failed_ratio=round(roll.trial.error_rate, 4) if tried else UNSET,
-        first_token_p95_ms=round(p95, 1) if p95 is not None else UNSET,
-    )
-
-
-def _why(roll: Rollout) -> str:
-    """Why it stands where it stands."""
-    if roll.reason:
-        return roll.reason
-    if roll.over:
-        return roll.why
-    if roll.refused:
-        name, why = next(iter(roll.refused.items()))
-        more = f", and {len(roll.refused) - 1} more" if len(roll.refused) > 1 else ""
-        return f"{name}{more}: {why}"
-    if roll.waiting:
-        more = f" and {len(roll.waiting) - _NAMED} more" if len(roll.waiting) > _NAMED else ""
-        return f"waits for {', '.join(roll.waiting[:_NAMED])}{more}"
-    return roll.notes[-1] if roll.notes else roll.why
-
-
-def _regions(
-    edges: Mapping[str, EdgeRow],
-    workers: Mapping[str, WorkerRow],
-    lately: Mapping[str, Lately],
-    minute: Mapping[str, Lately],
-) -> dict[str, RegionRow]:
-    of_edges: dict[str, list[str]] = {}
-    of_workers: dict[str, list[WorkerRow]] = {}
-    for name, edge in edges.items():
-        of_edges.setdefault(edge.region, []).append(name)
-    for worker in workers.values():
-        of_workers.setdefault(worker.region, []).append(worker)
-    return {
-        region: _region(
-            [edges[name] for name in of_edges.get(region, ())],
-            of_workers.get(region, []),
-            [lately[name] for name in of_edges.get(region, ()) if name in lately],
-            [minute[name] for name in of_edges.get(region, ()) if name in minute],
-        )
-        for region in sorted(of_edges.keys() | of_workers.keys())
-    }
-
-
-def _region(
-    edges: list[EdgeRow], workers: list[WorkerRow], lately: list[Lately], minute: list[Lately]
-) -> RegionRow:
-    ready = [worker for worker in workers if worker.state in _SERVING]
-    return RegionRow(
-        edges=len(edges),
-        edges_ready=sum(edge.state == "ready" for edge in edges),
-        workers=len(workers),
-        workers_ready=len(ready),
-        slots=sum(worker.slots for worker in ready),
-        busy=sum(worker.busy for worker in ready),
-        queue=sum(worker.queue for worker in ready),
-        requests_per_s=round(sum(edge.requests_per_s for edge in edges), 2),
-        hit_ratio=hit_ratio(minute),
-        origin_bytes_per_s=round(
-            sum(
-                one.rate(one.before.cache.fetched_bytes, one.now.cache.fetched_bytes)
-                for one in lately
+            rolls[f"{record.model}@{record.channel}"] = roll_row(
+                roll, taken=channel.serving.get(roll.revision, 0), total=channel.workers
             )
-        ),
-    )
-
-
-def _totals(
-    look: Look,
-    found: tuple[str, ...],
-    edges: Mapping[str, EdgeRow],
-    window: Window,
-    counted: tuple[Mapping[str, Lately], Mapping[str, Lately]],
-) -> Totals:
-    lately, minute = counted
-    return Totals(
-        healthy=not found,
-        problems=found,
-        requests_per_s=round(sum(edge.requests_per_s for edge in edges.values()), 2),
-        failed_per_s=round(
-            sum(
-                one.rate(one.before.prompts.failed, one.now.prompts.failed)
-                for one in lately.values()
-            ),
-            2,
-        ),
-        streams=sum(edge.streams for edge in edges.values()),
-        hit_ratio=hit_ratio(minute.values()),
-        origin_bytes_per_s=round(window.sent_per_s(RATE_S)),
-        first_token_p50_ms=_rounded(first_token_ms(minute.values(), 0.5)),
-        first_token_p95_ms=_rounded(first_token_ms(minute.values(), 0.95)),
-        trust=look.trust,
-    )
-
-
-def _rounded(value: float | None) -> float | UnsetType:
-    return UNSET if value is None else round(value, 1)
+    return rolls

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from origin.console.state import ChannelRow, EdgeRow, RollRow, WorkerRow
 
@@ -31,22 +30,17 @@ class Standing:
     rolls: Mapping[str, RollRow]
 
 
-class _Trusting(Protocol):
-    @property
-    def trust(self) -> str: ...
-
-
-def problems(standing: Standing, look: _Trusting) -> tuple[str, ...]:
-    """At most ``MAX_PROBLEMS`` of them, the worst first."""
-    found = list(_all(standing, look))
+def problems(standing: Standing, *, trust: str) -> tuple[str, ...]:
+    """At most ``MAX_PROBLEMS`` of them, the worst first; ``trust`` is the origin's own."""
+    found = list(_all(standing, trust))
     if len(found) <= MAX_PROBLEMS:
         return tuple(found)
     return (*found[: MAX_PROBLEMS - 1], f"and {len(found) - MAX_PROBLEMS + 1} more problems")
 
 
-def _all(standing: Standing, look: _Trusting) -> Iterator[str]:
-    if look.trust != "fresh":
-        yield f"the origin's own trust metadata is {look.trust.replace('_', ' ')}"
+def _all(standing: Standing, trust: str) -> Iterator[str]:
+    if trust != "fresh":
+        yield f"the origin's own trust metadata is {trust.replace('_', ' ')}"
     for state in _EDGE_ILLS:
         ill = {n: e.reason for n, e in standing.edges.items() if e.state == state}
         yield from _nodes("edge", state, ill)
