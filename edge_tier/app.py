@@ -15,6 +15,7 @@ from edge_tier.gateway.orders import Orders
 from edge_tier.gateway.routes import openai_error
 from edge_tier.middlewares import require_length, timed
 from edge_tier.prompts import PromptPlane
+from wire.fleet import PromptFigures
 from wire.http_errors import error_middleware
 from wire.http_facades import ERROR_BODIES
 from wire.http_server import add_operations, json_answer, read_token, require_token
@@ -77,6 +78,7 @@ def _reporter(
         not_ready=artifacts.not_ready,
         workers=prompts.fleet.seen if prompts else list,
         figures=prompts.figures if prompts else tuple,
+        prompts=prompts.prompt_figures if prompts else PromptFigures,
     )
     fleet = config.fleet
     return EdgeReporter(

@@ -33,7 +33,7 @@ from edge_tier.gateway.policy_book import PolicyBook
 from edge_tier.gateway.revision_counts import RevisionCounts
 from edge_tier.gateway.route import CloudTraits
 from edge_tier.gateway.routes import GatewayRoutes
-from wire.fleet import RevisionFigures
+from wire.fleet import PromptFigures, RevisionFigures
 from wire.http_server import ENTRANCE, background, read_token
 from wire.source import Source
 from wire.trust import TrustView
@@ -86,13 +86,14 @@ class PromptPlane:
             cloud_traits=traits_of(gateway.cloud),
             cloud_features=self._cloud.features,
         )
+        self._metrics = GatewayMetrics(registry)
         self._log = AccessLog(sys.stderr.buffer)
         self._routes = GatewayRoutes(
             pipeline=pipeline,
             parts=ExchangeParts(
                 hybrid=Hybrid(self._backends, gateway.hybrid),
                 limiter=self._limiter,
-                metrics=GatewayMetrics(registry),
+                metrics=self._metrics,
                 log=self._log,
                 relay=gateway.relay,
                 max_answer_bytes=gateway.max_answer_bytes,
@@ -145,6 +146,10 @@ class PromptPlane:
     def figures(self) -> tuple[RevisionFigures, ...]:
         """How requests went by revision, for the report to the origin."""
         return self._counts.figures()
+
+    def prompt_figures(self) -> PromptFigures:
+        """What the gateway did, for the same."""
+        return self._metrics.figures()
 
     def add_to(self, app: web.Application) -> None:
         """Register the routes; connections close with the application."""

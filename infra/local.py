@@ -15,6 +15,7 @@ import site
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
@@ -31,6 +32,7 @@ from infra.local_config import (
     render,
     tier_tables,
 )
+from infra.ports import HeldPort
 from infra.state import Ready, StateDir, ensure_secret, read_secret, write_private, write_ready
 from wire.errors import ConfigError, UnauthorizedError
 from wire.files import write_atomically
@@ -105,6 +107,7 @@ class Local:
             self._lifeline, writer = os.pipe()
             self._stack.callback(os.close, self._lifeline)
             self._stack.callback(os.close, writer)
+            self._hold_edge_port()
             await prepare(self.state)
             self._ensure_api_key()
         except BaseException:
@@ -237,6 +240,13 @@ class Local:
             log=self.state.log(tier),
             port=getattr(self._ports, tier),
         )
+
+    def _hold_edge_port(self) -> None:
+        """The origin starts first, and its console is told where the edge will be."""
+        if not self._ports.edge:
+            held = HeldPort()
+            self._stack.callback(held.close)
+            self._ports = replace(self._ports, edge=held.number)
 
     def _write_config(self) -> None:
         tiers = render(tier_tables(self.state, self._ports, self.urls))

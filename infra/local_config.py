@@ -67,6 +67,7 @@ def tier_tables(
         "pull_tokens_file": str(state.pull_tokens("origin")),
         "edge_token_file": str(state.edge_report_token),
         "ready_file": str(state.run_file("origin")),
+        "console": {"edges": _known(urls.edge or _future_url(ports.edge))},
     }
     edge: dict[str, Value] = {
         "port": ports.edge,
@@ -152,6 +153,11 @@ def _worker(state: StateDir, name: str) -> dict[str, Value]:
         "models_dir": str(folder / "models"),
         "ready_file": str(state.run_file(name)),
     }
+
+
+def _future_url(port: int) -> str:
+    """Where a tier that has not been started will answer; empty where its port is any free one."""
+    return f"http://127.0.0.1:{port}" if port else ""
 
 
 def _known(url: str) -> list[str]:

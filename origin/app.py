@@ -14,7 +14,9 @@ from prometheus_client import CollectorRegistry, Counter
 
 from origin.admin import AdminRoutes
 from origin.announce import Publisher
+from origin.boots import BootDesk
 from origin.config import OriginConfig
+from origin.console.console import ConsoleParts, add_console
 from origin.errors import StoreError
 from origin.fleet import FleetView
 from origin.fleet_keeper import FleetKeeper
@@ -48,6 +50,8 @@ _log = structlog.get_logger("origin")
 PUBLISHER = web.AppKey("publisher", Publisher)
 FLEET = web.AppKey("fleet", FleetView)
 ORDERS = web.AppKey("orders", Orders)
+BOOTS = web.AppKey("boots", BootDesk)
+ROLLOUTS = web.AppKey("rollouts", Rollouts)
 
 
 class OriginMetrics:
@@ -69,6 +73,11 @@ class OriginMetrics:
     def served(self, kind: str, size: int, cache_status: str) -> None:  # noqa: ARG002
         self._bytes.labels(kind).inc(size)
         self._answers.labels(kind).inc()
+
+    def sent(self) -> float:
+        """Bytes of all kinds, since the start."""
+        samples = [sample for family in self._bytes.collect() for sample in family.samples]
+        return sum(sample.value for sample in samples if sample.name.endswith("_total"))
 
     def corrupt(self, _id: ChunkId) -> None:
         self._corrupt.inc()
@@ -113,7 +122,7 @@ async def build_app(config: OriginConfig) -> web.Application:
         max_body_bytes=config.max_admin_body_bytes,
         keys_dir=config.keys_dir,
     ).add_to(app)
-    await _add_fleet(app, config, publisher, token, registry)
+    await _add_fleet(app, config, publisher, token, registry, metrics)
     sender = FileSender(server, executor, counter=metrics)
     add_facades(app, sender, revisions, access, config.facades)
     upkeep = UpkeepRoutes(
@@ -140,8 +149,10 @@ async def _add_fleet(
     publisher: Publisher,
     token: str,
     registry: CollectorRegistry,
+    metrics: OriginMetrics,
 ) -> None:
-    """What the edges report: as it was kept, then as they tell it, kept again at the end."""
+    """What the edges report: as it was kept, then as they tell it, kept again at the end; and who
+    may look at it."""
     edge_token = None
     if config.edge_token_file is not None:
         edge_token = await asyncio.to_thread(read_token, config.edge_token_file)
@@ -155,9 +166,12 @@ async def _add_fleet(
         return publisher.repository.view
 
     rollouts = Rollouts(publisher, view, config.rollouts)
+    boots = BootDesk(view, clock=time.monotonic)
+    app[BOOTS], app[ROLLOUTS] = boots, rollouts
     FleetRoutes(
         view=view,
         orders=orders,
+        boots=boots,
         trust=trust,
         token=token,
         edge_token=edge_token,
@@ -167,6 +181,15 @@ async def _add_fleet(
     app.cleanup_ctx.append(background("rollouts", rollouts.run))
     registry.register(RolloutCollector(rollouts.records))
     registry.register(FleetCollector(view, trust))
+    console = ConsoleParts(
+        view=view,
+        boots=boots,
+        trust=trust,
+        records=rollouts.records,
+        sent=metrics.sent,
+        token=token,
+    )
+    await add_console(app, console, config.console, registry)
     if edge_token is None:
         return
     app.cleanup_ctx.append(background("keep-fleet", keeper.run))

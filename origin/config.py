@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from origin.console.config import ConsoleConfig
 from origin.fleet import FleetConfig
 from origin.rollout_config import RolloutConfig
 from origin.stores.bucket import S3Config
@@ -51,6 +52,8 @@ class OriginConfig:
     fleet: FleetConfig = field(default_factory=FleetConfig)
     rollouts: RolloutConfig = field(default_factory=RolloutConfig)
     """When a roll goes on by itself, and when it goes back."""
+    console: ConsoleConfig = field(default_factory=ConsoleConfig)
+    """The page at ``/console``."""
     s3: S3Config = field(default_factory=S3Config)
     events: EventsConfig = field(default_factory=EventsConfig)
     facades: FacadeConfig = field(default_factory=FacadeConfig)

@@ -329,6 +329,7 @@ class Exchange:
             operation=admitted.prompt.kind,
             target=target,
             outcome=self._outcome,
+            why=admitted.plan.why if begun is None or not begun.opened.fallbacks else "failed over",
             usage=self._used,
             seconds=now - self._began,
             after_first_s=now - self._first_at if self._first_at else 0.0,

@@ -78,8 +78,10 @@ async def _up(output: Output, state_dir: Path, ports: Ports, ready_file: Path | 
 
 def _announce(output: Output, local: Local, ready: Ready) -> None:
     from infra.render import pairs
+    from wire.paths import CONSOLE
 
     shown: dict[str, str] = {
+        "console": f"{ready.origin}{CONSOLE}",
         "origin": ready.origin,
         "edge": ready.edge,
         "worker": ready.worker,
@@ -95,6 +97,7 @@ def _announce(output: Output, local: Local, ready: Ready) -> None:
         console.print(f"\nOPENAI_BASE_URL={ready.edge}/v1", soft_wrap=True, markup=False)
         if not local.new_api_key:
             console.print("the API key is the one made earlier; it stands in ready.json")
+        console.print("the console is opened with the admin_token that stands in ready.json")
         console.print("Ctrl-C stops everything.")
 
     output.result(shown, show)

@@ -99,3 +99,13 @@ def test_learning_a_url_leaves_the_others() -> None:
     assert Urls(origin="http://o").knowing("edge", "http://e") == Urls(
         origin="http://o", edge="http://e"
     )
+
+
+def test_the_console_asks_the_edge_where_it_is_or_will_be() -> None:
+    def edges(ports: Ports, urls: Urls) -> list[str]:
+        text = render(tier_tables(STATE, ports, urls))
+        return list(tomllib.loads(text)["origin"]["console"]["edges"])
+
+    assert edges(PORTS, Urls()) == ["http://127.0.0.1:2"]
+    assert edges(Ports(), URLS) == [URLS.edge]
+    assert edges(Ports(), Urls()) == []

@@ -24,6 +24,7 @@ def test_what_is_told_is_shown() -> None:
         operation="chat",
         target="worker",
         outcome="whole",
+        why="named",
         usage=(10, 2),
         seconds=0.3,
         after_first_s=0.1,
