@@ -1,8 +1,8 @@
 """``bench console``: what the console's page costs whoever watches a fleet, in a real Chromium.
 
-The fleet is made up and served from this process. CPU is that of all of the browser's processes
-(renderer, browser, network, GPU in software) together, as the system counts it, in percent of one
-core; that of this process and of Playwright's is not in it.
+The nodes are made up; the CPU rows have a real origin before them, in this process. CPU is that of
+all of the browser's processes (renderer, browser, network, drawing in software) together, as the
+system counts it, in percent of one core; that of this process and of Playwright's is not in it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from playwright.async_api import Browser, Page
 from tests.benchmarks.processes import cpu_seconds
 from tests.benchmarks.results import Machine, Row, report
 from tests.fakes.chromium import DESKTOP, PHONE, browser, chromium
+from tests.fakes.console import running_console
 from tests.fakes.console_fleet import SyntheticFleet
 from tests.fakes.console_origin import TOKEN, ConsoleOrigin, running
 
@@ -62,36 +63,33 @@ async def _rows(quick: bool) -> list[Row]:
 
 @asynccontextmanager
 async def _opened(
-    chrome: Browser, origin: ConsoleOrigin, place: str, **context: Any
+    chrome: Browser, url: str, place: str, *, token: str = TOKEN, **context: Any
 ) -> AsyncIterator[tuple[Page, list[str]]]:
     """The page, logged in, at a place; and what its console said."""
     complaints: list[str] = []
     width, height = context.pop("size", DESKTOP)
-    async with running(origin) as url:
-        made = await chrome.new_context(viewport={"width": width, "height": height}, **context)
-        page = await made.new_page()
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "console", lambda told: complaints.append(told.text) if told.type == "error" else None
-        )
-        await page.goto(f"{url}/console#/{place}")
-        await page.get_by_label("Administrator’s token").fill(TOKEN)
-        await page.keyboard.press("Enter")
-        await page.locator("#health").wait_for()
-        yield page, complaints
-        await made.close()
+    made = await chrome.new_context(viewport={"width": width, "height": height}, **context)
+    page = await made.new_page()
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda told: complaints.append(told.text) if told.type == "error" else None)
+    await page.goto(f"{url}/console#/{place}")
+    await page.get_by_label("Administrator’s token").fill(token)
+    await page.keyboard.press("Enter")
+    await page.locator("#health").wait_for()
+    yield page, complaints
+    await made.close()
 
 
 async def _first_paint(chrome: Browser, runs: int) -> list[Row]:
     paints, figures = [], []
     origin = ConsoleOrigin(SyntheticFleet(NODES))
-    async with _opened(chrome, origin, "overview") as (page, _):
+    async with running(origin) as url, _opened(chrome, url, "overview") as (page, _):
         session = await page.context.new_cdp_session(page)
         for _ in range(runs):
             await session.send("Network.clearBrowserCache")
             await page.goto("about:blank")
             began = time.perf_counter()
-            await page.goto(f"{origin.url}/console")
+            await page.goto(f"{url}/console")
             await page.locator("#health").wait_for()
             figures.append(time.perf_counter() - began)
             paints.append(await page.evaluate(_FIRST_PAINT) / 1e3)
@@ -104,14 +102,14 @@ async def _first_paint(chrome: Browser, runs: int) -> list[Row]:
 async def _cpu(chrome: Browser, seconds: float, runs: int) -> list[Row]:
     rows = []
     for place in ("overview", "fleet/workers"):
-        origin = ConsoleOrigin(SyntheticFleet(NODES))
-        async with _opened(chrome, origin, place) as (_, complaints):
-            feed = asyncio.create_task(origin.go_on(1 / LOOKS_PER_S, NODES // LOOKS_PER_S))
-            await asyncio.sleep(_SETTLE_S)
-            used = [await _percent(seconds) for _ in range(runs)]
-            feed.cancel()
+        async with running_console(NODES, NODES) as console:
+            opened = _opened(chrome, console.url, place, token=console.token)
+            async with opened as (_, complaints):
+                await asyncio.sleep(_SETTLE_S)
+                used = [await _percent(seconds) for _ in range(runs)]
         view = place.partition("/")[0]
-        rows.append(_at_most(f"CPU, {NODES:,} nodes change once a second, {view}", "%", used, 30.0))
+        name = f"CPU, {NODES:,} nodes change once a second, {view}"
+        rows.append(_at_most(name, "%", used, 30.0))
         rows.append(_at_most(f"console errors meanwhile, {view}", "", [len(complaints)], 0))
     return rows
 
@@ -127,7 +125,7 @@ async def _events_one_by_one(chrome: Browser, seconds: float) -> Row:
                 origin.send(next(patches))
             await asyncio.sleep(0.01)
 
-    async with _opened(chrome, origin, "fleet/workers"):
+    async with running(origin) as url, _opened(chrome, url, "fleet/workers"):
         task = asyncio.create_task(feed())
         await asyncio.sleep(_SETTLE_S)
         used = await _percent(seconds)
@@ -148,7 +146,7 @@ def _single_changes(fleet: SyntheticFleet) -> Iterator[dict[str, Any]]:
 
 async def _longest_task(chrome: Browser, seconds: float) -> Row:
     origin = ConsoleOrigin(SyntheticFleet(MANY_NODES))
-    async with _opened(chrome, origin, "fleet/workers") as (page, _):
+    async with running(origin) as url, _opened(chrome, url, "fleet/workers") as (page, _):
         feed = asyncio.create_task(origin.go_on(1 / LOOKS_PER_S, MANY_NODES // LOOKS_PER_S))
         await asyncio.sleep(_SETTLE_S)
         await page.evaluate(_LONG_TASKS)
@@ -162,7 +160,7 @@ async def _longest_task(chrome: Browser, seconds: float) -> Row:
 async def _memory(chrome: Browser, looks: int) -> Row:
     """The heap after many looks by that at the beginning, both after a collection."""
     origin = ConsoleOrigin(SyntheticFleet(NODES))
-    async with _opened(chrome, origin, "fleet/workers") as (page, _):
+    async with running(origin) as url, _opened(chrome, url, "fleet/workers") as (page, _):
         session = await page.context.new_cdp_session(page)
 
         async def heap() -> float:
@@ -199,12 +197,13 @@ async def _accessible(chrome: Browser) -> list[Row]:
         for scheme in ("light", "dark"):
             found = 0
             origin = ConsoleOrigin(SyntheticFleet(200))
-            opened = _opened(chrome, origin, "overview", size=size, color_scheme=scheme)
-            async with opened as (page, _):
-                for place in VIEWS:
-                    await page.goto(f"{origin.url}/console#/{place}")
-                    await page.locator("#health").wait_for()
-                    found += (await Axe().run(page)).violations_count
+            async with running(origin) as url:
+                opened = _opened(chrome, url, "overview", size=size, color_scheme=scheme)
+                async with opened as (page, _):
+                    for place in VIEWS:
+                        await page.goto(f"{url}/console#/{place}")
+                        await page.locator("#health").wait_for()
+                        found += (await Axe().run(page)).violations_count
             rows.append(
                 _at_most(f"axe: violations in all views, {scheme}, {named}", "", [found], 0)
             )

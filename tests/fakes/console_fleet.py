@@ -39,20 +39,22 @@ HOSTILE = (
 """Names that no node may have, and that a page must bear all the same."""
 STAGES = {
     "auth": 0.021,
+    "read": 0.064,
     "parse": 0.034,
     "sanitize": 0.11,
+    "screen": 0.058,
     "tokenize": 0.19,
     "classify": 0.052,
-    "limits": 0.03,
     "route": 0.025,
-    "first_token": 140.0,
+    "reserve": 0.03,
 }
 _ROUTES = (
-    ("worker", "complexity 0.31 is below 0.50", 0.58),
-    ("worker", "model chat-small was named", 0.17),
-    ("worker", "personal data was found: it stays local", 0.06),
-    ("cloud", "complexity 0.50 or more", 0.14),
-    ("cloud", "worker edge-small is not ready", 0.05),
+    ("worker", "complexity", 0.58),
+    ("worker", "named", 0.17),
+    ("worker", "must stay local", 0.06),
+    ("cloud", "complexity", 0.12),
+    ("cloud", "row long batches", 0.04),
+    ("cloud", "saturated", 0.03),
 )
 _MODELS = ("chat-small", "chat-large", "embed")
 Json = dict[str, Any]

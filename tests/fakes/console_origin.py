@@ -36,8 +36,6 @@ class ConsoleOrigin:
 
     def __init__(self, fleet: SyntheticFleet) -> None:
         self.fleet = fleet
-        self.url = ""
-        """Where it listens, once it does."""
         self.state = fleet.state()
         self.viewers: list[asyncio.Queue[tuple[str, Any] | None]] = []
         self.logged_in: set[str] = set()
@@ -184,8 +182,7 @@ async def running(origin: ConsoleOrigin) -> AsyncIterator[str]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     try:
-        origin.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        yield origin.url
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         origin.hang_up()
         await runner.cleanup()

@@ -12,6 +12,7 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
+from tests.fakes import console as real
 from tests.fakes.chromium import DESKTOP, PHONE, browser, chromium
 from tests.fakes.console_fleet import HOSTILE, SyntheticFleet
 from tests.fakes.console_origin import API_KEY, TOKEN, ConsoleOrigin, running
@@ -268,6 +269,48 @@ async def test_everything_can_be_reached_by_keys_alone(chrome: Browser) -> None:
         await expect(failed).to_have_attribute("aria-pressed", "true")
         assert "state=failed" in page.url
         assert "words=chat-small" in page.url
+
+
+async def test_the_origin_itself_is_understood(chrome: Browser) -> None:
+    """Its own routes and stream, its cookie, its policy for scripts; only the nodes are made up."""
+    context = await chrome.new_context(reduced_motion="reduce")
+    async with real.running_console(60, 200) as served:
+        console = await _page(context, fleet(), served.url)
+        page = console.page
+        await page.goto(f"{served.url}/console")
+        await console.log_in("another's")
+        await expect(page.get_by_role("alert")).to_contain_text("not an administrator's")
+        assert console.complaints.pop().startswith(REFUSED)
+        await console.log_in(served.token)
+        await expect(page.locator("#connection")).to_contain_text("Live")
+        await expect(page.locator(".tile").first).not_to_contain_text("–")
+        await served.roll("chat")
+        await console.go("rolls")
+        roll = page.get_by_role("listitem").filter(has_text="chat@stable")
+        await expect(roll.locator(".badge")).to_contain_text("▶")
+        await expect(roll.get_by_role("progressbar")).to_have_attribute("aria-valuemax", "20")
+        await console.go("fleet/workers/worker-00001%2Fcode")
+        await page.get_by_role("link", name="Its boots").click()
+        await expect(page.get_by_role("img", name="Boot of code")).to_be_visible()
+        await console.go("gateway")
+        stages = page.get_by_role("table", name="Stages of the gateway")
+        await expect(stages.get_by_role("row", name="sanitize")).to_contain_text(
+            re.compile("[mµ]s")
+        )
+        await console.go("playground")
+        await page.get_by_label("API key").fill(real.API_KEY)
+        await page.get_by_label("Prompt").fill("one two three")
+        await page.get_by_role("button", name="Send").click()
+        said = page.get_by_role("region", name="The answer", exact=True)
+        await expect(said).to_contain_text("You said: one two three")
+        await expect(said).to_contain_text("complexity 0.21 < 0.50")
+        await page.get_by_role("button", name="Stop").click()
+        await page.get_by_role("button", name="Log out").click()
+        await expect(page.get_by_text("You are logged out.")).to_be_visible()
+        await page.reload()
+        await expect(page.get_by_label("Administrator’s token")).to_be_visible()
+        await context.close()
+    assert console.complaints == []
 
 
 async def test_hostile_names_are_nothing_but_text(chrome: Browser) -> None:

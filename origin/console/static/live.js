@@ -1,10 +1,11 @@
 // The live stream and its state: `connecting`, `live`, `waiting` (for the next try) or `login`.
 // What it is given (source, clock, timers) makes it testable without a browser.
 
-import { merge } from "./merge.js";
+import { merge, mergeAll } from "./merge.js";
 
 const LONGEST_MS = 30_000;
 export const SILENT_MS = 20_000;
+const MOST_PENDING = 250;
 
 /** How long to wait before try `attempt` (0, 1, …): doubling, up to half a minute, spread so that
  * many pages do not come back to a restarted origin at once. `random` is 0..1. */
@@ -12,11 +13,13 @@ export const backoff = (attempt, random) =>
   Math.min(LONGEST_MS, 500 * 2 ** Math.min(attempt, 10)) * (0.5 + random / 2);
 
 export class Live {
-  state = null;
   status = "connecting";
   /** When the last event came, and when the next try is due (milliseconds of `now`). */
   heardAt = 0;
   retryAt = 0;
+  #state = null;
+  /** Patches that are not merged yet: they come faster than anybody looks. */
+  #pending = [];
   #source = null;
   #timer = 0;
   #attempt = 0;
@@ -29,15 +32,33 @@ export class Live {
     this.#changed = changed;
   }
 
+  /** What is known; null before the first event. */
+  get state() {
+    if (this.#pending.length) this.#settle();
+    return this.#state;
+  }
+
+  /** Forget it: somebody else may log in. */
+  forget() {
+    this.#state = null;
+    this.#pending = [];
+  }
+
   start() {
     this.stop();
     this.#become("connecting");
     const source = (this.#source = this.#world.open());
-    source.addEventListener("state", (event) => this.#heard(merge(null, JSON.parse(event.data))));
-    source.addEventListener("patch", (event) => {
-      if (this.state) this.#heard(merge(this.state, JSON.parse(event.data)));
+    source.addEventListener("state", (event) => {
+      this.#pending = [];
+      this.#state = merge(null, JSON.parse(event.data));
+      this.#heard();
     });
-    source.addEventListener("ping", () => this.#heard(this.state));
+    source.addEventListener("patch", (event) => {
+      if (!this.#state) return;
+      this.#pending.push(JSON.parse(event.data));
+      if (this.#pending.length >= MOST_PENDING) this.#settle(); // nobody looks: a hidden tab
+      this.#heard();
+    });
     source.addEventListener("error", () => this.#broke(source));
     this.#watch();
   }
@@ -53,20 +74,25 @@ export class Live {
     if (this.status === "waiting") this.start();
   }
 
-  #heard(state) {
-    this.state = state;
+  #settle() {
+    this.#state = mergeAll(this.#state, this.#pending);
+    this.#pending = [];
+  }
+
+  #heard() {
     this.heardAt = this.#world.now();
     this.#attempt = 0;
-    this.#watch();
     this.#become("live");
     this.#changed("state");
   }
 
   /** A stream that says nothing at all for long is as good as broken: a proxy may hold it open. */
-  #watch() {
+  #watch(since = this.#world.now()) {
     const source = this.#source;
-    this.#world.clear(this.#timer);
-    this.#timer = this.#world.after(SILENT_MS, () => this.#broke(source));
+    this.#timer = this.#world.after(since + SILENT_MS - this.#world.now(), () => {
+      if (this.heardAt > since) this.#watch(this.heardAt);
+      else this.#broke(source);
+    });
   }
 
   async #broke(source) {

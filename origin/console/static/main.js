@@ -63,7 +63,7 @@ class Page {
 
   #ask(told = "") {
     this.live.stop();
-    this.live.state = null;
+    this.live.forget();
     this.#view?.leave?.();
     this.#view = null;
     this.#name = null;

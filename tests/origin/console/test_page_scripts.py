@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import reduce
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from origin.console.merge_patch import apply
 
 STATIC = Path(origin.console.__file__).with_name("static")
 TESTS = Path(__file__).with_name("page")
-Merge = Callable[[Any, Any], Any]
+Merge = Callable[[Any, list[Any]], Any]
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +55,8 @@ def merge(node: str, folder: Path) -> Iterator[Merge]:
         assert process.stdout is not None
         into, out = process.stdin, process.stdout
 
-        def merged(target: Any, patch: Any) -> Any:
-            into.write(json.dumps([target, patch]) + "\n")
+        def merged(target: Any, patches: list[Any]) -> Any:
+            into.write(json.dumps([target, patches]) + "\n")
             into.flush()
             return json.loads(out.readline())
 
@@ -81,9 +82,9 @@ JSON = st.recursive(
 
 
 @settings(max_examples=300, deadline=None)
-@given(target=JSON, patch=JSON)
-def test_the_page_merges_as_the_origin_does(merge: Merge, target: Any, patch: Any) -> None:
-    assert merge(target, patch) == json.loads(json.dumps(apply(target, patch)))
+@given(target=JSON, patches=st.lists(JSON, max_size=4))
+def test_the_page_merges_as_the_origin_does(merge: Merge, target: Any, patches: list[Any]) -> None:
+    assert merge(target, patches) == json.loads(json.dumps(reduce(apply, patches, target)))
 
 
 class _Page(HTMLParser):

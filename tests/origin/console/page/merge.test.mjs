@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { merge } from "./merge.js";
+import { merge, mergeAll } from "./merge.js";
 
 const same = (found, wanted) => assert.deepEqual(JSON.parse(JSON.stringify(found)), wanted);
 
@@ -35,6 +35,15 @@ test("what a patch does not touch keeps its identity, and nothing is written to"
   assert.notEqual(after.edges, before.edges);
   assert.equal(before.edges.a.n, 1);
   assert.equal(after.edges.a.n, 9);
+});
+
+test("many patches at once are as one after another, and copy no more than once", () => {
+  const before = merge(null, { edges: { a: { n: 1 }, b: { n: 2 } } });
+  const patches = [{ edges: { a: { n: 2 } } }, { edges: { a: null, c: { n: 1 } } }, { edges: { a: { m: 3 } } }];
+  same(mergeAll(before, patches), { edges: { a: { m: 3 }, b: { n: 2 }, c: { n: 1 } } });
+  same(before, { edges: { a: { n: 1 }, b: { n: 2 } } });
+  same(patches, [{ edges: { a: { n: 2 } } }, { edges: { a: null, c: { n: 1 } } }, { edges: { a: { m: 3 } } }]);
+  assert.equal(mergeAll(before, []), before);
 });
 
 test("a name such as __proto__ is a name like others", () => {

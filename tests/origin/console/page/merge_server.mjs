@@ -1,8 +1,8 @@
-// Applies the merge patches that come as lines, `[target, patch]`; answers with lines.
+// Applies the merge patches that come as lines, `[target, [patch, …]]`; answers with lines.
 import { createInterface } from "node:readline";
-import { merge } from "./merge.js";
+import { mergeAll } from "./merge.js";
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const [target, patch] = JSON.parse(line);
-  process.stdout.write(`${JSON.stringify(merge(target, patch))}\n`);
+  const [target, patches] = JSON.parse(line);
+  process.stdout.write(`${JSON.stringify(mergeAll(target, patches))}\n`);
 }
