@@ -61,6 +61,7 @@ async def _picture(
         await page.keyboard.press("Enter")
         await _live(page, origin)
         if place == "playground":
+            origin.pause_s = 0.05
             await _ask(page)
         await page.evaluate("document.activeElement.blur()")
         await page.screenshot(path=picture)
@@ -80,8 +81,10 @@ async def _ask(page: Page) -> None:
     await page.get_by_label("API key").fill(API_KEY)
     await page.get_by_label("Prompt").fill("What is the capital of France?")
     await page.get_by_role("button", name="Send").click()
-    for _ in range(5):
-        await page.clock.run_for(300)
+    for _ in range(8):
+        await asyncio.sleep(0.05)
+        await page.clock.run_for(50)
+    await page.clock.resume()
     await page.get_by_text("Done.").wait_for()
 
 

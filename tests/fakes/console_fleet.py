@@ -89,7 +89,7 @@ class SyntheticFleet:
         }
         if hostile:
             self._hostile()
-        self.taken = 0.35
+        self.taken = 0.136
         """Of the roll that runs: the share of workers that serve the new revision."""
         self.rate = 2_140.0
 
@@ -138,8 +138,8 @@ class SyntheticFleet:
             phase=phase,
             missing_bytes=self._random.randrange(10**8, 4 * 10**9) if phase else 0,
             slots=8,
-            busy=0 if state in {"failed", "missing"} else self._random.randrange(8),
-            queue=self._random.randrange(3),
+            busy=0 if state in {"failed", "missing", "booting"} else self._random.randrange(8),
+            queue=0,
             variant="Q5_K_M" if number % 3 else "Q4_K_M",
             canary=new and model == _MODELS[0],
             apart="serves an older revision" if number % 131 == 60 else "",
@@ -232,7 +232,7 @@ class SyntheticFleet:
                 sequence=12 + number,
                 canary_revision="" if number else revision(f"{model} 2"),
                 canary_percent=0 if number else 10,
-                consistent=number == 2,
+                consistent=number > 0,
                 serving=serving,
             )
         return found
@@ -328,8 +328,12 @@ class SyntheticFleet:
 
     def worker_change(self, name: str) -> Json:
         """One worker changes; returns the patch of its row."""
-        change: Json = {"busy": self._random.randrange(8), "queue": self._random.randrange(3)}
-        if self._random.random() < 0.02 and self.workers[name].state in {"ready", "draining"}:
+        works = self.workers[name].state in {"ready", "draining"}
+        change: Json = {
+            "busy": self._random.randrange(8) if works else 0,
+            "queue": self._random.randrange(3) if works else 0,
+        }
+        if works and self._random.random() < 0.02:
             change["state"] = self._random.choice(("ready", "draining"))
         self.workers[name] = msgspec.structs.replace(self.workers[name], **change)
         return change

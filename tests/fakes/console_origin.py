@@ -27,7 +27,7 @@ _HEADERS = {
     "x-headwater-plan": "complexity 0.12 is below 0.50; weighed length -0.40, words +0.06",
     "x-model-digest": "1f0c9a77b2d4" * 5,
     "Server-Timing": "auth;dur=0.021, parse;dur=0.034, sanitize;dur=0.112, tokenize;dur=0.190, "
-    "classify;dur=0.050, limits;dur=0.030, route;dur=0.025, first_token;dur=88.4",
+    "classify;dur=0.050, route;dur=0.025, reserve;dur=0.030, backend;dur=1.84",
 }
 
 

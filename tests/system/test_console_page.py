@@ -32,6 +32,10 @@ VIEWS = {
     "playground": "Playground",
 }
 COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast"]}, "resultTypes": ["violations"]}
+MIDDLE_OF_FIRST = """() => {
+  const canvas = document.querySelector("canvas");
+  return [...canvas.getContext("2d").getImageData(6, 6, 1, 1).data];
+}"""
 REFUSED = "Failed to load resource: the server responded with a status of 401"
 
 
@@ -138,6 +142,11 @@ async def test_every_view_can_be_linked_to(chrome: Browser) -> None:
             await console.go(place)
             await expect(console.page.get_by_role("heading", level=1)).to_have_text(title)
             await expect(console.page).to_have_title(f"{title} · Headwater")
+        # The squares have the colours of their states, also where nothing happens for long.
+        await console.go("fleet")
+        await expect(console.page.locator("canvas")).to_have_count(6)
+        ready = await console.page.evaluate(MIDDLE_OF_FIRST)
+        assert ready == [79, 174, 120, 255]  # --heat-ok
         # A worker's details are a place as well.
         await console.go("fleet/workers/gpu-18%2Fchat-small")
         details = console.page.get_by_role("complementary", name="One node")
@@ -176,7 +185,7 @@ async def test_a_roll_is_seen_to_move(chrome: Browser) -> None:
         roll = console.page.get_by_role("listitem").filter(has_text="chat-small@stable")
         progress = roll.get_by_role("progressbar")
         total = int(await progress.get_attribute("aria-valuemax") or 0)
-        await expect(progress).to_have_attribute("aria-valuenow", str(int(total * 0.35)))
+        await expect(progress).to_have_attribute("aria-valuenow", str(int(total * 0.136)))
         await expect(roll).to_contain_text("canary of 10 %")
         await expect(roll.locator("[aria-current=step]")).to_have_text("observing")
         console.origin.send(console.origin.fleet.roll(0.8))
@@ -187,7 +196,7 @@ async def test_a_roll_is_seen_to_move(chrome: Browser) -> None:
         stopped = console.page.get_by_role("listitem").filter(has_text="chat-large@stable")
         await expect(stopped).to_contain_text("probe_failed at gpu-34: the golden answers differ")
         channels = console.page.get_by_role("table", name="Channels")
-        await expect(channels.get_by_role("row", name="chat-large@stable")).to_contain_text(
+        await expect(channels.get_by_role("row", name="chat-small@stable")).to_contain_text(
             "not consistent"
         )
 
@@ -382,7 +391,7 @@ async def test_a_stream_that_breaks_comes_back(chrome: Browser) -> None:
         connection = page.locator("#connection")
         await expect(connection).to_contain_text("Live")
         origin.hang_up()
-        await expect(connection).to_contain_text("Reconnecting")
+        await expect(connection).to_contain_text("Reconnecting: next try in")
         await expect(page.locator("#health")).to_contain_text("All is well")
         await expect(connection).to_contain_text("Live")
         origin.logged_in.clear()

@@ -65,9 +65,9 @@ export class Keyed {
       let part = this.#parts.get(key);
       if (!part) this.#parts.set(key, (part = this.make(key)));
       gone.delete(key);
-      part.update(valueOf(key), key);
       if (part.node === before) before = before.nextSibling;
       else this.parent.insertBefore(part.node, before);
+      part.update(valueOf(key), key); // in its place, where it has a size and a style
     }
     for (const key of gone) {
       this.#parts.get(key).node.remove();

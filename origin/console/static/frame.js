@@ -6,7 +6,8 @@ import { badge } from "./parts.js";
 
 const SPEAK_EVERY_MS = 10_000;
 const LATE_MS = 5000;
-const OLD_MS = 15_000;
+const OLD_MS = 3000;
+const QUIET_MS = 15_000;
 const THEMES = new Map([
   ["", ["◐", "Colours: as the system"]],
   ["light", ["☀", "Colours: light"]],
@@ -59,15 +60,14 @@ export class Frame {
   /** The stream's state and the age of what is shown; `now` in milliseconds. */
   connection(live, now) {
     const age = live.heardAt ? now - live.heardAt : 0;
-    const told = live.heardAt ? `, data ${ago(age / 1000)} old` : "";
     if (live.status === "live" && age < LATE_MS) this.#mark.set("ok", "●", "Live");
-    else if (live.status === "live") this.#mark.set("warn", "◐", `Quiet${told}`);
+    else if (live.status === "live") this.#mark.set("warn", "◐", `Quiet for ${ago(age / 1000)}`);
     else if (live.status === "waiting") {
       const wait = Math.max(0, Math.ceil((live.retryAt - now) / 1000));
       const words = age > 60_000 || !live.heardAt ? "Lost" : "Reconnecting";
-      this.#mark.set(words === "Lost" ? "bad" : "warn", words === "Lost" ? "✕" : "◐", `${words}: next try in ${wait} s${told}`);
-    } else this.#mark.set("warn", "◔", `Connecting${told}`);
-    const old = Boolean(live.heardAt) && age > OLD_MS;
+      this.#mark.set(words === "Lost" ? "bad" : "warn", words === "Lost" ? "✕" : "◐", `${words}: next try in ${wait} s`);
+    } else this.#mark.set("warn", "◔", "Connecting");
+    const old = Boolean(live.heardAt) && age > (live.status === "live" ? QUIET_MS : OLD_MS);
     shown(this.#old.node, old);
     if (old) this.#old.set("warn", "◐", `This picture is ${ago(age / 1000)} old`);
     this.#announce(live.status, old, now);

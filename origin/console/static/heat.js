@@ -152,7 +152,8 @@ class Patch {
 }
 
 function square(context, x, y, side, row, kind, colours) {
-  const { tone } = stateOf(row.state);
+  const { tone: its } = stateOf(row.state);
+  const tone = row.apart && its === "ok" ? "warn" : its;
   context.clearRect(x - 0.5, y - 0.5, side + 1, side + 1);
   context.fillStyle = context.strokeStyle = colours.get(tone);
   context.lineWidth = Math.max(1, side / 8);
@@ -163,7 +164,7 @@ function square(context, x, y, side, row, kind, colours) {
   if (tone !== "idle" && tone !== "busy") context.fill();
   context.stroke();
   if (tone === "busy") context.fillRect(x + side * 0.25, y + side * 0.25, side / 2, side / 2);
-  if (tone === "bad" || tone === "warn" || row.apart) mark(context, x, y, side, tone, colours.get("ground"));
+  if (tone === "bad" || tone === "warn") mark(context, x, y, side, tone, colours.get("ground"));
 }
 
 /** A cross for what is bad, a stroke for what wants a look. */

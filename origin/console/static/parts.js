@@ -46,10 +46,12 @@ export function tile(name, { unit = "" } = {}) {
   const value = el("span", { class: "value" });
   const more = el("span", { class: "more" });
   const kind = el("span", { class: "unit" }, unit);
-  const path = svg("path", {});
+  const path = svg("path", { class: "line" });
+  const area = svg("path", { class: "area" });
   const spark = svg(
     "svg",
     { class: "spark", viewBox: "0 0 120 28", preserveAspectRatio: "none", "aria-hidden": "true", focusable: "false" },
+    area,
     path,
   );
   const node = el(
@@ -67,7 +69,11 @@ export function tile(name, { unit = "" } = {}) {
       text(more, told);
       attribute(node, "class", `tile ${tone}`);
     },
-    draw: (points, now) => attribute(path, "d", curve(points, 120, 28, now)),
+    draw(points, now) {
+      const line = curve(points, 120, 28, now);
+      attribute(path, "d", line);
+      attribute(area, "d", line && `${line}V28H${line.slice(1, line.indexOf(" "))}Z`);
+    },
   };
 }
 
