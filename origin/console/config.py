@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from wire.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,3 +47,17 @@ class ConsoleConfig:
     max_answer_bytes: int = 16 * 1024 * 1024
     max_chats: int = 16
     """Answers of the playground at once."""
+
+    def __post_init__(self) -> None:
+        if min(self.interval_ms, self.session_s, self.max_viewers, self.backlog_looks) < 1:
+            raise ConfigError(
+                "origin.console: interval_ms, session_s, max_viewers and backlog_looks are at "
+                "least 1"
+            )
+        for url in self.edges:
+            parts = urlsplit(url)
+            host = parts.hostname and parts.netloc == parts.netloc.rpartition("@")[2]
+            if parts.scheme not in {"http", "https"} or not host or parts.path.strip("/"):
+                raise ConfigError(
+                    f"origin.console.edges: {url!r} is not http[s]://host[:port] without a path"
+                )

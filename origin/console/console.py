@@ -17,6 +17,7 @@ from origin.console.assets import read_assets
 from origin.console.build import Look
 from origin.console.config import ConsoleConfig
 from origin.console.live import Live
+from origin.console.pages import PageRoutes
 from origin.console.playground import Relay
 from origin.console.routes import ConsoleRoutes
 from origin.fleet import FleetView
@@ -71,7 +72,6 @@ async def add_console(
     live = Live(look, parts.sent, config, registry)
     ConsoleRoutes(
         config=config,
-        assets=await asyncio.to_thread(read_assets),
         logins=Logins(parts.token, clock=time.time, lasts_s=config.session_s),
         tries=Tries(
             clock=time.monotonic,
@@ -83,6 +83,7 @@ async def add_console(
         clock=time.time,
         relay=lambda: app[_RELAY],
     ).add_to(app)
+    PageRoutes(assets=await asyncio.to_thread(read_assets)).add_to(app)
 
     async def relay(app: web.Application) -> AsyncIterator[None]:
         app[_RELAY] = made = Relay(config)

@@ -1,4 +1,4 @@
-"""The console over HTTP: the page, open to everybody, and behind a login what it shows.
+"""What the console shows, over HTTP: behind a login, but for the login itself.
 
 ``origin.console.state`` says what is asked for and answered. A cookie alone never changes anything:
 a POST under one needs a header of ours, which no form and no other site can send.
@@ -18,15 +18,13 @@ from aiohttp import web
 
 from origin.boots import BootDesk
 from origin.console.access import COOKIE, Logins, Tries
-from origin.console.assets import ALWAYS, INDEX, Asset
 from origin.console.config import ConsoleConfig
 from origin.console.live import Live
 from origin.console.playground import Relay
 from origin.console.state import Boot, BootSpan
-from wire.errors import ForbiddenError, NotFoundError, UnauthorizedError
+from wire.errors import ForbiddenError, UnauthorizedError
 from wire.fleet import WorkerBoot
 from wire.http_bodies import read_json
-from wire.http_range import etag_matches
 from wire.http_server import json_answer
 from wire.paths import CONSOLE
 
@@ -50,10 +48,9 @@ class LoginRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleRoutes:
-    """Everything below ``/console``."""
+    """Everything below ``/console/api``."""
 
     config: ConsoleConfig
-    assets: dict[str, Asset]
     logins: Logins
     tries: Tries
     live: Live
@@ -65,8 +62,6 @@ class ConsoleRoutes:
     def add_to(self, app: web.Application) -> None:
         """Register the routes."""
         router = app.router
-        router.add_get(CONSOLE, self.page)
-        router.add_get(f"{CONSOLE}/", self.page)
         router.add_get(f"{API}/session", self.session)
         router.add_post(f"{API}/login", self.login)
         router.add_post(f"{API}/logout", self._guarded(self.logout))
@@ -74,19 +69,9 @@ class ConsoleRoutes:
         router.add_get(f"{API}/boots/{{worker}}", self._guarded(self.boot))
         router.add_get(f"{API}/playground", self._guarded(self.playground))
         router.add_post(f"{API}/chat", self._guarded(self.chat))
-        router.add_get(f"{CONSOLE}/{{name}}", self.file)
-        app.on_response_prepare.append(_always)
         app.on_shutdown.append(self._end)
 
     # Open
-
-    async def page(self, request: web.Request) -> web.Response:
-        """The page itself."""
-        return self._sent(request, INDEX)
-
-    async def file(self, request: web.Request) -> web.Response:
-        """One of its files."""
-        return self._sent(request, request.match_info["name"])
 
     async def session(self, request: web.Request) -> web.Response:
         """Whether whoever asks is logged in."""
@@ -192,19 +177,6 @@ class ConsoleRoutes:
             secure=https or self.config.secure_cookie,
         )
 
-    def _sent(self, request: web.Request, name: str) -> web.Response:
-        asset = self.assets.get(name)
-        if asset is None:
-            raise NotFoundError(f"the console has no file {name[:128]!r}")
-        zipped = asset.zipped and "gzip" in request.headers.get("Accept-Encoding", "")
-        etag = f'"{asset.etag}-gzip"' if zipped else f'"{asset.etag}"'
-        headers = {**asset.headers, "ETag": etag}
-        if etag_matches(request.headers.get("If-None-Match"), etag):
-            return web.Response(status=304, headers=headers)
-        if zipped:
-            headers["Content-Encoding"] = "gzip"
-        return web.Response(body=asset.zipped if zipped else asset.body, headers=headers)
-
     async def _end(self, _app: web.Application) -> None:
         await self.live.end()
 
@@ -223,9 +195,3 @@ def _boot(boot: WorkerBoot) -> Boot:
         spans=spans,
         total_ms=round(max((s.start_ms + s.length_ms for s in spans), default=0.0), 1),
     )
-
-
-async def _always(request: web.Request, response: web.StreamResponse) -> None:
-    if request.path == CONSOLE or request.path.startswith(f"{CONSOLE}/"):
-        for name, value in ALWAYS.items():
-            response.headers.setdefault(name, value)

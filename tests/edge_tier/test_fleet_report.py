@@ -13,7 +13,7 @@ import pytest
 
 from edge_tier.app import REPORTER
 from edge_tier.fleet_report import FleetReportConfig, edge_name
-from origin.app import FLEET, ORDERS
+from origin.app import BOOTS, FLEET, ORDERS
 from origin.fleet import FleetView
 from origin.fleet_nodes import EdgeNode, WorkerNode
 from origin.orders import CommandRequest, Orders
@@ -24,7 +24,7 @@ from tests.fakes.waiting import until, until_async
 from wire.errors import ConfigError
 from wire.files import write_atomically
 from wire.paths import EDGE_REPORT, HEARTBEAT
-from wire.workers import Done
+from wire.workers import BootSpan, Done
 
 WORKER = {"Authorization": "Bearer worker"}
 
@@ -118,6 +118,26 @@ async def test_workers_are_told_with_the_age_of_their_last_heartbeat(
     await until(lambda: (w := the_worker(view)) is not None and w.age_s > 0.05)
     await beat(edge, ttl_s=0.0)
     await until(lambda: (w := the_worker(view)) is not None and w.presence == "missing")
+
+
+async def test_a_boot_is_told_while_somebody_looks_at_it(
+    start: StartEdge, view: FleetView, origin: Origin
+) -> None:
+    edge, boots = await start(), origin.server.app[BOOTS]
+    await beat(edge, boot_spans=[["pull", 0.0, 7.5]])
+    await until(lambda: the_worker(view) is not None)
+    node = the_worker(view)
+    assert node is not None
+    assert node.report.boot_spans == ()
+    (boot,) = await boots.of("w1")
+    assert (boot.model, boot.spans) == (MODEL, (BootSpan("pull", 0.0, 7.5),))
+    assert [told.worker for told in edge.app[REPORTER].report().boots] == ["w1"]
+
+
+async def test_an_edge_tells_what_its_gateway_did(start: StartEdge, view: FleetView) -> None:
+    edge = await start()
+    assert (await edge.post("/v1/chat/completions", data=b"{}")).status == 401
+    await until(lambda: (e := the_edge(view)) is not None and e.report.prompts.refused == 1)
 
 
 async def test_news_do_not_wait_for_the_next_report(start: StartEdge, view: FleetView) -> None:
