@@ -73,6 +73,12 @@ class ConsoleOrigin:
         for viewer in self.viewers:
             viewer.put_nowait(None)
 
+    def let_in(self) -> str:
+        """The cookie of somebody who is logged in."""
+        cookie = f"login-{len(self.logged_in)}"
+        self.logged_in.add(cookie)
+        return cookie
+
     async def go_on(self, every_s: float, changes: int) -> None:
         """Until cancelled: so many nodes change every so often."""
         while True:
@@ -95,9 +101,9 @@ class ConsoleOrigin:
         if (await request.json())["token"] != TOKEN:
             raise web.HTTPUnauthorized
         response = web.json_response({"logged_in": True})
-        cookie = f"login-{len(self.logged_in)}"
-        self.logged_in.add(cookie)
-        response.set_cookie(COOKIE, cookie, httponly=True, samesite="Strict", path="/console")
+        response.set_cookie(
+            COOKIE, self.let_in(), httponly=True, samesite="Strict", path="/console"
+        )
         return response
 
     async def _logout(self, request: web.Request) -> web.Response:
@@ -137,7 +143,8 @@ class ConsoleOrigin:
         self._check(request)
         worker = request.match_info["worker"]
         if not any(name.partition("/")[0] == worker for name in self.fleet.workers):
-            raise web.HTTPNotFound
+            problem = {"detail": f"no edge that is here knows {worker}", "status": 404}
+            return web.json_response(problem, status=404)
         return web.json_response(msgspec.to_builtins(boots()))
 
     async def _playground(self, request: web.Request) -> web.Response:

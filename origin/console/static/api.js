@@ -58,7 +58,7 @@ async function reason(answer) {
   let said = body;
   try {
     const parsed = JSON.parse(body);
-    said = parsed.error?.message ?? parsed.message ?? parsed.error ?? body;
+    said = parsed.error?.message ?? parsed.detail ?? parsed.title ?? body;
   } catch {
     // It is not JSON: shown as it is.
   }

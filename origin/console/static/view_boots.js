@@ -73,7 +73,7 @@ export class BootsView {
     try {
       found = await boots(this.#worker);
     } catch (error) {
-      problem = error.status === 404 ? `No boot is known of ${plain(this.#worker)}.` : error.message;
+      problem = plain(error.message);
     }
     if (asked !== this.#asked) return;
     attribute(this.node, "aria-busy", null);
