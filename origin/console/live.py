@@ -61,6 +61,7 @@ class Live:
         look: what is known now; called on the event loop.
         sent: bytes that left this origin since it began.
         clock: monotonic seconds.
+        cpu: seconds of the calling thread's own work.
     """
 
     def __init__(
@@ -71,11 +72,13 @@ class Live:
         registry: CollectorRegistry,
         *,
         clock: Callable[[], float] = time.monotonic,
+        cpu: Callable[[], float] = time.thread_time,
     ) -> None:
         self._look = look
         self._sent = sent
         self._config = config
         self._clock = clock
+        self._cpu = cpu
         self._window = Window()
         self._frames: deque[_Frame] = deque(maxlen=max(1, config.backlog_looks))
         self._news = asyncio.Event()
@@ -87,7 +90,7 @@ class Live:
         ).set_function(lambda: self._viewers)
         self._seconds = Histogram(
             "headwater_console_look_seconds",
-            "Time to build, compare and encode the console's state.",
+            "CPU time to look at the fleet, and to build, compare and encode the console's state.",
             buckets=_TICK_S,
             registry=registry,
         )
@@ -102,17 +105,17 @@ class Live:
             await asyncio.sleep(max(self._config.interval_ms / 1e3, took_s / _MOST_OF_A_CORE))
 
     async def tick(self) -> float:
-        """One look, for everybody. How many seconds it took."""
-        began = self._clock()
+        """One look, for everybody. How many seconds of a core it took."""
+        began = self._cpu()
         look = self._noted()
+        noted_s = self._cpu() - began
         before = self._frames[-1] if self._frames else None
-        frame = await asyncio.to_thread(_frame, look, self._window, before)
+        frame, built_s = await asyncio.to_thread(self._frame, look, before)
         self._frames.append(frame)
         news, self._news = self._news, asyncio.Event()
         news.set()
-        took_s = self._clock() - began
-        self._seconds.observe(took_s)
-        return took_s
+        self._seconds.observe(noted_s + built_s)
+        return noted_s + built_s
 
     async def end(self) -> None:
         """End all streams."""
@@ -165,17 +168,19 @@ class Live:
         self._window.note(look.edges, sent=self._sent(), now=self._clock())
         return look
 
+    def _frame(self, look: Look, before: _Frame | None) -> tuple[_Frame, float]:
+        """In a thread: the frame, and the seconds that it took there."""
+        began = self._cpu()
+        state = build(look, self._window)
+        frame = _Frame(1, state, b"")
+        if before is not None:
+            patch = encode(diff_structs(before.state, state))
+            frame = _Frame(before.number + 1, state, encode_event(patch, event="patch"))
+        return frame, self._cpu() - began
+
     async def _idle(self) -> None:
         if not await _set_within(self._watched, _IDLE_S):
             self._noted()
-
-
-def _frame(look: Look, window: Window, before: _Frame | None) -> _Frame:
-    state = build(look, window)
-    if before is None:
-        return _Frame(1, state, b"")
-    patch = encode(diff_structs(before.state, state))
-    return _Frame(before.number + 1, state, encode_event(patch, event="patch"))
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

@@ -194,15 +194,13 @@ async def test_a_stream_ends_with_its_login_or_with_the_origin(world: World) -> 
 async def test_looks_take_no_more_than_their_share_of_a_core() -> None:
     now = 0.0
 
-    def clock() -> float:
+    def cpu() -> float:
         nonlocal now
         now += 0.02
         return now
 
     world = World()
-    live = Live(
-        world.look, lambda: 0.0, ConsoleConfig(interval_ms=1), CollectorRegistry(), clock=clock
-    )
+    live = Live(world.look, lambda: 0.0, ConsoleConfig(interval_ms=1), CollectorRegistry(), cpu=cpu)
     viewer = Viewer(live)
     task = asyncio.create_task(live.run())
     async with aclosing(viewer.events):
