@@ -140,7 +140,14 @@ async def test_many_tries_at_once_are_no_more_than_one_after_the_other(client: C
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{}", b'{"token":1}', b'{"token":"a","b":1}', b'{"token":"' + b"a" * 2_000 + b'"}'],
+    [
+        b"",
+        b"{}",
+        b'{"token":"\xff"}',
+        b'{"token":1}',
+        b'{"token":"a","b":1}',
+        b'{"token":"' + b"a" * 2_000 + b'"}',
+    ],
 )
 async def test_a_login_that_is_none_is_refused(client: Client, body: bytes) -> None:
     assert (await client.post(f"{API}/login", data=body)).status == 400
@@ -223,7 +230,7 @@ async def test_a_viewer_that_takes_nothing_is_given_up(
             lines = [f"{name}: {value}" for name, value in {"Host": "a", **bearer}.items()]
             head = "\r\n".join([f"GET {API}/live HTTP/1.1", *lines, "", ""])
             await loop.sock_sendall(viewer, head.encode())
-            async with TestClient(server) as other:
+            async with TestClient[web.Request, None](server) as other:
 
                 async def viewers(count: int) -> bool:
                     shown = await (await other.get("/metrics")).text()
