@@ -65,7 +65,7 @@ class FleetRoutes:
         body = await read_body(request, MAX_REPORT_BYTES)
         try:
             report = decode_edge_report(body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise RequestInvalidError(f"report: {error}") from error
         self.view.report(report)
         self.orders.heard(report)

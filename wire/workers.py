@@ -44,7 +44,7 @@ CommandId = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9-]{1,64}\Z")]
 
 class BootSpan(msgspec.Struct, frozen=True, array_like=True):
     """One step of a boot, in milliseconds from its beginning; ``outer: inner`` is a part of
-    ``outer``. An array in JSON: a boot of fifteen steps takes about 450 B of every heartbeat."""
+    ``outer``. An array in JSON: a boot of fifteen steps takes about 400 B of every heartbeat."""
 
     name: _Step
     start_ms: _Milliseconds

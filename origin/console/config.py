@@ -17,6 +17,9 @@ class ConsoleConfig:
     interval_ms: int = 500
     """Between two looks at the fleet, while somebody watches. A look that takes long makes the next
     one wait, so that all of them take at most a fifth of one core."""
+    idle_s: float = 5.0
+    """Between two samples of the edges' counters while nobody watches, so that whoever comes sees
+    rates at once."""
     max_viewers: int = 64
     """Live streams at once."""
     backlog_looks: int = 16

@@ -69,7 +69,7 @@ async def add_console(
             trust=trust.state,
         )
 
-    live = Live(look, parts.sent, config, registry)
+    live = Live(look, parts.view.edges, parts.sent, config, registry)
     ConsoleRoutes(
         config=config,
         logins=Logins(parts.token, clock=time.time, lasts_s=config.session_s),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
@@ -21,12 +21,11 @@ from origin.console.config import ConsoleConfig
 from origin.console.merge_patch import diff_structs, encode
 from origin.console.state import ConsoleState
 from origin.console.window import Window
+from origin.fleet_nodes import EdgeNode
 from wire.errors import HeadwaterError
 from wire.sse import comment
 from wire.sse import encode as encode_event
 
-_IDLE_S = 5.0
-"""Between two samples of the counters while nobody watches: whoever comes then sees rates."""
 _MOST_OF_A_CORE = 0.2
 _TICK_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -59,23 +58,29 @@ class Live:
 
     Args:
         look: what is known now; called on the event loop.
+        edges: the edges of such a look alone, which is cheaper.
         sent: bytes that left this origin since it began.
         clock: monotonic seconds.
+        cpu: seconds of the calling thread's own work.
     """
 
     def __init__(
         self,
         look: Callable[[], Look],
+        edges: Callable[[], Sequence[EdgeNode]],
         sent: Callable[[], float],
         config: ConsoleConfig,
         registry: CollectorRegistry,
         *,
         clock: Callable[[], float] = time.monotonic,
+        cpu: Callable[[], float] = time.thread_time,
     ) -> None:
         self._look = look
+        self._edges = edges
         self._sent = sent
         self._config = config
         self._clock = clock
+        self._cpu = cpu
         self._window = Window()
         self._frames: deque[_Frame] = deque(maxlen=max(1, config.backlog_looks))
         self._news = asyncio.Event()
@@ -87,7 +92,7 @@ class Live:
         ).set_function(lambda: self._viewers)
         self._seconds = Histogram(
             "headwater_console_look_seconds",
-            "Time to build, compare and encode the console's state.",
+            "CPU time to look at the fleet, and to build, compare and encode the console's state.",
             buckets=_TICK_S,
             registry=registry,
         )
@@ -102,17 +107,18 @@ class Live:
             await asyncio.sleep(max(self._config.interval_ms / 1e3, took_s / _MOST_OF_A_CORE))
 
     async def tick(self) -> float:
-        """One look, for everybody. How many seconds it took."""
-        began = self._clock()
-        look = self._noted()
+        """One look, for everybody. How many seconds of a core it took."""
+        began = self._cpu()
+        look = self._look()
+        self._note(look.edges)
+        noted_s = self._cpu() - began
         before = self._frames[-1] if self._frames else None
-        frame = await asyncio.to_thread(_frame, look, self._window, before)
+        frame, built_s = await asyncio.to_thread(self._frame, look, before)
         self._frames.append(frame)
         news, self._news = self._news, asyncio.Event()
         news.set()
-        took_s = self._clock() - began
-        self._seconds.observe(took_s)
-        return took_s
+        self._seconds.observe(noted_s + built_s)
+        return noted_s + built_s
 
     async def end(self) -> None:
         """End all streams."""
@@ -160,22 +166,22 @@ class Live:
                 return patches, last.number
         return last.whole, last.number
 
-    def _noted(self) -> Look:
-        look = self._look()
-        self._window.note(look.edges, sent=self._sent(), now=self._clock())
-        return look
+    def _note(self, edges: Sequence[EdgeNode]) -> None:
+        self._window.note(edges, sent=self._sent(), now=self._clock())
+
+    def _frame(self, look: Look, before: _Frame | None) -> tuple[_Frame, float]:
+        """In a thread: the frame, and the seconds that it took there."""
+        began = self._cpu()
+        state = build(look, self._window)
+        frame = _Frame(1, state, b"")
+        if before is not None:
+            patch = encode(diff_structs(before.state, state))
+            frame = _Frame(before.number + 1, state, encode_event(patch, event="patch"))
+        return frame, self._cpu() - began
 
     async def _idle(self) -> None:
-        if not await _set_within(self._watched, _IDLE_S):
-            self._noted()
-
-
-def _frame(look: Look, window: Window, before: _Frame | None) -> _Frame:
-    state = build(look, window)
-    if before is None:
-        return _Frame(1, state, b"")
-    patch = encode(diff_structs(before.state, state))
-    return _Frame(before.number + 1, state, encode_event(patch, event="patch"))
+        if not await _set_within(self._watched, self._config.idle_s):
+            self._note(self._edges())
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

@@ -203,8 +203,8 @@ class Relay:
                 body = await _bounded(answer)
                 if answer.status != 200:
                     return PlaygroundEdge(url=url, problem=_refused(answer.status))
-                models = msgspec.json.decode(body, type=_Models).data[:_MAX_MODELS]
-        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
+                models = _models(body)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
             return PlaygroundEdge(url=url, problem=_named(error))
         return PlaygroundEdge(url=url, models=tuple(m.id[:128] for m in models))
 
@@ -228,6 +228,13 @@ async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
         if len(body) > _MAX_MODELS_BYTES:
             raise aiohttp.ClientPayloadError("its list of models is too long")
     return body
+
+
+def _models(body: bytes) -> tuple[_Model, ...]:
+    try:
+        return msgspec.json.decode(body, type=_Models).data[:_MAX_MODELS]
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise aiohttp.ClientPayloadError("its list of models cannot be read") from None
 
 
 def _refused(status: int) -> str:

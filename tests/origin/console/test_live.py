@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -14,8 +15,10 @@ from origin.console.build import Look
 from origin.console.config import ConsoleConfig
 from origin.console.live import Live, TooManyViewersError
 from origin.console.merge_patch import apply
+from origin.fleet_nodes import EdgeNode
 from tests.fakes.looks import edge, look, worker
-from tests.fakes.waiting import until_async
+from tests.fakes.waiting import until, until_async
+from wire.fleet import PromptFigures
 from wire.sse import SSEDecoder
 
 
@@ -46,7 +49,11 @@ class World:
         self.looks = itertools.count(1)
         self.registry = CollectorRegistry()
         self.live = Live(
-            self.look, lambda: 0.0, ConsoleConfig(**{"interval_ms": 1, **config}), self.registry
+            self.look,
+            list,
+            lambda: 0.0,
+            ConsoleConfig(**{"interval_ms": 1, **config}),
+            self.registry,
         )
 
     def look(self) -> Look:
@@ -191,17 +198,41 @@ async def test_a_stream_ends_with_its_login_or_with_the_origin(world: World) -> 
             await waiting
 
 
+async def test_whoever_comes_sees_rates_at_once() -> None:
+    answered = itertools.count(1_000, 10)
+
+    def edges() -> list[EdgeNode]:
+        told = edge(prompts=PromptFigures(answered=next(answered)))
+        return [replace(told, age_s=0.0)]
+
+    def seen() -> Look:
+        return look(*edges())
+
+    config, registry = ConsoleConfig(idle_s=0.001), CollectorRegistry()
+    now = itertools.count(0.0, 1.0)
+    live = Live(seen, edges, lambda: 0.0, config, registry, clock=lambda: next(now))
+    task = asyncio.create_task(live.run())
+    await until(lambda: next(answered) > 1_100)
+    viewer = Viewer(live)
+    async with aclosing(viewer.events):
+        await viewer.read()
+        await viewer.read()
+        assert viewer.state["totals"]["requests_per_s"] >= 10
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_looks_take_no_more_than_their_share_of_a_core() -> None:
     now = 0.0
 
-    def clock() -> float:
+    def cpu() -> float:
         nonlocal now
         now += 0.02
         return now
 
     world = World()
     live = Live(
-        world.look, lambda: 0.0, ConsoleConfig(interval_ms=1), CollectorRegistry(), clock=clock
+        world.look, list, lambda: 0.0, ConsoleConfig(interval_ms=1), CollectorRegistry(), cpu=cpu
     )
     viewer = Viewer(live)
     task = asyncio.create_task(live.run())

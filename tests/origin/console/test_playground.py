@@ -32,6 +32,7 @@ class Edge:
         self.go_on = asyncio.Event()
         self.gone = False
         self.answer: Callable[[web.Request], Awaitable[web.StreamResponse]] = self.stream
+        self.list_models: Callable[[web.Request], Awaitable[web.StreamResponse]] = self.list_two
         self.url = ""
 
     def app(self) -> web.Application:
@@ -44,6 +45,9 @@ class Edge:
         self.asked.append(request)
         if request.headers["Authorization"] != "Bearer hw-key":
             return web.json_response({"error": {}}, status=401)
+        return await self.list_models(request)
+
+    async def list_two(self, _request: web.Request) -> web.StreamResponse:
         return web.json_response({"data": [{"id": "auto"}, {"id": "chat"}]})
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -306,6 +310,23 @@ async def test_the_edges_and_what_they_offer_to_a_key(
     assert found == [[edge.url, ["auto", "chat"], ""]]
     found = await (await client.get("/edges", headers={"X-Headwater-Api-Key": "other"})).json()
     assert found == [[edge.url, [], "it does not know this API key"]]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'{"data":[{"id":"\xff"}]}', b"[" * 100_000, b"x" * 300_000]
+)
+async def test_a_list_of_models_that_is_none_is_said(
+    edge: Edge, config: ConsoleConfig, start: Start, body: bytes
+) -> None:
+    async def nonsense(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body)
+
+    edge.list_models = nonsense
+    ((url, models, problem),) = await (
+        await (await start(config)).get("/edges", headers=KEY)
+    ).json()
+    assert (url, models) == (edge.url, [])
+    assert problem.startswith("its list of models ")
 
 
 async def test_without_edges_it_is_said_what_to_set(start: Start) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from aiohttp import ClientResponse, CookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from origin.app import BOOTS, FLEET
+from origin.app import BOOTS, FLEET, build_app
 from origin.config import OriginConfig
 from origin.console.access import COOKIE, Logins
 from origin.console.config import ConsoleConfig
@@ -20,6 +21,7 @@ from origin.console.merge_patch import apply
 from origin.console.routes import OWN_HEADER
 from tests.fakes.origin_home import Home, StartOrigin
 from tests.fakes.reports import edge_report, worker_report
+from tests.fakes.waiting import until_async
 from wire.fleet import WorkerBoot
 from wire.sse import SSEDecoder
 from wire.workers import BootSpan
@@ -130,9 +132,22 @@ async def test_wrong_tokens_run_out_for_everybody_but_not_for_who_has_the_token_
     assert (await client.get(f"{API}/boots/nobody", headers=bearer)).status == 404
 
 
+async def test_many_tries_at_once_are_no_more_than_one_after_the_other(client: Client) -> None:
+    tries = [client.post(f"{API}/login", json={"token": f"guess {n}"}) for n in range(20)]
+    statuses = [answer.status for answer in await asyncio.gather(*tries)]
+    assert (statuses.count(401), statuses.count(429)) == (3, 17)
+
+
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{}", b'{"token":1}', b'{"token":"a","b":1}', b'{"token":"' + b"a" * 2_000 + b'"}'],
+    [
+        b"",
+        b"{}",
+        b'{"token":"\xff"}',
+        b'{"token":1}',
+        b'{"token":"a","b":1}',
+        b'{"token":"' + b"a" * 2_000 + b'"}',
+    ],
 )
 async def test_a_login_that_is_none_is_refused(client: Client, body: bytes) -> None:
     assert (await client.post(f"{API}/login", data=body)).status == 400
@@ -189,6 +204,40 @@ async def test_what_leaves_the_origin_is_counted(
     await Stream(answer).until("totals.origin_bytes_per_s", 0)
     assert "headwater_console_viewers 1.0" in await (await client.get("/metrics")).text()
     answer.close()
+
+
+async def test_a_viewer_that_takes_nothing_is_given_up(
+    home: Home, config: OriginConfig, bearer: dict[str, str]
+) -> None:
+    def small(sock: socket.socket, option: int) -> socket.socket:
+        sock.setsockopt(socket.SOL_SOCKET, option, 4_096)
+        return sock
+
+    def listener(*_where: object) -> socket.socket:
+        made = small(socket.socket(), socket.SO_SNDBUF)
+        made.bind(("127.0.0.1", 0))
+        return made
+
+    impatient = replace(config.console, write_timeout_s=0.05)
+    app = await build_app(replace(config, console=impatient))
+    async with TestServer(app, socket_factory=listener) as server:
+        workers = [worker_report(f"w{n}") for n in range(800)]
+        app[FLEET].report(edge_report("e1", *workers, ttl_s=60.0))
+        with small(socket.socket(), socket.SO_RCVBUF) as viewer:
+            viewer.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(viewer, ("127.0.0.1", server.port))
+            lines = [f"{name}: {value}" for name, value in {"Host": "a", **bearer}.items()]
+            head = "\r\n".join([f"GET {API}/live HTTP/1.1", *lines, "", ""])
+            await loop.sock_sendall(viewer, head.encode())
+            async with TestClient[web.Request, None](server) as other:
+
+                async def viewers(count: int) -> bool:
+                    shown = await (await other.get("/metrics")).text()
+                    return f"headwater_console_viewers {count}.0" in shown
+
+                await until_async(lambda: viewers(1))
+                await until_async(lambda: viewers(0))
 
 
 async def test_an_origin_that_stops_ends_its_streams(
