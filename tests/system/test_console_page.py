@@ -55,6 +55,10 @@ async def test_only_an_administrator_gets_in_and_the_token_is_not_kept(chrome: B
         await expect(page.get_by_role("status")).to_have_count(1)
         await expect(page.get_by_text("You are logged out.")).to_be_visible()
         assert console.complaints.pop().startswith(REFUSED)
+        await page.goto(f"{console.url}/console#/rolls")
+        await expect(page.get_by_text("You are logged out.")).to_be_visible()
+        await console.log_in()
+        await expect(page.get_by_role("heading", name="Rolls", exact=True)).to_be_visible()
 
 
 async def test_every_view_can_be_linked_to(chrome: Browser) -> None:

@@ -26,6 +26,7 @@ const VIEWS = new Map([
 class Page {
   #view = null;
   #name = null;
+  #inside = false;
   #main = document.getElementById("main");
   #history = new History();
   #kept = new Map();
@@ -57,11 +58,13 @@ class Page {
   }
 
   #enter() {
+    this.#inside = true;
     this.#go(false);
     this.live.start();
   }
 
   #ask(told = "") {
+    this.#inside = false;
     this.live.stop();
     this.live.forget();
     this.#view?.leave?.();
@@ -81,7 +84,7 @@ class Page {
   }
 
   #go(moved) {
-    if (this.live.status === "login" && this.#view === null && moved) return;
+    if (!this.#inside) return; // the login form stays; it leads to the place that was asked for
     const place = parse(location.hash);
     const name = VIEWS.has(place.view) ? place.view : "overview";
     if (name !== this.#name) this.#show(name, moved);
