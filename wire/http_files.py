@@ -216,7 +216,8 @@ def ranged(
     """A 200 or 206 with its length set, and the bytes to send: start, and end (exclusive).
 
     Args:
-        headers: of the answer; ``If-Range`` is compared with its ``ETag``.
+        headers: of the answer; ``If-Range`` is compared with its ``ETag``. Without a
+            ``Content-Type`` they are bytes of no known kind.
 
     Raises:
         RangeNotSatisfiableError: the range starts past the end.
@@ -232,5 +233,6 @@ def ranged(
         response = web.StreamResponse(status=206, headers=headers)
         response.headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     response.content_length = end - start
-    response.content_type = OCTETS
+    if "Content-Type" not in response.headers:
+        response.content_type = OCTETS
     return response, start, end
