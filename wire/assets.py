@@ -40,6 +40,10 @@ class AssetsConfig:
     were opened before a roll: 0 to 4."""
     max_not_found_bytes: int = 256 * 1024
     """A larger ``404.html`` is not sent."""
+    held_file_bytes: int = 64 * 1024
+    """Files up to this size are kept in memory; larger ones are sent from the disk's cache."""
+    held_bytes: int = 32 * 1024 * 1024
+    """Of all files that are kept so; 0: none."""
     sites_held: int = 16
     """Revisions whose addresses are kept in memory."""
     content_security_policy: str = (
@@ -61,6 +65,8 @@ class AssetsConfig:
             raise ConfigError("assets: an age is from 0 to 31536000 s (a year)")
         if not 0 <= self.keep_previous <= MAX_PREVIOUS:
             raise ConfigError(f"assets.keep_previous is from 0 to {MAX_PREVIOUS}")
+        if self.held_bytes < 0 or self.held_file_bytes < 0:
+            raise ConfigError("assets.held_bytes and held_file_bytes are at least 0")
         if self.sites_held < 1:
             raise ConfigError("assets.sites_held is at least 1")
         for name, value in self._policies().items():

@@ -29,6 +29,7 @@ from wire.manifest import FileEntry
 from wire.paths import ASSETS, channel_key, channel_name, file_path, model_name, revision_key
 from wire.pull_tokens import Reader
 from wire.revision_reader import RevisionReader
+from wire.small_files import SmallFiles
 
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="headwater", charset="UTF-8"'}
 """A browser asks its user for a pull token (the password; any name), and sends it from then on."""
@@ -51,6 +52,12 @@ class AssetRoutes:
         self._sender = sender
         self._config = config
         self._headers = config.headers()
+        self._small = SmallFiles(
+            sender.server,
+            revisions,
+            file_bytes=config.held_file_bytes,
+            total_bytes=config.held_bytes,
+        )
         self._sites: OrderedDict[str, Site | None] = OrderedDict()
 
     def add_to(self, app: web.Application) -> None:
@@ -141,6 +148,9 @@ class AssetRoutes:
             headers["Vary"] = ", ".join(filter(None, (headers.get("Vary"), "Accept-Encoding")))
         if etag_matches(asked.get("If-None-Match"), headers["ETag"]):
             return web.Response(status=304, headers=headers)
+        held = None if "Range" in asked else await self._small.get(entry)
+        if held is not None:
+            return self._sender.send_held(request, held, headers)
         return await self._sender.send_file(request, entry, headers)
 
     def _about(self, found: Found, catalog: Catalog, *, immutable: bool) -> dict[str, str]:

@@ -107,6 +107,15 @@ class FileSender:
         await response.write_eof()
         return response
 
+    def send_held(
+        self, request: web.Request, data: bytes, headers: MutableMapping[str, str]
+    ) -> web.Response:
+        """The answer with a whole file that is in memory; ``headers`` as for :meth:`send_chunk`."""
+        add_cache_status(headers, self.cache_name, "hit")
+        if request.method != "HEAD":
+            self._count("file", len(data), "hit")
+        return web.Response(body=data, headers=headers)
+
     async def _send_span(
         self, request: web.Request, response: web.StreamResponse, span: _Span
     ) -> None:

@@ -91,6 +91,7 @@ def test_a_client_that_takes_nothing_is_told() -> None:
         ({"max_age_s": -1}, ConfigError),
         ({"keep_previous": 5}, ConfigError),
         ({"sites_held": 0}, ConfigError),
+        ({"held_bytes": -1}, ConfigError),
         ({"content_security_policy": "default-src\r\nX: y"}, ConfigError),
         ({"access_control_allow_origin": "*\n"}, ConfigError),
     ],

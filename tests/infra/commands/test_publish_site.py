@@ -40,9 +40,11 @@ def test_a_folder_that_cannot_be_a_site_is_refused(
     with stub_tier(answers) as origin:
         done = CliRunner().invoke(
             app,
-            ["publish", str(folder), "--kind", "static", "--model", "site", "--json"]
-            + ["--origin", origin.url, "--token-file", str(tmp_path / "token")]
-            + ["--publisher-key", str(tmp_path / "key"), "--state-dir", str(tmp_path)],
+            [
+                *("publish", str(folder), "--kind", "static", "--model", "site", "--json"),
+                *("--origin", origin.url, "--token-file", str(tmp_path / "token")),
+                *("--publisher-key", str(tmp_path / "key"), "--state-dir", str(tmp_path)),
+            ],
         )
     assert done.exit_code == code
     assert json.loads(done.stdout)["error"]["code"] == why
