@@ -138,8 +138,11 @@ class AssetRoutes:
         self, request: web.Request, found: Found, resource: Resource, catalog: Catalog
     ) -> web.StreamResponse:
         asked = request.headers
+        fields = asked.getall("Accept-Encoding", None)
         entry, coding = resource.select(
-            asked.get("Accept-Encoding"), ranged="Range" in asked, if_range=asked.get("If-Range")
+            ",".join(fields) if fields is not None else None,
+            ranged="Range" in asked,
+            if_range=asked.get("If-Range"),
         )
         fixed = resource.static.immutable or not found.channel
         headers = self._about(found, catalog, immutable=fixed)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -295,3 +296,25 @@ async def test_an_etag_in_a_list_counts(tier: Tier, http: aiohttp.ClientSession)
     assert etag_matches(f'"x", W/{etag}', etag)
     found = await ask(http, tier, "site/app.js", {"If-None-Match": f'"x", W/{etag}'})
     assert found.status == 304
+
+
+async def test_a_field_on_two_lines_is_one(tier: Tier) -> None:
+    lines = "Accept-Encoding: gzip;q=0.5\r\nAccept-Encoding: br\r\n"
+    answer = await raw(tier, f"GET /assets/site/app.js HTTP/1.1\r\nHost: x\r\n{lines}".encode())
+    assert b"Content-Encoding: br\r\n" in answer
+
+
+@pytest.mark.parametrize("target", [b"docs?\xff\xfe", b"docs?\xc3\xa9", b"\xff", b"docs\xff/"])
+async def test_bytes_that_are_no_text_break_nothing(tier: Tier, target: bytes) -> None:
+    answer = await raw(tier, b"GET /assets/site/" + target + b" HTTP/1.1\r\nHost: x\r\n")
+    assert answer.partition(b" ")[2][:3] in {b"308", b"400"}
+
+
+async def raw(tier: Tier, request: bytes) -> bytes:
+    """What comes back to bytes that no client library would send."""
+    at = URL(tier.url)
+    reader, writer = await asyncio.open_connection(at.host, at.port)
+    writer.write(request + b"Connection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    return answer
