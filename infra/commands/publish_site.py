@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from infra.commands.options import Place
 from infra.commands.output import Output
 from wire.errors import ConfigError
-from wire.paths import ASSETS, DEFAULT_CHANNEL
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,6 +46,7 @@ def publish_site(
         HeadwaterError: as ``origin.publish_static.publish_static``.
     """
     from infra.publishing import open_publisher
+    from wire.paths import ASSETS, DEFAULT_CHANNEL
 
     if not order.model:
         raise ConfigError("give the site a name: --model NAME")

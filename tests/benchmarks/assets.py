@@ -9,9 +9,12 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
+
+import psutil
 
 from infra.publishing import open_publisher
 from tests.benchmarks.artifact_plane.stage import Stage, nginx, stage
@@ -107,17 +110,17 @@ async def _asked(url: str, conditional: bool) -> dict[str, str]:
 
 
 def _pid_at(url: str) -> int:
-    """The master process that listens there."""
-    import psutil
-
+    """The master process that listens there; other servers may come and go meanwhile."""
     port = urlsplit(url).port
-    return next(
-        process.pid
-        for process in psutil.process_iter()
-        if process.name() == "nginx"
-        and any(c.laddr.port == port for c in process.net_connections("tcp") if c.laddr)
-        and (process.parent() is None or process.parent().name() != "nginx")  # type: ignore[union-attr]
-    )
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            listens = process.name() == "nginx" and any(
+                at.laddr and at.laddr.port == port for at in process.net_connections("tcp")
+            )
+            if listens:
+                found.append(process)
+    return min(found, key=lambda process: process.create_time()).pid
 
 
 def _publish(running: Stage, site: Path) -> None:
