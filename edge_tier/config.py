@@ -25,6 +25,7 @@ from edge_tier.gateway.relay import RelayConfig
 from edge_tier.gateway.resume import ResumeConfig
 from edge_tier.gateway.upstream import UpstreamConfig
 from edge_tier.warm import WarmConfig
+from wire.assets import AssetsConfig
 from wire.catalog import FacadeConfig
 from wire.http_client import ClientConfig
 from wire.http_events import EventsConfig
@@ -124,6 +125,8 @@ class EdgeConfig:
     client: ClientConfig = field(default_factory=ClientConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
     facades: FacadeConfig = field(default_factory=FacadeConfig)
+    assets: AssetsConfig = field(default_factory=AssetsConfig)
+    """Static sites, at ``/assets``."""
     fleet: FleetReportConfig = field(default_factory=FleetReportConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)

@@ -37,6 +37,7 @@ from origin.upkeep.routes import UpkeepRoutes
 from wire.chunk import ChunkId
 from wire.errors import ConfigError, HeadwaterError, TrustError
 from wire.events import EventLog
+from wire.http_assets import AssetRoutes
 from wire.http_errors import error_middleware
 from wire.http_events import EventHub
 from wire.http_facades import ERROR_BODIES, add_facades, open_access
@@ -124,6 +125,7 @@ async def build_app(config: OriginConfig) -> web.Application:
     ).add_to(app)
     await _add_fleet(app, config, publisher, token, registry, metrics)
     sender = FileSender(server, executor, counter=metrics)
+    AssetRoutes(access=access, revisions=revisions, sender=sender, config=config.assets).add_to(app)
     add_facades(app, sender, revisions, access, config.facades)
     upkeep = UpkeepRoutes(
         publisher=publisher,

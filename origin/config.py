@@ -10,6 +10,7 @@ from origin.fleet import FleetConfig
 from origin.rollout_config import RolloutConfig
 from origin.stores.bucket import S3Config
 from origin.upkeep.policy import GcConfig
+from wire.assets import AssetsConfig
 from wire.catalog import FacadeConfig
 from wire.http_events import EventsConfig
 
@@ -57,3 +58,6 @@ class OriginConfig:
     s3: S3Config = field(default_factory=S3Config)
     events: EventsConfig = field(default_factory=EventsConfig)
     facades: FacadeConfig = field(default_factory=FacadeConfig)
+    assets: AssetsConfig = field(default_factory=lambda: AssetsConfig(enabled=False))
+    """Static sites, at ``/assets``. Off, because a script of a site runs in the same web origin as
+    the operator's console (docs/adr/0035)."""

@@ -41,6 +41,7 @@ from wire.registry import (
     wants_oci,
 )
 from wire.revision_reader import RevisionReader
+from wire.static_file import STATIC
 
 VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
 REGISTRY = "/v2"
@@ -209,6 +210,8 @@ class RegistryRoutes:
                     key = channel_key(model, found.channel)
                     headers |= {"Cache-Control": MOVING, "Surrogate-Key": key, "Cache-Tag": key}
                 oci = wants_oci(request.headers.getall("Accept", []))
+                if manifest.kind == STATIC and not oci:
+                    raise ManifestUnknownError(f"{model} is a static site, and no model to load")
                 return images[0 if oci else -1], found.revision, headers
         raise ManifestUnknownError(f"{model} has no tag {tag!r}")
 

@@ -125,6 +125,13 @@ class PreferName(StrEnum):
     CLOUD = "cloud"
 
 
+class PublishKind(StrEnum):
+    """What is published."""
+
+    MODEL = "model"
+    STATIC = "static"
+
+
 class TryOn(StrEnum):
     """On a share of what a canary is tried."""
 

@@ -12,6 +12,7 @@ BENCHMARKS = (
     "personal_data",
     "classifiers",
     "artifacts",
+    "assets",
     "cold_start",
     "rolls",
     "nodes",

@@ -193,7 +193,7 @@ def publish_tiny(source: MemorySource, *, seed: int = 0) -> str:
     return source.add_manifest(manifest)
 
 
-def trusting(*revisions: str, canary: Canary | None = None) -> TrustView:
+def trusting(*revisions: str, canary: Canary | None = None, static: bool = False) -> TrustView:
     """A view in which the publisher signed these revisions; the first one is stable."""
     pointer = pointer_to(MODEL, "stable", revisions[0], sequence=1, canary=canary)
     return TrustView(
@@ -202,6 +202,7 @@ def trusting(*revisions: str, canary: Canary | None = None) -> TrustView:
         channels={(MODEL, "stable"): pointer},
         refused={},
         revisions={(MODEL, revision): 1 for revision in revisions},
+        static=frozenset((MODEL, revision) for revision in revisions if static),
     )
 
 
