@@ -19,6 +19,7 @@ from wire.http_errors import error_middleware
 from wire.http_facades import ERROR_BODIES
 from wire.http_server import add_operations, json_answer, read_token, require_token
 from wire.paths import ADMIN
+from wire.telemetry.http_telemetry import add_telemetry
 from wire.trust_metrics import TrustMetrics, trust_status
 
 REPORTER = web.AppKey("reporter", EdgeReporter)
@@ -58,6 +59,14 @@ async def build_app(config: EdgeConfig) -> web.Application:
         prompts.on_news(reporter.news)
     add_operations(app, ready=reporter.not_ready, registry=registry, degraded=artifacts.degraded)
     _add_status(app, admin_token, artifacts, prompts)
+    add_telemetry(
+        app,
+        registry,
+        config.telemetry,
+        tier="edge",
+        port=config.port,
+        shares_port=config.reuse_port,
+    )
 
     async def release(_app: web.Application) -> None:
         for pool in (receivers, executor):

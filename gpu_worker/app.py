@@ -24,6 +24,7 @@ from gpu_worker.standby import Standby
 from gpu_worker.worker import MakeEngine, Worker, name_of
 from wire.http_errors import error_middleware
 from wire.http_server import read_token
+from wire.telemetry.http_telemetry import add_telemetry
 from wire.trust_client import open_trust
 
 _log = structlog.get_logger("worker")
@@ -83,6 +84,7 @@ async def build_app(
         started_s=started_s,
     )
     worker.add_to(app, registry)
+    add_telemetry(app, registry, config.telemetry, tier="worker", port=config.port)
     app[WORKER] = worker
     return app
 

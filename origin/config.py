@@ -11,6 +11,7 @@ from origin.stores.bucket import S3Config
 from origin.upkeep.policy import GcConfig
 from wire.catalog import FacadeConfig
 from wire.http_events import EventsConfig
+from wire.telemetry.config import TelemetryConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,3 +55,5 @@ class OriginConfig:
     s3: S3Config = field(default_factory=S3Config)
     events: EventsConfig = field(default_factory=EventsConfig)
     facades: FacadeConfig = field(default_factory=FacadeConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    """Metrics that are sent by remote write, and traces (docs/telemetry.md)."""
