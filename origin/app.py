@@ -131,6 +131,8 @@ async def build_app(config: OriginConfig) -> web.Application:
     if config.scrub_interval_s > 0:
         interval_s, rate = config.scrub_interval_s, config.scrub_bytes_per_s
         app.cleanup_ctx.append(background("scrub", lambda: upkeep.scrub_for_ever(interval_s, rate)))
+    if config.telemetry.traces.endpoint:
+        raise ConfigError("[origin.telemetry.traces]: only edges and workers have traces")
     add_telemetry(app, registry, config.telemetry, tier="origin", port=config.port)
     app.on_cleanup.append(_closing(publisher, executor))
     return app
