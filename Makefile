@@ -87,7 +87,7 @@ bench-quality: $(STAMP)  ## Answer accuracy against the share sent to the cloud,
 	$(BIN)/python -m tests.benchmarks quality
 
 bench-telemetry: $(STAMP)  ## Metrics through an outage of ten minutes, accelerated; what traces cost
-	$(BIN)/python -m tests.benchmarks remote_write
+	$(BIN)/python -m tests.benchmarks remote_write traces
 
 docs: $(STAMP)  ## Draw docs/reference again from the code
 	$(BIN)/python -m infra.reference

@@ -20,6 +20,7 @@ BENCHMARKS = (
     "chunk_store",
     "eviction",
     "remote_write",
+    "traces",
 )
 
 

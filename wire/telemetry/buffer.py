@@ -2,7 +2,7 @@
 
 Nothing here raises for a disk that is full or broken: metrics are lost then, counted, and the tier
 goes on. What is in memory is always newer than what is in the spool, and goes there first as soon
-as the disk takes something again. Thread-safe.
+as the disk takes something again. Thread-safe; all but :meth:`Buffer.figures` may wait for a disk.
 """
 
 from __future__ import annotations
@@ -68,32 +68,25 @@ class Buffer:
         self._try_at = 0.0
         with self._mutex:
             self._opened()
+            self._figures = self._count()
 
     def append(self, payload: bytes, samples: int, time_ms: int) -> None:
         """Keep a batch; on disk, or else in memory."""
         with self._mutex:
-            if self._flushed() and self._stored(Batch(payload, samples, time_ms)):
-                return
-            self._number += 1
-            self._memory.append(Batch(payload, samples, time_ms, _MEMORY, self._number))
-            self._used += len(payload)
-            while self._used > self._most:
-                self._extra = _plus(self._extra, dropped=self._forget().samples)
+            if not (self._flushed() and self._stored(Batch(payload, samples, time_ms))):
+                self._number += 1
+                self._memory.append(Batch(payload, samples, time_ms, _MEMORY, self._number))
+                self._used += len(payload)
+                while self._used > self._most:
+                    self._extra = _plus(self._extra, dropped=self._forget().samples)
+            self._figures = self._count()
 
     def peek(self) -> Batch | None:
         """The oldest batch."""
         with self._mutex:
-            spool = self._spool
-            for _ in range(2 if spool is not None else 0):
-                assert spool is not None
-                try:
-                    if (batch := spool.peek()) is not None:
-                        return batch
-                    break
-                except OSError as error:
-                    self._failed("read", error)
-                    spool.give_up()
-            return self._memory[0] if self._memory else None
+            batch = self._first_on_disk()
+            self._figures = self._count()
+            return batch or (self._memory[0] if self._memory else None)
 
     def acknowledge(self, batch: Batch, outcome: Literal["sent", "rejected"]) -> None:
         """The receiver has said its word on the batch from :meth:`peek`."""
@@ -104,11 +97,13 @@ class Buffer:
             elif self._memory and self._memory[0].offset == batch.offset:
                 self._forget()
                 self._extra = _plus(self._extra, **{outcome: batch.samples})
+            self._figures = self._count()
 
     def note_dropped(self, samples: int) -> None:
         """Count samples that could not be kept."""
         with self._mutex:
             self._extra = _plus(self._extra, dropped=samples)
+            self._figures = self._count()
 
     @property
     def newest_ms(self) -> int:
@@ -117,22 +112,8 @@ class Buffer:
             return self._spool.newest_ms if self._spool is not None else 0
 
     def figures(self) -> BufferFigures:
-        """How it stands."""
-        with self._mutex:
-            spool, extra = self._spool, self._extra
-            state = spool.state if spool is not None else SpoolState()
-            first_ms = self._memory[0].time_ms if self._memory else 0
-            return BufferFigures(
-                counts=_plus(
-                    state, sent=extra.sent, rejected=extra.rejected, dropped=extra.dropped
-                ),
-                pending=(spool.pending if spool is not None else 0)
-                + sum(batch.samples for batch in self._memory),
-                disk_bytes=spool.used_bytes if spool is not None else 0,
-                memory_bytes=self._used,
-                oldest_ms=(spool.oldest_ms if spool is not None else 0) or first_ms,
-                problem=self._problem,
-            )
+        """How it stood after the last call of any other method; never waits for the disk."""
+        return self._figures
 
     def close(self) -> None:
         """Put what can be put on disk, and let go of it."""
@@ -141,6 +122,33 @@ class Buffer:
             self._flushed()
             if self._spool is not None:
                 self._spool.close()
+
+    def _count(self) -> BufferFigures:
+        spool, extra = self._spool, self._extra
+        state = spool.state if spool is not None else SpoolState()
+        first_ms = self._memory[0].time_ms if self._memory else 0
+        return BufferFigures(
+            counts=_plus(state, sent=extra.sent, rejected=extra.rejected, dropped=extra.dropped),
+            pending=(spool.pending if spool is not None else 0)
+            + sum(batch.samples for batch in self._memory),
+            disk_bytes=spool.used_bytes if spool is not None else 0,
+            memory_bytes=self._used,
+            oldest_ms=(spool.oldest_ms if spool is not None else 0) or first_ms,
+            problem=self._problem,
+        )
+
+    def _first_on_disk(self) -> Batch | None:
+        """The oldest batch in the spool; a segment that cannot be read is dropped."""
+        spool = self._spool
+        if spool is None:
+            return None
+        for _ in range(2):
+            try:
+                return spool.peek()
+            except OSError as error:
+                self._failed("read", error)
+                spool.give_up()
+        return None
 
     def _opened(self) -> Spool | None:
         """The spool, opened again where it is time to try."""

@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import ParamSpec, Protocol, TypeVar
 
 import structlog
 
@@ -23,6 +26,8 @@ from wire.telemetry.samples import Sampler, Scrape, Stamps
 from wire.telemetry.shipper import Shipper
 
 _log = structlog.get_logger("telemetry")
+P = ParamSpec("P")
+T = TypeVar("T")
 _CLOSE_S = 2.0
 """How long the last samples are tried to be sent at shutdown; the spool keeps them otherwise."""
 
@@ -74,6 +79,8 @@ class RemoteWrite:
         self._appended = asyncio.Event()
         self._rejections = 0
         self._scraping = asyncio.Lock()
+        # One that hangs on a disk must not hold the threads that the tier works with.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="telemetry")
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -89,7 +96,7 @@ class RemoteWrite:
             except Exception:  # noqa: BLE001 - a collector's fault costs one scrape, not the tier
                 _log.exception("metrics could not be read")
                 return
-            await asyncio.to_thread(self._keep, scrape, self.stamps.next(self._wall()))
+            await self._beside(self._keep, scrape, self.stamps.next(self._wall()))
         self._appended.set()
 
     async def ship(self) -> bool:
@@ -98,7 +105,7 @@ class RemoteWrite:
         Returns:
             Whether there may be more to be sent at once.
         """
-        batch = await asyncio.to_thread(self._buffer.peek)
+        batch = await self._beside(self._buffer.peek)
         if batch is None:
             return False
         try:
@@ -116,20 +123,27 @@ class RemoteWrite:
             _log.info("metrics are taken again", waited=before)
         if verdict == "rejected":
             self._note_rejection(answer, batch.samples)
-        await asyncio.to_thread(self._buffer.acknowledge, batch, verdict)
+        await self._beside(self._buffer.acknowledge, batch, verdict)
         return True
 
     async def aclose(self) -> None:
         """A last look, a last try; what is not taken waits for the next start."""
-        await self.scrape()
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
+                await self.scrape()
                 while not self.shipper.failures and await self.ship():
                     pass
-        except TimeoutError:
-            pass
         await self._receiver.aclose()
-        await asyncio.to_thread(self._buffer.close)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self._beside(self._buffer.close)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _beside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Done in the thread for the disk, in order; also where the caller is cancelled."""
+        loop = asyncio.get_running_loop()
+        doing = loop.run_in_executor(self._thread, partial(work, *args, **kwargs))
+        return await asyncio.shield(doing)
 
     async def _scrape_for_ever(self) -> None:
         due_s = self._clock()
