@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import pytest
 
 from tests.fakes.fleet import Fleet, eventually
 from tests.fakes.prometheus import Prometheus
+from wire.telemetry.http_remote_write import HttpReceiver
+from wire.telemetry.remote_write import STALE, compress, encode_labels, encode_request
 from wire.telemetry.spool import SpoolState
 
 INTERVAL_S = 0.05
@@ -107,3 +111,22 @@ def test_over_the_cap_what_is_missing_is_what_is_counted(
     told = [value for _, value in prometheus.samples(DROPPED)]
     assert told == sorted(told), "what arrives is in order"
     assert told[-1] == end.dropped
+
+
+async def test_a_real_receiver_takes_the_newest_batch_twice_and_refuses_an_older_one(
+    prometheus: Prometheus,
+) -> None:
+    """Why a lost answer costs nothing: ``docs/adr/0032``."""
+    now_ms = int(time.time() * 1000)
+    labels = encode_labels({"__name__": "asked", "who": "Größe \U0001f30a", "empty": ""})
+    receiver = HttpReceiver(prometheus.write_url, "prometheus")
+    statuses = []
+    for at_ms, value in ((-9, 1.5), (-9, 1.5), (-6, math.inf), (-6, math.inf), (-9, 1.5)):
+        body = compress(encode_request([(labels, value)], now_ms + at_ms))
+        statuses.append((await receiver.post(body)).status)
+    body = compress(encode_request([(labels, STALE)], now_ms - 3))
+    statuses.append((await receiver.post(body)).status)
+    await receiver.aclose()
+    assert [status // 100 for status in statuses] == [2, 2, 2, 2, 4, 2]
+    values = [value for _, value in prometheus.samples('asked{who="Größe \U0001f30a"}')]
+    assert values == [1.5, math.inf], "the marker of an ended series is no sample"

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wire.telemetry.frames import (
@@ -18,6 +18,7 @@ TIMES = st.integers(0, 2**64 - 1)
 
 
 @given(PAYLOADS, COUNTS, TIMES)
+@settings(deadline=None)
 def test_a_frame_is_read_as_it_was_written(payload: bytes, samples: int, time_ms: int) -> None:
     frame = encode_frame(payload, samples, time_ms)
     header = decode_header(frame[:HEADER_BYTES])
@@ -28,6 +29,7 @@ def test_a_frame_is_read_as_it_was_written(payload: bytes, samples: int, time_ms
 
 
 @given(PAYLOADS, st.data())
+@settings(deadline=None)
 def test_no_changed_byte_goes_unseen(payload: bytes, data: st.DataObject) -> None:
     frame = bytearray(encode_frame(payload, 3, 5))
     frame[data.draw(st.integers(0, len(frame) - 1))] ^= data.draw(st.integers(1, 255))
@@ -36,6 +38,7 @@ def test_no_changed_byte_goes_unseen(payload: bytes, data: st.DataObject) -> Non
 
 
 @given(PAYLOADS, st.data())
+@settings(deadline=None)
 def test_no_part_of_a_frame_is_one(payload: bytes, data: st.DataObject) -> None:
     frame = encode_frame(payload, 3, 5)
     cut = frame[: data.draw(st.integers(0, len(frame) - 1))]

@@ -5,7 +5,7 @@ import struct
 
 import cramjam
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.prometheus_messages import decode, decode_body, label_order
@@ -17,6 +17,7 @@ TIMES = st.integers(0, 2**62)
 
 
 @given(st.lists(st.tuples(LABELS, st.floats(allow_nan=False)), max_size=20), TIMES)
+@settings(deadline=None)
 def test_what_is_encoded_is_what_protobuf_reads(
     series: list[tuple[dict[str, str], float]], time_ms: int
 ) -> None:
@@ -30,12 +31,14 @@ def test_what_is_encoded_is_what_protobuf_reads(
 
 
 @given(LABELS)
+@settings(deadline=None)
 def test_labels_stand_sorted_by_name(labels: dict[str, str]) -> None:
     request = encode_request([(encode_labels(labels), 1.0)], 1)
     assert label_order(request) == [sorted(name for name, text in labels.items() if text)]
 
 
 @given(st.integers(0, 2**64 - 1))
+@settings(deadline=None)
 def test_a_varint_has_its_lowest_digits_first(number: int) -> None:
     data = varint(number)
     assert sum((byte & 0x7F) << 7 * place for place, byte in enumerate(data)) == number

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -87,6 +87,7 @@ def test_a_collector_that_says_a_series_twice_gives_one_sample() -> None:
 
 
 @given(st.integers(0, 50), st.integers(1, 10))
+@settings(deadline=None)
 def test_batches_are_all_of_a_scrape_in_order(series: int, most: int) -> None:
     scrape = Scrape(tuple((bytes([n]), float(n)) for n in range(series)), 0)
     batches = list(scrape.batches(most))
@@ -117,6 +118,7 @@ def test_an_earlier_process_counts() -> None:
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=2))
+@settings(deadline=None)
 def test_stamps_only_go_back_by_more_than_a_step(walls: list[float]) -> None:
     stamps = Stamps()
     given_ = [stamps.next(wall) for wall in walls]

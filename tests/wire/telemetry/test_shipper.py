@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wire.telemetry.shipper import Shipper, retry_after_s
@@ -46,6 +46,7 @@ def test_the_pause_doubles_to_a_bound_and_a_success_forgets_it() -> None:
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1))
+@settings(deadline=None)
 def test_the_pause_is_never_none_and_never_over_the_bound(failures: int, draw: float) -> None:
     one = shipper(draw)
     one.failures = failures
@@ -80,5 +81,6 @@ def test_both_forms_of_retry_after_are_read(value: str | None, seconds: float) -
 
 
 @given(st.text(max_size=50))
+@settings(deadline=None)
 def test_no_retry_after_breaks_us(value: str) -> None:
     assert retry_after_s(value, 10.0) >= 0.0

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 
@@ -49,7 +49,8 @@ def test_anything_else_is_none(value: str | None) -> None:
     assert parse_traceparent(value) is None
 
 
-@given(st.text(max_size=100) | st.from_regex(r"[0-9a-f-]{50,60}"))
+@given(st.text(max_size=100) | st.text("0123456789abcdef-", min_size=50, max_size=60))
+@settings(deadline=None)
 def test_no_header_breaks_us(value: str) -> None:
     found = parse_traceparent(value)
     assert found is None or parse_traceparent(found.header()) == found
