@@ -28,6 +28,7 @@ from edge_tier.gateway.racing import race
 from edge_tier.gateway.request import Step
 from edge_tier.gateway.revision_counts import RevisionCounts
 from edge_tier.gateway.sending import Pools
+from edge_tier.gateway.tracing import in_log
 from edge_tier.gateway.upstream import UpstreamConfig
 from wire.errors import HeadwaterError
 
@@ -92,7 +93,8 @@ class Backends:
                     failures.append(failure.message)
                     avoid |= {failure.worker}
                     if not wanted.only:  # who looks for one revision asks often, and says the end
-                        _log.warning("backend failed", target=step.target, why=failure.message)
+                        why, where = failure.message, in_log(wanted.trace)
+                        _log.warning("backend failed", target=step.target, why=why, **where)
                     continue
                 opened.fallbacks = len(failures)
                 return opened

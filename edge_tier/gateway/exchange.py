@@ -29,7 +29,7 @@ from edge_tier.gateway.resume import ResumeConfig, may_resume, workers_fault
 from edge_tier.gateway.resumer import Resumer
 from edge_tier.gateway.streaming import Streaming
 from edge_tier.gateway.trace_attributes import of_answer
-from edge_tier.gateway.tracing import RequestTrace
+from edge_tier.gateway.tracing import RequestTrace, in_log
 from edge_tier.gateway.whole import WholeAnswer
 from wire.chat import Kind
 from wire.errors import HeadwaterError
@@ -277,9 +277,7 @@ class Exchange:
         self._outcome = "broken"
         if self._begun is not None:
             self._parts.metrics.broken(self._begun.opened.step.target)
-        line: dict[str, object] = {"request": self._id, "why": error.message}
-        if self._trace is not None:
-            line["trace_id"] = self._trace.trace_id
+        line = {"request": self._id, "why": error.message, **in_log(self._trace)}
         self._parts.log.write("warning", "stream broke", line)
 
     # Until the first event, comments keep the client's connection alive.

@@ -30,7 +30,7 @@ from edge_tier.gateway.reply import Reply
 from edge_tier.gateway.request import Caller, Kind
 from edge_tier.gateway.route import UnknownModelError
 from edge_tier.gateway.trace_attributes import of_refusal
-from edge_tier.gateway.tracing import RequestTrace
+from edge_tier.gateway.tracing import RequestTrace, in_log
 from wire.chat import ModelCard, encode_models, error_body
 from wire.errors import HeadwaterError, NotFoundError
 from wire.telemetry.spans import Traces
@@ -171,7 +171,11 @@ class GatewayRoutes:
             if not reply.started:
                 self.refuse(error, reply)
         except Exception:  # noqa: BLE001 - a fault of ours ends one request, and is logged
-            _log.exception("a request failed by our fault", request=accepted.request_id)
+            _log.exception(
+                "a request failed by our fault",
+                request=accepted.request_id,
+                **in_log(accepted.trace),
+            )
             fault = InternalError("internal error; the edge's log has the cause")
             _finish(accepted.trace, accepted.kind, fault, watch, accepted.request_id)
             if not reply.started:

@@ -51,6 +51,11 @@ class Attempt:
             self.ended_s, self.error = time.perf_counter(), error
 
 
+def in_log(trace: RequestTrace | None) -> dict[str, str]:
+    """What a line of the log says of the trace; nothing where there is none."""
+    return {"trace_id": trace.trace_id} if trace is not None else {}
+
+
 class RequestTrace:
     """One request's."""
 

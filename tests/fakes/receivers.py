@@ -1,8 +1,12 @@
-"""A receiver of remote write in memory, that is there or not, and keeps the rules of a real one."""
+"""Receivers of remote write: one in memory with the rules of a real one, and one over HTTP."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
+from collections.abc import Callable
+
+from aiohttp import web
 
 from tests.fakes.prometheus_messages import decode_body
 from wire.errors import SourceUnavailableError
@@ -56,3 +60,29 @@ class MemoryReceiver:
     def samples(self) -> int:
         """How many it has."""
         return sum(len(samples) for samples in self.series.values())
+
+
+class HttpSink:
+    """Remembers requests and answers as it is told."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[], web.Response] = lambda: web.Response(status=204)
+        self.delay_s = 0.0
+        self.headers: list[dict[str, str]] = []
+        self.bodies: list[bytes] = []
+
+    async def take(self, request: web.Request) -> web.Response:
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        self.bodies.append(await request.content.read())
+        await asyncio.sleep(self.delay_s)
+        return self.answer()
+
+    @property
+    def metrics(self) -> set[str]:
+        """The names of all that came."""
+        return {labels["__name__"] for body in self.bodies for labels, _ in decode_body(body)}
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_post("/write", self.take)
+        return app

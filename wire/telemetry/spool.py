@@ -26,7 +26,14 @@ import msgspec
 
 from wire.files import sync_folder, write_atomically
 from wire.telemetry.config import Fsync
-from wire.telemetry.frames import HEADER_BYTES, Header, decode_header, encode_frame, is_sound
+from wire.telemetry.frames import (
+    HEADER_BYTES,
+    MAX_PAYLOAD_BYTES,
+    Header,
+    decode_header,
+    encode_frame,
+    is_sound,
+)
 
 _MAX_SLOTS = 64
 _STATE = "state"
@@ -139,15 +146,15 @@ class Spool:
         """Spool a batch, dropping the oldest where there is no room.
 
         Returns:
-            Whether it is spooled; one that is larger than the whole spool is dropped.
+            Whether it is spooled; one that is larger than a frame or the whole spool is dropped.
 
         Raises:
             OSError: it is not, for the disk takes nothing.
         """
-        frame = encode_frame(payload, samples, time_ms)
-        if len(frame) > self._most_bytes:
+        if len(payload) > min(MAX_PAYLOAD_BYTES, self._most_bytes - HEADER_BYTES):
             self._note(dropped=samples)
             return False
+        frame = encode_frame(payload, samples, time_ms)
         self._shrink(len(frame))
         last = self._segments[-1] if self._segments else None
         if last is None or self._writing is None or last.size >= self._segment_bytes:

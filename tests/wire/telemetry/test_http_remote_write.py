@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry, Gauge
 
 from tests.fakes.prometheus_messages import decode_body
+from tests.fakes.receivers import HttpSink
 from tests.fakes.waiting import until
 from wire.errors import ConfigError, SourceUnavailableError
 from wire.telemetry.config import TelemetryConfig
@@ -21,29 +21,8 @@ from wire.telemetry.pipeline import Answer
 Serve = Callable[[web.Application], Any]
 
 
-class Sink:
-    """Remembers requests and answers as it is told."""
-
-    def __init__(self) -> None:
-        self.answer: Callable[[], web.Response] = lambda: web.Response(status=204)
-        self.delay_s = 0.0
-        self.headers: list[dict[str, str]] = []
-        self.bodies: list[bytes] = []
-
-    async def take(self, request: web.Request) -> web.Response:
-        self.headers.append({name.lower(): value for name, value in request.headers.items()})
-        self.bodies.append(await request.content.read())
-        await asyncio.sleep(self.delay_s)
-        return self.answer()
-
-    def app(self) -> web.Application:
-        app = web.Application()
-        app.router.add_post("/write", self.take)
-        return app
-
-
 async def test_a_request_is_what_the_specification_says(serve_app: Serve) -> None:
-    sink = Sink()
+    sink = HttpSink()
     receiver = HttpReceiver(f"{await serve_app(sink.app())}/write", "shown", token="s3cret")
     assert await receiver.post(b"body") == Answer(204)
     await receiver.aclose()
@@ -57,7 +36,7 @@ async def test_a_request_is_what_the_specification_says(serve_app: Serve) -> Non
 
 
 async def test_an_answer_is_told_with_its_reason_in_bounds(serve_app: Serve) -> None:
-    sink = Sink()
+    sink = HttpSink()
     sink.answer = lambda: web.Response(
         status=429, text="slow\ndown" * 999, headers={"Retry-After": "7"}
     )
@@ -70,7 +49,7 @@ async def test_an_answer_is_told_with_its_reason_in_bounds(serve_app: Serve) -> 
 
 
 async def test_a_redirect_is_not_followed(serve_app: Serve) -> None:
-    sink = Sink()
+    sink = HttpSink()
     sink.answer = lambda: web.Response(
         status=307, headers={"Location": "http://127.0.0.1:1/elsewhere"}
     )
@@ -81,7 +60,7 @@ async def test_a_redirect_is_not_followed(serve_app: Serve) -> None:
 
 
 async def test_silence_and_absence_are_named_without_the_password(serve_app: Serve) -> None:
-    sink = Sink()
+    sink = HttpSink()
     sink.delay_s = 5.0
     url = await serve_app(sink.app())
     for target in (f"{url}/write", "http://me:secret@127.0.0.1:1/write"):
@@ -101,7 +80,7 @@ def app_with(config: TelemetryConfig, *, shares_port: bool = False) -> web.Appli
 
 
 async def test_an_application_sends_while_it_lives(serve_app: Serve, tmp_path: Path) -> None:
-    sink = Sink()
+    sink = HttpSink()
     config = TelemetryConfig(
         remote_write_url=f"{await serve_app(sink.app())}/write",
         spool_dir=tmp_path,
@@ -120,7 +99,7 @@ async def test_an_application_sends_while_it_lives(serve_app: Serve, tmp_path: P
 
 
 async def test_two_processes_of_one_port_are_told_apart(serve_app: Serve, tmp_path: Path) -> None:
-    sink = Sink()
+    sink = HttpSink()
     url = f"{await serve_app(sink.app())}/write"
     config = TelemetryConfig(remote_write_url=url, spool_dir=tmp_path)
     apps = [app_with(config, shares_port=True) for _ in range(2)]
@@ -134,7 +113,7 @@ async def test_two_processes_of_one_port_are_told_apart(serve_app: Serve, tmp_pa
 async def test_a_folder_that_cannot_be_used_does_not_stop_the_tier(
     serve_app: Serve, tmp_path: Path
 ) -> None:
-    sink, blocked = Sink(), tmp_path / "file"
+    sink, blocked = HttpSink(), tmp_path / "file"
     blocked.write_text("no folder")
     config = TelemetryConfig(
         remote_write_url=f"{await serve_app(sink.app())}/write", spool_dir=blocked
