@@ -13,7 +13,6 @@ At all times: appended = sent + rejected + dropped + pending, in samples, over a
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ from wire.telemetry.frames import (
     encode_frame,
     is_sound,
 )
+from wire.telemetry.segments import Segment, locked, numbered, repaired, segment_path
 
 _MAX_SLOTS = 64
 _STATE = "state"
@@ -65,22 +65,6 @@ class Batch:
     offset: int = 0
 
 
-@dataclass(slots=True)
-class _Segment:
-    number: int
-    path: Path
-    size: int
-    """Bytes of whole frames."""
-    samples: int
-    """In all of them."""
-    first_ms: int = 0
-    last_ms: int = 0
-    done: int = 0
-    """Samples of it that are acknowledged, or were damaged."""
-    closed: bool = False
-    """Nothing more may be put behind what is in it."""
-
-
 class Spool:
     """One folder. Not thread-safe; closed by :meth:`close`.
 
@@ -104,7 +88,7 @@ class Spool:
         self.cut_bytes = 0
         """What a crash, or a fault, had left at the ends of segments."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = _locked(folder / _LOCK)
+        self._lock = locked(folder / _LOCK)
         try:
             self._state = self._read_state()
             self._segments = deque(self._found())
@@ -240,27 +224,16 @@ class Spool:
         except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
             return SpoolState()
 
-    def _found(self) -> Iterator[_Segment]:
-        """The segments on disk, each without what a crash or a fault left at its end."""
-        for path in sorted(self._folder.glob("*.segment")):
-            if not (path.stem.isascii() and path.stem.isdigit()):
-                continue  # none of ours
-            number = int(path.stem)
-            if number < self._state.segment:
-                path.unlink(missing_ok=True)  # read to its end, or dropped
+    def _found(self) -> Iterator[Segment]:
+        """The segments on disk; those before the cursor are read to their end, or dropped."""
+        state = self._state
+        for number, path in numbered(self._folder):
+            if number < state.segment:
+                path.unlink(missing_ok=True)
                 continue
-            one = _Segment(number, path, 0, 0)
-            offset = self._state.offset if number == self._state.segment else 0
-            with path.open("r+b") as stream:
-                for header in _headers(stream):
-                    if one.size < offset:
-                        one.done += header.samples
-                    one.first_ms = one.first_ms or header.time_ms
-                    one.last_ms = header.time_ms
-                    one.size += header.frame_bytes
-                    one.samples += header.samples
-                self.cut_bytes += stream.seek(0, os.SEEK_END) - one.size
-                stream.truncate(one.size)
+            done = state.offset if number == state.segment else 0
+            one, cut_bytes = repaired(number, path, done_bytes=done)
+            self.cut_bytes += cut_bytes
             yield one
 
     def _settle_cursor(self) -> None:
@@ -275,14 +248,14 @@ class Spool:
 
     # Writing
 
-    def _begin_segment(self, last: _Segment | None) -> _Segment:
+    def _begin_segment(self, last: Segment | None) -> Segment:
         """Raises ``OSError``, and then all is as before."""
         room = last is not None and not last.closed and last.size < self._segment_bytes
         if last is not None and room and self._writing is None:
             self._writing = last.path.open("ab", buffering=0)
             return last
         number = max(last.number if last is not None else 0, self._state.segment) + 1
-        path = self._folder / f"{number:016d}.segment"
+        path = segment_path(self._folder, number)
         stream = path.open("ab", buffering=0)
         before, self._writing = self._writing, stream
         if before is not None:
@@ -292,13 +265,13 @@ class Spool:
             before.close()
         if self._fsync != "never":
             sync_folder(self._folder)
-        one = _Segment(number, path, 0, 0)
+        one = Segment(number, path, 0, 0)
         if not self._segments:
             self._state = msgspec.structs.replace(self._state, segment=number, offset=0)
         self._segments.append(one)
         return one
 
-    def _take_back(self, stream: BinaryIO, last: _Segment) -> None:
+    def _take_back(self, stream: BinaryIO, last: Segment) -> None:
         """A frame was written in part. What cannot be cut off now is cut off when the spool is next
         opened; until then nothing goes behind it."""
         try:
@@ -330,7 +303,7 @@ class Spool:
 
     # Reading
 
-    def _stream(self, one: _Segment) -> BinaryIO:
+    def _stream(self, one: Segment) -> BinaryIO:
         if self._reading is None or self._reading[0] != one.number:
             if self._reading is not None:
                 self._reading[1].close()
@@ -338,7 +311,7 @@ class Spool:
         return self._reading[1]
 
     def _advance(
-        self, one: _Segment, header: Header, outcome: Literal["sent", "rejected", "dropped"]
+        self, one: Segment, header: Header, outcome: Literal["sent", "rejected", "dropped"]
     ) -> None:
         self._note(
             segment=one.number,
@@ -409,27 +382,3 @@ def open_slot(
             continue
         return number, spool
     raise OSError(errno.EBUSY, f"{slots} processes use it already", str(folder))
-
-
-def _headers(stream: BinaryIO) -> Iterator[Header]:
-    """The frames of a segment that are whole, without their payloads."""
-    end = stream.seek(0, os.SEEK_END)
-    offset = 0
-    while True:
-        stream.seek(offset)
-        header = decode_header(stream.read(HEADER_BYTES))
-        if header is None or offset + header.frame_bytes > end:
-            return
-        yield header
-        offset += header.frame_bytes
-
-
-def _locked(path: Path) -> BinaryIO:
-    """Hold a lock file as long as it is open. Raises ``BlockingIOError``: another process does."""
-    stream = path.open("ab")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
-        stream.close()
-        raise
-    return stream
