@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # one is not to be had, its tests are skipped and say so.
 beside = -$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/clients/$(1) '$(2)'
 
-.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-console bench-quality docs docs-console clean
+.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-console bench-quality docs docs-console clean bench-telemetry
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -88,6 +88,9 @@ bench-console: $(STAMP)  ## The console's page in Chromium: first paint, CPU und
 bench-quality: $(STAMP)  ## Answer accuracy against the share sent to the cloud, and the plot in docs/figures
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m tests.benchmarks quality
+
+bench-telemetry: $(STAMP)  ## Metrics through an outage of ten minutes, accelerated; what traces cost
+	$(BIN)/python -m tests.benchmarks remote_write traces
 
 docs: $(STAMP)  ## Draw docs/reference again from the code
 	$(BIN)/python -m infra.reference

@@ -30,6 +30,7 @@ from wire.catalog import FacadeConfig
 from wire.http_client import ClientConfig
 from wire.http_events import EventsConfig
 from wire.sources.nearest import NearestConfig
+from wire.telemetry.config import TelemetryConfig
 
 Plane = Literal["all", "artifacts", "prompts"]
 
@@ -130,3 +131,5 @@ class EdgeConfig:
     fleet: FleetReportConfig = field(default_factory=FleetReportConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    """Metrics that are sent by remote write, and traces (docs/telemetry.md)."""

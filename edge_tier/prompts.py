@@ -36,6 +36,7 @@ from edge_tier.gateway.routes import GatewayRoutes
 from wire.fleet import PromptFigures, RevisionFigures
 from wire.http_server import ENTRANCE, background, read_token
 from wire.source import Source
+from wire.telemetry.spans import Traces
 from wire.trust import TrustView
 
 
@@ -54,6 +55,7 @@ class PromptPlane:
         view: Callable[[], TrustView | None],
         registry: CollectorRegistry,
         orders: Orders,
+        traces: Traces | None = None,
     ) -> None:
         gateway = config.gateway
         self._front = gateway.front
@@ -102,6 +104,7 @@ class PromptPlane:
             aliases=gateway.pipeline.route.aliases,
             max_body_bytes=gateway.pipeline.parse.max_body_bytes,
             body_timeout_s=gateway.front.body_timeout_s,
+            traces=traces,
         )
         self._admin = GatewayAdmin(
             fleet=self.fleet,
@@ -121,6 +124,7 @@ class PromptPlane:
         view: Callable[[], TrustView | None],
         registry: CollectorRegistry,
         orders: Orders,
+        traces: Traces | None = None,
     ) -> PromptPlane:
         """Read keys and tokens.
 
@@ -141,6 +145,7 @@ class PromptPlane:
             view=view,
             registry=registry,
             orders=orders,
+            traces=traces,
         )
 
     def figures(self) -> tuple[RevisionFigures, ...]:

@@ -14,6 +14,7 @@ from wire.http_client import ClientConfig
 from wire.http_events import EventsConfig
 from wire.paths import DEFAULT_CHANNEL
 from wire.sources.nearest import NearestConfig
+from wire.telemetry.config import TelemetryConfig
 from wire.workers import MAX_REPORTS
 
 
@@ -113,6 +114,8 @@ class WorkerConfig:
     """How one of ``sources`` is chosen, and when a second one is asked as well."""
     client: ClientConfig = field(default_factory=ClientConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    """Metrics that are sent by remote write, and traces (docs/telemetry.md)."""
 
     def of(self, model: ModelConfig) -> WorkerConfig:
         """The configuration of one of the models, as if it were the only one."""

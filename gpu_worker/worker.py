@@ -39,6 +39,7 @@ from wire.http_server import background, guard, json_answer, require_token
 from wire.http_source import HttpSource
 from wire.paths import ADMIN
 from wire.sources.nearest import Nearest
+from wire.telemetry.spans import Traces
 from wire.trust_client import TrustClient
 from wire.trust_metrics import TrustMetrics, trust_status
 from wire.trust_store import TrustStore
@@ -142,13 +143,16 @@ class Worker:
         """Of the first model."""
         return self.residents[0].serving
 
-    def add_to(self, app: web.Application, registry: CollectorRegistry) -> None:
+    def add_to(
+        self, app: web.Application, registry: CollectorRegistry, traces: Traces | None = None
+    ) -> None:
         """Register routes and background work; everything is released with the application."""
         WorkerRoutes(
             {resident.name: resident.serving for resident in self.residents},
             worker=self.identity.name,
             tokens=(self._token,),
             registry=registry,
+            traces=traces,
         ).add_to(app)
         SourceMetrics(registry, self._source.stats)
         TrustMetrics(registry, lambda: self._trust.view)

@@ -45,6 +45,7 @@ from wire.http_files import FileSender
 from wire.http_routes import ArtifactRoutes
 from wire.http_server import add_operations, background, read_token
 from wire.revision_reader import RevisionReader
+from wire.telemetry.http_telemetry import add_telemetry
 from wire.trust import TrustView
 
 _log = structlog.get_logger("origin")
@@ -141,6 +142,9 @@ async def build_app(config: OriginConfig) -> web.Application:
     if config.scrub_interval_s > 0:
         interval_s, rate = config.scrub_interval_s, config.scrub_bytes_per_s
         app.cleanup_ctx.append(background("scrub", lambda: upkeep.scrub_for_ever(interval_s, rate)))
+    if config.telemetry.traces.endpoint:
+        raise ConfigError("[origin.telemetry.traces]: only edges and workers have traces")
+    add_telemetry(app, registry, config.telemetry, tier="origin", port=config.port)
     app.on_cleanup.append(_closing(publisher, executor))
     return app
 

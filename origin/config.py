@@ -13,6 +13,7 @@ from origin.upkeep.policy import GcConfig
 from wire.assets import AssetsConfig
 from wire.catalog import FacadeConfig
 from wire.http_events import EventsConfig
+from wire.telemetry.config import TelemetryConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,3 +62,5 @@ class OriginConfig:
     assets: AssetsConfig = field(default_factory=lambda: AssetsConfig(enabled=False))
     """Static sites, at ``/assets``. Off, because a script of a site runs in the same web origin as
     the operator's console (docs/adr/0035)."""
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    """Metrics that are sent by remote write, and traces (docs/telemetry.md)."""

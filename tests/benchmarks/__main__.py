@@ -21,6 +21,8 @@ BENCHMARKS = (
     "console",
     "chunk_store",
     "eviction",
+    "remote_write",
+    "traces",
 )
 
 

@@ -47,6 +47,7 @@ from wire.chat import DONE, ChunkEncoder
 from wire.gguf import read_gguf
 from wire.http_errors import error_middleware
 from wire.manifest import build, encode
+from wire.telemetry.spans import Traces
 from wire.trust import TrustView
 from wire.workers import WorkerReport
 
@@ -62,6 +63,7 @@ class Backend:
         self.name = name
         self.bodies: list[dict[str, Any]] = []
         self.tokens: list[str | None] = []
+        self.traceparents: list[str | None] = []
         self.gone = asyncio.Event()
         self.answer: Handler = self.usual
         self.url = ""
@@ -69,6 +71,7 @@ class Backend:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.bodies.append(await request.json())
         self.tokens.append(request.headers.get("Authorization"))
+        self.traceparents.append(request.headers.get("traceparent"))
         return await self.answer(request)
 
     async def usual(self, request: web.Request) -> web.StreamResponse:
@@ -219,6 +222,7 @@ async def gateway_in(
     resume: ResumeConfig | None = None,
     upstream: UpstreamConfig | None = None,
     through: Literal["front", "application"] = "front",
+    traces: Traces | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway with one worker and one cloud backend, both ready.
 
@@ -278,6 +282,7 @@ async def gateway_in(
             aliases=settings.route.aliases,
             max_body_bytes=settings.parse.max_body_bytes,
             body_timeout_s=0.2,
+            traces=traces,
         )
         routes.add_to(app)
         front = FrontConfig(body_timeout_s=0.2, head_timeout_s=0.2, sweep_s=0.02)

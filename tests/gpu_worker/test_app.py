@@ -25,6 +25,7 @@ from gpu_worker.engines.openai_server import OpenAIConfig
 from gpu_worker.fit_needs import FitConfig
 from gpu_worker.order import EngineOrder
 from tests.fakes.engine import FakeEngine
+from tests.fakes.receivers import HttpSink
 from tests.fakes.revisions import Revision
 from tests.fakes.rolling import Faults, RollingEngine, model
 from tests.fakes.waiting import until
@@ -32,6 +33,7 @@ from tests.fakes.worker_api import CHAT, StartApi
 from tests.fakes.yard import Yard, a_yard
 from wire.errors import ConfigError
 from wire.http_server import serve
+from wire.telemetry.config import TelemetryConfig
 
 ONE, TWO = model(1), model(2)
 TOKEN = {"Authorization": "Bearer t0ken"}
@@ -405,3 +407,14 @@ async def test_a_worker_over_a_server_that_runs_already_takes_messages_only(
         async with http.post(server.make_url(CHAT), json=asked, headers=TOKEN) as answer:
             assert answer.status == 400
             assert (await answer.json())["error"]["code"] == "token_ids_unsupported"
+
+
+async def test_a_worker_sends_its_metrics(yard: Yard, tmp_path: Path) -> None:
+    sink = HttpSink()
+    async with TestServer(sink.app()) as receiver:
+        telemetry = TelemetryConfig(
+            remote_write_url=str(receiver.make_url("/write")), spool_dir=tmp_path
+        )
+        async with yard.worker(telemetry=telemetry):
+            await until(lambda: bool(sink.bodies))
+    assert {"headwater_worker_slots", "headwater_telemetry_pending_samples"} <= sink.metrics
