@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from origin.fleet import FleetConfig
+from origin.purge_config import PurgeConfig
 from origin.rollout_config import RolloutConfig
 from origin.stores.bucket import S3Config
 from origin.upkeep.policy import GcConfig
@@ -51,6 +52,8 @@ class OriginConfig:
     fleet: FleetConfig = field(default_factory=FleetConfig)
     rollouts: RolloutConfig = field(default_factory=RolloutConfig)
     """When a roll goes on by itself, and when it goes back."""
+    purge: PurgeConfig = field(default_factory=PurgeConfig)
+    """Caches in front of the origin that are told of rolls and takedowns."""
     s3: S3Config = field(default_factory=S3Config)
     events: EventsConfig = field(default_factory=EventsConfig)
     facades: FacadeConfig = field(default_factory=FacadeConfig)

@@ -39,8 +39,10 @@ from wire.revision_reader import HELD_MANIFEST_BYTES, RevisionReader
 from wire.source import ChunkServer, PointerState
 from wire.trust_bundle import TrustLimits, decode_bundle, role_document
 
-POINTER = "max-age=5, stale-while-revalidate=30, stale-if-error=86400"
 SHORT = "public, max-age=5, stale-while-revalidate=30, stale-if-error=86400"
+"""Said of pointers. ``public``, because edges ask with a token, and without it no shared cache may
+keep what was asked for with one (RFC 9111 section 3.5); a pointer says no more than the trust
+bundle does."""
 ARTIFACTS = "/artifacts"
 _PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+=-]*")
 _DOCUMENT = re.compile(r"[0-9]{0,9}\.?[a-z]{1,32}\.json")
@@ -150,7 +152,7 @@ class ArtifactRoutes:
         channel = channel_name(request.match_info["channel"])
         data = await self._server.channel(model, channel)
         key = channel_key(model, channel)
-        return self._pointer(request, data, key, POINTER, "application/json")
+        return self._pointer(request, data, key, SHORT, "application/json")
 
     async def bundle(self, request: web.Request) -> web.StreamResponse:
         """All trust metadata in one answer; ``?root=N`` is the root version the client has."""
