@@ -126,6 +126,9 @@ def _ban(keys: Sequence[str], secret: str) -> PurgeRequest:
 
 
 def _refresh(path: str, key: str, hard: bool, secret: str) -> PurgeRequest:
+    # What never changes is only asked for again because nobody may have it any more, and such an
+    # answer replaces the old one only if it is kept itself.
+    hard = hard or key.startswith(("chunk:", "revision:"))
     headers = {REFRESH_HEADER: secret, **({HARD_HEADER: "1"} if hard else {})}
     return PurgeRequest("GET", path, (key,), headers)
 

@@ -20,6 +20,8 @@ sub vcl_recv {
     }
     unset req.http.Headwater-Purge;
     unset req.http.Headwater-Purge-Secret;
+    unset req.http.Headwater-Refresh;
+    unset req.http.Headwater-Hard;
 
     if (req.url ~ "^/artifacts/events(\?|$)" || req.url ~ "^/v1/") {
         # Streams may be silent for minutes and last for hours.
@@ -110,7 +112,6 @@ sub vcl_backend_fetch {
     }
     unset bereq.http.Headwater-Kind;
     unset bereq.http.Headwater-Expected-Secret;
-    unset bereq.http.Headwater-Stale;
 }
 
 sub vcl_backend_response {
@@ -154,6 +155,11 @@ sub vcl_deliver {
         && req.url ~ "^/artifacts/(channels|trust|takedowns)" && req.method == "GET") {
         # The backend failed: once more, and this time an old answer is good enough.
         return (restart);
+    }
+    # Varnish knows a single entity tag, not a list of them (RFC 9110 section 13.1.2).
+    if (req.http.If-None-Match ~ "," && resp.http.ETag
+        && std.strstr(req.http.If-None-Match, resp.http.ETag)) {
+        set req.http.If-None-Match = resp.http.ETag;
     }
     if (obj.uncacheable) {
         set resp.http.X-Cache = "PASS";

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import time
@@ -62,12 +63,12 @@ def chunk_paths(revision: Revision) -> list[str]:
 
 
 def told(answer: Answer) -> dict[str, str]:
-    """The headers that a client acts upon."""
-    names = (
-        *("content-length", "content-range", "content-type", "accept-ranges", "etag"),
-        *("cache-control", "cdn-cache-control", "repr-digest", "surrogate-key", "cache-tag"),
-        *("location", "content-encoding", "vary", "x-content-type-options"),
-    )
+    """The headers that a client acts upon, as far as the status lets them mean something."""
+    names = ["content-range"]
+    if answer.status in {200, 206, 304}:
+        names += ["etag", "cache-control", "cdn-cache-control", "cache-tag", "vary"]
+    if answer.status in {200, 206}:
+        names += ["content-length", "content-type", "content-encoding", "repr-digest", "location"]
     return {name: answer.headers[name] for name in names if name in answer.headers}
 
 
@@ -113,16 +114,19 @@ def test_ranges_and_conditions_are_answered_as_by_the_origin(rig: Rig, kind: str
     chunk = chunk_paths(revision)[1]
     path = chunk if kind == "chunk" else f"{FILES}/{revision.id}/model.gguf"
     etag = rig.direct(path).headers["etag"]
-    wrong = {}
-    for warm in (False, True):
+    wrong = []
+    for temperature in ("cold", "warm"):
         for name, given in CASES.items():
             headers = {key: value.format(etag=etag) for key, value in given.items()}
             target = path + (f"?{headers.pop('?')}" if "?" in headers else "")
             want = ask("GET", rig.url + target, headers)
             got = ask("GET", rig.cdn.url + target, headers)
-            if (got.status, told(got), got.body) != (want.status, told(want), want.body):
-                wrong[name, warm] = (got.status, want.status, told(got), told(want))
-    assert not wrong
+            # The words of a refusal are each server's own.
+            same = got.body == want.body or want.status == 416
+            if (got.status, told(got)) != (want.status, told(want)) or not same:
+                differ = dict(told(got).items() ^ told(want).items())
+                wrong.append(f"{name}, {temperature}: {got.status} for {want.status}: {differ}")
+    assert wrong == []
 
 
 def test_heads_are_answered_as_by_the_origin(rig: Rig) -> None:
@@ -227,7 +231,7 @@ def test_events_pass_unbuffered(rig: Rig) -> None:
             read_until(link, f"data: {number}\n".encode())
             at.append(time.monotonic() - started)
     assert at[0] < STREAM_GAP_S / 2
-    assert all(later - sooner > STREAM_GAP_S / 2 for sooner, later in zip(at, at[1:], strict=False))
+    assert all(later - sooner > STREAM_GAP_S / 2 for sooner, later in itertools.pairwise(at))
 
 
 def test_a_private_model_stays_with_those_who_have_a_token(rig: Rig) -> None:
@@ -301,13 +305,16 @@ def test_nobody_purges_without_the_secret(rig: Rig) -> None:
     ):
         for method in ("BAN", "PURGE", "GET"):
             answer = ask(method, rig.cdn.url + path, headers)
-            assert answer.status == 200 if method == "GET" else answer.status in {403, 405}
+            assert answer.status == 200 if method == "GET" else answer.status in {403, 405}, (
+                method,
+                headers,
+            )
     assert rig.get(path).headers["x-cache"] == "HIT"
     assert rig.watch.count(path) == 1
 
 
 def test_secrets_of_the_cdn_do_not_reach_the_origin(rig: Rig) -> None:
-    rig.get("/healthz", Headwater_Refresh="guess", Headwater_Purge_Secret="guess")  # noqa: S106
+    rig.get("/healthz", Headwater_Refresh="guess", Headwater_Purge_Secret="guess")
     seen = [name for headers in rig.watch.headers for name in headers if "headwater" in name]
     assert seen == []
 
