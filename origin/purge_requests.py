@@ -23,6 +23,7 @@ from wire.paths import (
     TRUST_KEY,
     channel_path,
     chunk_path,
+    edge_tag,
     manifest_path,
 )
 
@@ -134,7 +135,8 @@ def _refresh(path: str, key: str, hard: bool, secret: str) -> PurgeRequest:
 
 
 def _webhook(keys: Sequence[str], hard: bool, secret: str, now_s: float) -> PurgeRequest:
-    body = msgspec.json.encode({"keys": keys, "hard": hard})
+    told = {"keys": keys, "tags": [edge_tag(key) for key in keys], "hard": hard}
+    body = msgspec.json.encode(told)
     timestamp = str(int(now_s))
     headers = {
         "Content-Type": "application/json",

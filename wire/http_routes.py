@@ -30,6 +30,7 @@ from wire.paths import (
     TRUST_KEY,
     channel_key,
     channel_name,
+    edge_tag,
     file_path,
     model_name,
     revision_id,
@@ -110,8 +111,7 @@ class ArtifactRoutes:
         headers = {
             "ETag": etag,
             "Cache-Control": IMMUTABLE,
-            "Surrogate-Key": f"chunk:{chunk}",
-            "Cache-Tag": f"chunk:{chunk}",
+            **tags(f"chunk:{chunk}"),
             "Accept-Ranges": "bytes",
         }
         revalidate = _wants_revalidation(request)
@@ -193,8 +193,7 @@ class ArtifactRoutes:
             "ETag": etag,
             "Cache-Control": caching,
             "CDN-Cache-Control": caching,
-            "Surrogate-Key": key,
-            "Cache-Tag": key,
+            **tags(key),
         }
         state = self._pointers.pointer_state(key) if self._pointers is not None else None
         if state is not None:
@@ -210,5 +209,10 @@ def _wants_revalidation(request: web.Request) -> bool:
 
 
 def _revision_headers(revision: str, etag: str) -> dict[str, str]:
-    key = revision_key(revision)
-    return {"ETag": etag, "Surrogate-Key": key, "Cache-Tag": key}
+    return {"ETag": etag, **tags(revision_key(revision))}
+
+
+def tags(key: str) -> dict[str, str]:
+    """The surrogate key in the header of each kind of cache: Fastly's and Varnish's, Cloudflare's,
+    and Akamai's (whose form is another, see ``wire.paths.edge_tag``)."""
+    return {"Surrogate-Key": key, "Cache-Tag": key, "Edge-Cache-Tag": edge_tag(key)}
