@@ -58,6 +58,8 @@ sub vcl_recv {
     # known to be down, or has just failed (RFC 5861).
     if (std.healthy(req.backend_hint) && req.restarts == 0) {
         set req.grace = 30s;
+    } else {
+        set req.grace = 86400s;
     }
     return (hash);
 }
@@ -120,8 +122,9 @@ sub vcl_backend_response {
     if (bereq.uncacheable) {
         return (deliver);
     }
-    if (beresp.status >= 500 && bereq.is_bgfetch) {
-        # The stale answer was given already, and stays.
+    if (beresp.status >= 500
+        && (bereq.is_bgfetch || bereq.url ~ "^/artifacts/(channels|trust|takedowns)")) {
+        # The stale answer was given already, or will be (vcl_synth), and stays.
         return (abandon);
     }
     if (beresp.status != 200) {
@@ -151,11 +154,6 @@ sub vcl_backend_response {
 }
 
 sub vcl_deliver {
-    if (resp.status >= 500 && req.restarts == 0
-        && req.url ~ "^/artifacts/(channels|trust|takedowns)" && req.method == "GET") {
-        # The backend failed: once more, and this time an old answer is good enough.
-        return (restart);
-    }
     # Varnish knows a single entity tag, not a list of them (RFC 9110 section 13.1.2).
     if (req.http.If-None-Match ~ "," && resp.http.ETag
         && std.strstr(req.http.If-None-Match, resp.http.ETag)) {
@@ -183,6 +181,7 @@ sub vcl_deliver {
 }
 
 sub vcl_synth {
+    # The backend failed: once more, and this time an old answer is good enough.
     if (resp.status >= 500 && req.restarts == 0
         && req.url ~ "^/artifacts/(channels|trust|takedowns)" && req.method == "GET") {
         return (restart);

@@ -89,10 +89,18 @@ def nginx(folder: Path, upstream: str, port: int) -> Iterator[Cdn]:
         yield Cdn("nginx", f"http://127.0.0.1:{port}", folder)
 
 
-def varnish_files(folder: Path, upstream: str) -> Path:
-    """The shipped VCL with a site of its own; its file."""
+def varnish_files(folder: Path, upstream: str, grace: str = "30s") -> Path:
+    """The shipped VCL with a site of its own; its file.
+
+    Args:
+        grace: for how long stale answers are given while all is well; another than the shipped one
+            saves a test the waiting.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(VARNISH_FOLDER / "default.vcl", folder)
+    vcl = (VARNISH_FOLDER / "default.vcl").read_text()
+    assert vcl.count("set req.grace = 30s;") == 1
+    vcl = vcl.replace("set req.grace = 30s;", f"set req.grace = {grace};")
+    (folder / "default.vcl").write_text(vcl)
     host, _, port = urlsplit(upstream).netloc.partition(":")
     site = (VARNISH_FOLDER / "site.vcl").read_text()
     assert '.port = "7400"' in site
@@ -103,9 +111,9 @@ def varnish_files(folder: Path, upstream: str) -> Path:
 
 
 @contextmanager
-def varnish(folder: Path, upstream: str, port: int) -> Iterator[Cdn]:
+def varnish(folder: Path, upstream: str, port: int, grace: str = "30s") -> Iterator[Cdn]:
     """Varnish before an upstream. The folder's path must be short: it holds a socket."""
-    vcl = varnish_files(folder, upstream)
+    vcl = varnish_files(folder, upstream, grace)
     argv = [
         *(program("varnishd"), "-F", "-j", "none", "-n", str(folder / "work")),
         *("-a", f"127.0.0.1:{port}", "-f", str(vcl), "-p", f"vcl_path={folder}"),

@@ -16,6 +16,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Handler
 
+from edge_tier.app import build_app as build_edge
+from edge_tier.config import CacheConfig, EdgeConfig
 from infra.edge_admin import TierAdmin, total
 from infra.pulling import Pulled, pull_model
 from origin.announce import Publisher
@@ -138,6 +140,12 @@ class Rig:
         with TierAdmin(self.url) as admin:
             return total(admin.metrics(), "headwater_origin_purges_total", outcome=outcome)
 
+    def is_told(self) -> bool:
+        """Whether the CDN was told of everything so far."""
+        with TierAdmin(self.url) as admin:
+            figures = admin.metrics()
+        return total(figures, "headwater_origin_purges_waiting") == 0
+
     def pull(self, model: str, folder: Path, url: str = "") -> Pulled:
         """As ``headwater pull`` does, through the CDN where no other URL is given."""
         root = self.folder / "keys" / "root.json"
@@ -152,6 +160,35 @@ class Rig:
     def direct(self, path: str, **headers: str) -> Answer:
         """GET from the origin itself."""
         return ask("GET", self.url + path, _names(headers))
+
+    @contextmanager
+    def edge(self, name: str) -> Iterator[str]:
+        """An edge that knows the origin by the CDN's URL alone, and asks with a token; its URL."""
+        server = self.call(self._start_edge(name))
+        try:
+            yield str(server.make_url("")).rstrip("/")
+        finally:
+            self.call(server.close())
+
+    async def _start_edge(self, name: str) -> TestServer:
+        folder = self.folder / name
+        for token in ("admin", "worker", "origin"):
+            secret = self.reader if token == "origin" else token
+            write_atomically(folder / f"{token}-token", secret.encode())
+        config = EdgeConfig(
+            plane="artifacts",
+            origins=(self.cdn.url,),
+            origin_token_file=folder / "origin-token",
+            trust_root=self.folder / "keys" / "root.json",
+            trust_dir=folder / "trust",
+            refresh_s=60.0,
+            admin_token_file=folder / "admin-token",
+            worker_token_file=folder / "worker-token",
+            cache=CacheConfig(folder=folder / "cache", name=name),
+        )
+        server = TestServer(await build_edge(config), handler_cancellation=True)
+        await server.start_server()
+        return server
 
     async def _start(self, port: int, targets: tuple[PurgeTarget, ...]) -> None:
         folder = self.folder

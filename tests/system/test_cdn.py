@@ -269,6 +269,43 @@ def test_a_takedown_is_final_at_once(rig: Rig) -> None:
     assert {rig.get(path).status for path in paths} == {410}
 
 
+def test_files_that_were_taken_down_are_asked_for_again(rig: Rig) -> None:
+    """nginx keeps them in slices that no purge finds; Varnish drops them by their key."""
+    if rig.cdn.style == "nginx":
+        conf = (rig.cdn.folder / "headwater.conf").read_text()
+        assert "proxy_cache_valid 200 206 1m;" in conf
+        return
+    revision = revision_of(15, "file")
+    rig.publish(revision)
+    path = f"{FILES}/{revision.id}/model.gguf"
+    assert [rig.get(path).headers["x-cache"] for _ in range(2)] == ["MISS", "HIT"]
+    rig.take_down(revision_key(revision.id))
+    eventually(lambda: rig.get(path).status == 410, 1.5)
+
+
+def test_edges_below_a_cdn_cost_the_origin_once_and_hear_of_a_roll(
+    rig: Rig, tmp_path: Path
+) -> None:
+    old, new = revision_of(16, "below"), revision_of(17, "below")
+    rig.publish(new)
+    rig.publish(old)
+    before = rig.served_bytes()
+    path = channel_path("below", "stable")
+    eventually(rig.is_told)
+    with rig.edge("left") as left, rig.edge("right") as right:
+        for edge, name in ((left, "left"), (right, "right")):
+            assert rig.pull("below", tmp_path / name, edge).report.revision == old.id
+        assert rig.served_bytes() - before == old.unique_bytes
+        started = time.monotonic()
+        rig.roll("below", "stable", new.id)
+        for edge in (left, right):
+            eventually(lambda edge=edge: new.id.encode() in ask("GET", edge + path).body, 4.0)
+        assert time.monotonic() - started < 1.5
+        for edge, name in ((left, "left"), (right, "right")):
+            assert rig.pull("below", tmp_path / name, edge).report.revision == new.id
+        assert rig.served_bytes() - before == old.unique_bytes + new.unique_bytes
+
+
 def test_no_error_is_kept(rig: Rig) -> None:
     rig.watch.failing = True
     for _ in range(2):
