@@ -54,10 +54,11 @@ sub vcl_recv {
     if (req.url !~ "^/artifacts/(trust/bundle|takedowns)\?") {
         set req.url = regsub(req.url, "\?.*$", "");
     }
-    # Stale answers are given for 30 s while a new one is fetched; for a day where the backend is
-    # known to be down, or has just failed (RFC 5861).
+    # Old pointers are given where the backend is known to be down or has just failed, for a day
+    # (stale-if-error), and not while all is well: stale-while-revalidate would allow 30 s, but a roll
+    # should be seen within max-age, and whoever waits for the renewal waits together with all others.
     if (std.healthy(req.backend_hint) && req.restarts == 0) {
-        set req.grace = 30s;
+        set req.grace = 0s;
     } else {
         set req.grace = 86400s;
     }

@@ -19,6 +19,7 @@ BENCHMARKS = (
     "canary",
     "chunk_store",
     "eviction",
+    "cdn",
 )
 
 

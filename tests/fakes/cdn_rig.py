@@ -234,14 +234,14 @@ def _names(headers: dict[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def running(style: str, folder: Path) -> Iterator[Rig]:
-    """An origin that tells a CDN of this style, and the CDN before it."""
+def running(style: str, folder: Path, *, told: bool = True) -> Iterator[Rig]:
+    """An origin that tells a CDN of this style (or does not), and the CDN before it."""
     rig = Rig(folder / "origin")
     secret = folder / "purge-token"
     write_atomically(secret, SECRET.encode())
     port, front = free_port(), free_port()
     target = PurgeTarget(url=f"http://127.0.0.1:{front}", style=STYLES[style], token_file=secret)
-    rig.start(port, (target,))
+    rig.start(port, (target,) if told else ())
     try:
         with CDNS[style](folder / "cdn", rig.url, front) as rig.cdn:
             yield rig
