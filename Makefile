@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # one is not to be had, its tests are skipped and say so.
 beside = -$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/clients/$(1) '$(2)'
 
-.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-quality docs clean
+.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-cdn bench-quality docs clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -81,6 +81,9 @@ bench-roll: $(STAMP)  ## A roll: seconds, bytes, streams under it, a canary that
 
 bench-chaos: $(STAMP)  ## Five minutes of kill -9 at random, under load and rolls
 	$(BIN)/python -m tests.benchmarks chaos
+
+bench-cdn: $(STAMP)  ## nginx and Varnish in front: bytes of a second pull, a roll, streams; CPU of the EdgeWorker
+	$(BIN)/python -m tests.benchmarks cdn
 
 bench-quality: $(STAMP)  ## Answer accuracy against the share sent to the cloud, and the plot in docs/figures
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

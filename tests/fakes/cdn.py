@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import shutil
 import socket
 import subprocess
@@ -57,9 +59,10 @@ def nginx_files(folder: Path, upstream: str, port: int) -> Path:
     """The shipped configuration with a site of its own; the main file."""
     folder.mkdir(parents=True, exist_ok=True)
     conf = (NGINX_FOLDER / "headwater.conf").read_text()
-    assert conf.count("proxy_cache_valid 200 206 1m;") == 1
-    # Files of a revision are confirmed once a minute; no test has that long.
-    conf = conf.replace("proxy_cache_valid 200 206 1m;", "proxy_cache_valid 200 206 1s;")
+    # Pointers are kept for four seconds, files confirmed once a minute; no test has that long.
+    for told, count in (("proxy_cache_valid 200 4s;", 5), ("proxy_cache_valid 200 206 1m;", 1)):
+        assert conf.count(told) == count
+        conf = conf.replace(told, re.sub(r"\S+;", "1s;", told))
     (folder / "headwater.conf").write_text(conf)
     site = (NGINX_FOLDER / "site.conf").read_text()
     assert "server 127.0.0.1:7400" in site
@@ -147,6 +150,4 @@ def _answers(port: int) -> bool:
 
 
 def _is_root() -> bool:
-    import os
-
     return os.geteuid() == 0

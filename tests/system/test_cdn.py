@@ -181,7 +181,8 @@ def test_a_roll_is_seen_at_once(rig: Rig) -> None:
         return str(json.loads(rig.get(path).body)["revision"])
 
     bundles = [f"{TRUST_BUNDLE}?root={version}" for version in (0, 1)]
-    eventually(lambda: seen() == old.id)
+    eventually(rig.is_told)
+    assert seen() == old.id
     before = [rig.get(bundle).body for bundle in bundles]
     assert rig.get(path).headers["x-cache"] == "HIT"
     started = time.monotonic()
@@ -199,7 +200,8 @@ def test_whoever_hears_of_a_roll_gets_it_through_the_cdn(rig: Rig) -> None:
     rig.publish(new)
     rig.publish(old)
     path = channel_path("heard", "stable")
-    eventually(lambda: bytes(old.id, "ascii") in rig.get(path).body)
+    eventually(rig.is_told)
+    assert old.id.encode() in rig.get(path).body
     with socket.create_connection(address(rig), 10) as link:
         link.sendall(f"GET {EVENTS_PATH} HTTP/1.1\r\nHost: cdn\r\n\r\n".encode())
         read_until(link, b"reset")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from infra.nginx import FOLDER
 from tests.fakes.cdn import nginx_files, program
+from wire.http_routes import SHORT
 
 CONF = (FOLDER / "headwater.conf").read_text()
 
@@ -42,6 +43,13 @@ def test_no_secret_is_shipped_that_works() -> None:
     lines = [line.strip() for line in (FOLDER / "site.conf").read_text().splitlines()]
     assert '# "~^SECRET$" "yes";' in lines
     assert [line for line in lines if line.startswith('"~')] == []
+
+
+def test_pointers_are_kept_for_less_than_their_max_age() -> None:
+    """nginx counts whole seconds, and lets one more pass."""
+    assert "max-age=5," in SHORT
+    kept = {int(seconds) for seconds in re.findall(r"proxy_cache_valid 200 (\d+)s;", CONF)}
+    assert kept == {4}
 
 
 def test_every_cached_location_keeps_to_the_same_rules() -> None:
