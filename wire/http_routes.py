@@ -17,7 +17,7 @@ from aiohttp import web
 
 from wire.chunk import chunk_id
 from wire.errors import NameInvalidError, NotFoundError
-from wire.http_access import IMMUTABLE, PUBLIC_HEADERS, ReadGuard
+from wire.http_access import IMMUTABLE, PUBLIC_HEADERS, ReadGuard, tag_headers
 from wire.http_files import Counter, FileSender, add_cache_status
 from wire.http_range import etag_matches
 from wire.paths import (
@@ -30,7 +30,6 @@ from wire.paths import (
     TRUST_KEY,
     channel_key,
     channel_name,
-    edge_tag,
     file_path,
     model_name,
     revision_id,
@@ -111,7 +110,7 @@ class ArtifactRoutes:
         headers = {
             "ETag": etag,
             "Cache-Control": IMMUTABLE,
-            **tags(f"chunk:{chunk}"),
+            **tag_headers(f"chunk:{chunk}"),
             "Accept-Ranges": "bytes",
         }
         revalidate = _wants_revalidation(request)
@@ -193,7 +192,7 @@ class ArtifactRoutes:
             "ETag": etag,
             "Cache-Control": caching,
             "CDN-Cache-Control": caching,
-            **tags(key),
+            **tag_headers(key),
         }
         state = self._pointers.pointer_state(key) if self._pointers is not None else None
         if state is not None:
@@ -209,10 +208,4 @@ def _wants_revalidation(request: web.Request) -> bool:
 
 
 def _revision_headers(revision: str, etag: str) -> dict[str, str]:
-    return {"ETag": etag, **tags(revision_key(revision))}
-
-
-def tags(key: str) -> dict[str, str]:
-    """The surrogate key in the header of each kind of cache: Fastly's and Varnish's, Cloudflare's,
-    and Akamai's (whose form is another, see ``wire.paths.edge_tag``)."""
-    return {"Surrogate-Key": key, "Cache-Tag": key, "Edge-Cache-Tag": edge_tag(key)}
+    return {"ETag": etag, **tag_headers(revision_key(revision))}

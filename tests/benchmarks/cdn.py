@@ -111,7 +111,7 @@ def _first_event(rig: Rig) -> Row:
 
     pairs = [(1e3 * seconds(rig.cdn.url), 1e3 * seconds(rig.url)) for _ in range(15)]
     return Row(
-        name="first event of a stream that lasts 0.9 s",
+        name="first event of a stream that lasts 0.6 s",
         unit="ms",
         runs=[through for through, _ in pairs],
         peer="directly",

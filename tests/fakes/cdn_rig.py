@@ -38,7 +38,7 @@ T = TypeVar("T")
 STREAM = "/v1/chat/completions"
 SHORT_LIVED = "/artifacts/channels/short/lived"
 FAILING = "/artifacts/channels/failing/now"
-STREAM_GAP_S = 0.3
+STREAM_GAP_S = 0.2
 EVENTS = 3
 STYLES: dict[str, PurgeStyle] = {"nginx": "nginx", "varnish": "varnish"}
 CDNS = {"nginx": nginx, "varnish": varnish}
@@ -235,7 +235,11 @@ def _names(headers: dict[str, str]) -> dict[str, str]:
 
 @contextmanager
 def running(style: str, folder: Path, *, told: bool = True) -> Iterator[Rig]:
-    """An origin that tells a CDN of this style (or does not), and the CDN before it."""
+    """An origin that tells a CDN of this style, and the CDN before it.
+
+    Args:
+        told: else the CDN is as shipped to the second, and only time tells it.
+    """
     rig = Rig(folder / "origin")
     secret = folder / "purge-token"
     write_atomically(secret, SECRET.encode())
@@ -243,7 +247,7 @@ def running(style: str, folder: Path, *, told: bool = True) -> Iterator[Rig]:
     target = PurgeTarget(url=f"http://127.0.0.1:{front}", style=STYLES[style], token_file=secret)
     rig.start(port, (target,) if told else ())
     try:
-        with CDNS[style](folder / "cdn", rig.url, front) as rig.cdn:
+        with CDNS[style](folder / "cdn", rig.url, front, hurry=told) as rig.cdn:
             yield rig
     finally:
         rig.stop()
