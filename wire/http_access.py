@@ -130,8 +130,8 @@ def caching_of(*, private: bool) -> Mapping[str, str]:
 
 
 def tag_headers(key: str) -> dict[str, str]:
-    """A surrogate key in the header of each kind of cache: Fastly's and Varnish's, Cloudflare's, and
-    Akamai's, whose form is another (``edge_tag``)."""
+    """A surrogate key in the header of each kind of cache: Varnish's and Fastly's, Cloudflare's,
+    and Akamai's, whose form is another (``edge_tag``)."""
     return {"Surrogate-Key": key, "Cache-Tag": key, "Edge-Cache-Tag": edge_tag(key)}
 
 
