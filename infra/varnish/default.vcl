@@ -23,7 +23,7 @@ sub vcl_recv {
     unset req.http.Headwater-Refresh;
     unset req.http.Headwater-Hard;
 
-    if (req.url ~ "^/artifacts/events(\?|$)" || req.url ~ "^/v1/") {
+    if (req.url ~ "^/artifacts/events(\?|$)" || req.url ~ "^/(v1|console)/") {
         # Streams may be silent for minutes and last for hours.
         set req.http.Headwater-Kind = "stream";
         set sess.send_timeout = 86400s;
@@ -51,7 +51,9 @@ sub vcl_recv {
     unset req.http.Authorization;
     unset req.http.Cookie;
     unset req.http.Accept-Encoding;
-    if (req.url !~ "^/artifacts/(trust/bundle|takedowns)\?") {
+    if (req.url ~ "^/artifacts/(trust/bundle|takedowns)\?(.*&)?(root|since)=") {
+        set req.url = regsub(req.url, "\?(?:.*&)?((?:root|since)=[^&]*).*$", "?\1");
+    } else {
         set req.url = regsub(req.url, "\?.*$", "");
     }
     # Old pointers are given where the backend is known to be down or has just failed, for a day

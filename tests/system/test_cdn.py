@@ -32,6 +32,7 @@ from wire.paths import (
 )
 from wire.paths import (
     FILES,
+    TAKEDOWNS,
     TRUST_BUNDLE,
     channel_path,
     chunk_path,
@@ -234,6 +235,18 @@ def test_events_pass_unbuffered(rig: Rig) -> None:
             at.append(time.monotonic() - started)
     assert at[0] < STREAM_GAP_S / 2
     assert all(later - sooner > STREAM_GAP_S / 2 for sooner, later in itertools.pairwise(at))
+
+
+def test_a_query_that_changes_nothing_does_not_split_the_cache(rig: Rig) -> None:
+    eventually(rig.is_told)
+    for path, name in ((TRUST_BUNDLE, "root"), (TAKEDOWNS, "since")):
+        bodies = {rig.get(f"{path}?{name}=1").body}
+        asked = rig.watch.count(path)
+        for query in (f"x=2&{name}=1", f"{name}=1&utm=a%20b"):
+            bodies.add(rig.get(f"{path}?{query}").body)
+        assert len(bodies) == 1
+        assert rig.watch.count(path) <= asked + 1  # a second may have gone by
+        assert rig.get(f"{path}?{name}=no-number").status == 400
 
 
 def test_a_private_model_stays_with_those_who_have_a_token(rig: Rig) -> None:
