@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # one is not to be had, its tests are skipped and say so.
 beside = -$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/clients/$(1) '$(2)'
 
-.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-console bench-quality docs docs-console clean bench-telemetry
+.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-console bench-quality docs docs-console clean bench-telemetry bench-cdn
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -84,6 +84,9 @@ bench-chaos: $(STAMP)  ## Five minutes of kill -9 at random, under load and roll
 
 bench-console: $(STAMP)  ## The console's page in Chromium: first paint, CPU under 1,000 changes a second, memory, axe
 	$(BIN)/python -m tests.benchmarks console
+
+bench-cdn: $(STAMP)  ## nginx and Varnish in front: bytes of a second pull, a roll, streams; CPU of the EdgeWorker
+	$(BIN)/python -m tests.benchmarks cdn
 
 bench-quality: $(STAMP)  ## Answer accuracy against the share sent to the cloud, and the plot in docs/figures
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -15,6 +15,7 @@ import structlog
 
 from origin.errors import StoreError
 from origin.gate import Gate
+from origin.purge_hook import Announcer
 from origin.signing import Commit, Repository
 from origin.store import ObjectStore
 from origin.takedowns import chunk_key, event_batches, exclusive_chunks
@@ -28,7 +29,6 @@ from wire.errors import (
     NotFoundError,
 )
 from wire.events import RESET_KEY
-from wire.http_events import EventHub
 from wire.manifest import Manifest, decode
 from wire.paths import (
     TRUST_KEY,
@@ -59,7 +59,7 @@ class Publisher:
         self,
         store: ObjectStore,
         repository: Repository,
-        hub: EventHub,
+        hub: Announcer,
         gone: set[str],
         clock: Callable[[], float],
     ) -> None:

@@ -24,6 +24,7 @@ from origin.fleet_metrics import FleetCollector
 from origin.fleet_routes import FleetRoutes
 from origin.keys import ONLINE_KEY, load_key, promote
 from origin.orders import Orders
+from origin.purge_hook import PurgeHook, open_hook
 from origin.rollout_metrics import RolloutCollector
 from origin.rollout_routes import RolloutRoutes
 from origin.rollouts import Rollouts
@@ -94,7 +95,7 @@ async def build_app(config: OriginConfig) -> web.Application:
     registry = CollectorRegistry()
     metrics = OriginMetrics(registry)
     token = await asyncio.to_thread(read_token, config.admin_token_file)
-    publisher, hub = await _open(config, metrics)
+    publisher, hub, hook = await _open(config, metrics, registry)
     executor = ThreadPoolExecutor(config.io_threads, thread_name_prefix="origin-io")
     server = OriginServer(publisher)
     access = await open_access(
@@ -115,6 +116,7 @@ async def build_app(config: OriginConfig) -> web.Application:
         revisions=revisions,
     ).add_to(app)
     hub.add_to(app)
+    hook.add_to(app)
     AdminRoutes(
         publisher=publisher, token=token, max_body_bytes=config.max_admin_body_bytes
     ).add_to(app)
@@ -206,7 +208,9 @@ async def _add_fleet(
     app.on_shutdown.append(keep)
 
 
-async def _open(config: OriginConfig, metrics: OriginMetrics) -> tuple[Publisher, EventHub]:
+async def _open(
+    config: OriginConfig, metrics: OriginMetrics, registry: CollectorRegistry
+) -> tuple[Publisher, EventHub, PurgeHook]:
     """What is stored, verified."""
     online_key = await asyncio.to_thread(load_key, config.keys_dir / ONLINE_KEY)
     spare_key = await asyncio.to_thread(spare_online_key, config.keys_dir)
@@ -223,9 +227,12 @@ async def _open(config: OriginConfig, metrics: OriginMetrics) -> tuple[Publisher
     except (StoreError, TrustError) as error:
         raise ConfigError(f"cannot use the store {config.store!r}: {error.message}") from error
     hub = EventHub(EventLog(secrets.token_hex(4)), config.events)
-    publisher = Publisher(store, repository, hub, gone, clock=time.time)
+    hook = open_hook(
+        hub, config.purge, registry, lambda: publisher.repository.view.versions["root"]
+    )
+    publisher = Publisher(store, repository, hook, gone, clock=time.time)
     await publisher.restore()
-    return publisher, hub
+    return publisher, hub, hook
 
 
 async def _renew(publisher: Publisher, config: OriginConfig) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from origin.console.config import ConsoleConfig
 from origin.fleet import FleetConfig
+from origin.purge_config import PurgeConfig
 from origin.rollout_config import RolloutConfig
 from origin.stores.bucket import S3Config
 from origin.upkeep.policy import GcConfig
@@ -56,6 +57,8 @@ class OriginConfig:
     """When a roll goes on by itself, and when it goes back."""
     console: ConsoleConfig = field(default_factory=ConsoleConfig)
     """The page at ``/console``."""
+    purge: PurgeConfig = field(default_factory=PurgeConfig)
+    """Caches in front of the origin that are told of rolls and takedowns."""
     s3: S3Config = field(default_factory=S3Config)
     events: EventsConfig = field(default_factory=EventsConfig)
     facades: FacadeConfig = field(default_factory=FacadeConfig)

@@ -105,6 +105,12 @@ def revision_key(revision: str) -> str:
     return f"revision:{revision}"
 
 
+def edge_tag(key: str) -> str:
+    """A surrogate key as an Akamai cache tag, which may hold neither ``:`` nor ``@``, and at most
+    128 characters (a longer one cannot be purged by tag)."""
+    return key.replace(":", "~").replace("@", "~")
+
+
 TRUST_KEY = "trust"
 """The surrogate key of all trust metadata."""
 

@@ -23,6 +23,7 @@ BENCHMARKS = (
     "eviction",
     "remote_write",
     "traces",
+    "cdn",
 )
 
 
