@@ -66,7 +66,8 @@ class WorkerConfig:
     sources: tuple[str, ...] = ("http://127.0.0.1:7401",)
     """Edges and origins to pull from, nearest first by measurement."""
     heartbeat_to: tuple[str, ...] = ()
-    """Edges that route prompts here; none for a stand-alone server."""
+    """Edges that route prompts here; none for a stand-alone server. ``dns+http://name:port`` is
+    every address that the name has, looked up again every 2 s: a headless Service, for example."""
     heartbeat_s: float = 1.0
     heartbeat_ttl_s: float = 2.5
     """After so long without a heartbeat an edge forgets this worker: within 3 s it is routed

@@ -1,4 +1,4 @@
-"""Small files that are replaced whole, and what makes that last."""
+"""Small files that are replaced whole, what makes that last, and who else may read one."""
 
 from __future__ import annotations
 
@@ -23,6 +23,22 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
         Path(temporary).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def open_to_others(found: os.stat_result, user: int | None = None) -> bool:
+    """Whether more can touch a file with a secret than should.
+
+    A file of our own is for us alone. One that root owns may also be read by its group, for that is
+    the only way in which root can give a secret to a process of another user: volumes of Kubernetes
+    are mounted so (``fsGroup`` makes ``0400`` a ``0440``), and PostgreSQL takes its key so
+    (``ssl_key_file``). Nobody of that group can change it or give it away.
+
+    Args:
+        user: who we are; the effective user of this process where None.
+    """
+    user = os.geteuid() if user is None else user
+    given_by_root = found.st_uid == 0 and user != 0
+    return bool(found.st_mode & (0o037 if given_by_root else 0o077))
 
 
 def sync_folder(folder: Path) -> None:

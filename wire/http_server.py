@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from wire.errors import ConfigError, HeadwaterError, UnauthorizedError
-from wire.files import write_atomically
+from wire.files import open_to_others, write_atomically
 from wire.paths import HEALTHZ, METRICS, READYZ
 
 _log = structlog.get_logger("server")
@@ -110,17 +110,17 @@ def require_token(request: web.Request, token: str) -> None:
 
 
 def read_token(path: Path) -> str:
-    """A secret from a file that only its owner may read.
+    """A secret from a file that nobody else may read (``wire.files.open_to_others``).
 
     Raises:
         ConfigError: missing, empty, or readable by others.
     """
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
         text = path.read_text().strip()
     except OSError as error:
         raise ConfigError(f"cannot read the token file {path}: {error.strerror}") from error
-    if mode & 0o077:
+    if open_to_others(found):
         raise ConfigError(f"token file {path} is readable by others; chmod 600 it")
     if not text:
         raise ConfigError(f"token file {path} is empty")
