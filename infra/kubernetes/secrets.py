@@ -2,9 +2,9 @@
 where FOLDER has none, and prints the Secrets of a cluster for ``kubectl apply -f -``.
 
 FOLDER is the one copy of everything; keep it where you keep passwords. The root key, its passphrase
-and the publisher's key stay there and go to no cluster. Doing it again changes nothing and prints the
-same, so a key that was added (``online.next.key``, ``s3-credentials``) is brought to the cluster the
-same way.
+and the publisher's key stay there and go to no cluster. Doing it again changes nothing and prints
+the same, so what was added (``online.next.key``, ``s3-credentials``) is brought to the cluster in
+the same way.
 """
 
 from __future__ import annotations

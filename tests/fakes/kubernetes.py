@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,7 +41,7 @@ _UNITS |= {"G": 10**9, "T": 10**12}
 T = TypeVar("T")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _text(folder: Path) -> str:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
@@ -58,7 +58,7 @@ def _text(folder: Path) -> str:
     return done.stdout
 
 
-@lru_cache(maxsize=None)
+@cache
 def _parsed(folder: Path) -> tuple[Object, ...]:
     return tuple(yaml.load_all(_text(folder), Loader=yaml.CSafeLoader))
 

@@ -1,5 +1,6 @@
-"""What must hold for the objects of every overlay, beside that they are valid: one function for each
-rule, which says what breaks it. The first is the restricted profile of
+"""What must hold for the objects of every overlay, beside that they are valid.
+
+One function for each rule, which says what breaks it. The first is the restricted profile of
 https://kubernetes.io/docs/concepts/security/pod-security-standards/.
 """
 
@@ -218,22 +219,31 @@ def _policy_ports(policy: Object, everyone: list[Pod]) -> Iterator[str]:
     own = [p for p in everyone if matches(spec["podSelector"], p.labels)]
     if not own:
         yield f"{name_of(policy)} is about nobody"
-    for rule in spec.get("ingress", []):
+    yield from _ingress_ports(policy, own)
+    yield from _egress_ports(policy, everyone)
+
+
+def _ingress_ports(policy: Object, own: list[Pod]) -> Iterator[str]:
+    for rule in policy["spec"].get("ingress", []):
         if not rule.get("from") or not rule.get("ports"):
             yield f"{name_of(policy)} lets anybody in"
         for port in rule.get("ports", []):
             for pod in own:
                 if port["port"] not in {*pod.ports, *pod.ports.values()}:
                     yield f"{name_of(policy)}: {pod.name} has no port {port['port']}"
-    for rule in spec.get("egress", []):
+
+
+def _egress_ports(policy: Object, everyone: list[Pod]) -> Iterator[str]:
+    for rule in policy["spec"].get("egress", []):
         if not rule.get("to") or not rule.get("ports"):
             yield f"{name_of(policy)} lets out to anywhere"
-        for peer in rule.get("to", []):
-            if "namespaceSelector" in peer or "ipBlock" in peer:
-                continue
-            for pod in [p for p in everyone if matches(peer["podSelector"], p.labels)]:
-                if not {port["port"] for port in rule["ports"]} & set(pod.ports.values()):
-                    yield f"{name_of(policy)}: {pod.name} listens on none of its ports"
+            continue
+        ports = {port["port"] for port in rule["ports"]}
+        peers = [peer for peer in rule["to"] if set(peer) == {"podSelector"}]
+        for pod in everyone:
+            asked = any(matches(peer["podSelector"], pod.labels) for peer in peers)
+            if asked and not ports & set(pod.ports.values()):
+                yield f"{name_of(policy)}: {pod.name} listens on none of its ports"
 
 
 def ingress_routes_little(objects: list[Object]) -> Iterator[str]:
@@ -334,7 +344,8 @@ def grace_problem(pod: Pod, drain_s: float) -> str:
     before = stop.get("sleep", {}).get("seconds", 0)
     grace = pod.spec["terminationGracePeriodSeconds"]
     if grace < before + drain_s + _GOES_ON_S:
-        return f"{pod.name}: {grace} s are less than preStop {before} + drain {drain_s:g} + {_GOES_ON_S}"
+        needs = f"preStop {before} + drain {drain_s:g} + {_GOES_ON_S}"
+        return f"{pod.name}: {grace} s are less than {needs}"
     return ""
 
 

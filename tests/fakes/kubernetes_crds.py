@@ -1,8 +1,8 @@
 """Schemas of the custom resources that the components use, as far as they use them.
 
 ``kubernetes-validate`` knows what Kubernetes itself has, no custom resources, so these are kept by
-hand from the documentation: a field that is not listed here is refused, one that is required there is
-required here. They say nothing about fields that we do not use. Sources: the CRDs
+hand from the documentation: a field that is not listed here is refused, one that is required there
+is required here. They say nothing about fields that we do not use. Sources: the CRDs
 ``keda.sh_scaledobjects.yaml`` (kedacore/keda), ``monitoring.coreos.com_podmonitors.yaml`` and
 ``_servicemonitors.yaml`` (prometheus-operator/prometheus-operator 0.91), and KEDA's page of the
 Prometheus scaler; external-secrets.io/v1 ExternalSecret (external-secrets/external-secrets).
@@ -140,7 +140,5 @@ SCHEMAS: Mapping[str, Schema] = {
             sampleLimit=_COUNT,
         ),
     ),
-    "ExternalSecret": _object(
-        "external-secrets.io/v1", "ExternalSecret", _EXTERNAL_SECRET
-    ),
+    "ExternalSecret": _object("external-secrets.io/v1", "ExternalSecret", _EXTERNAL_SECRET),
 }

@@ -100,7 +100,9 @@ def mounted() -> Iterator[Path]:
         folder = Path(name)
         new_key(folder / "online.key")
         (folder / "token").write_text("secret")
-        (folder / "pull-tokens.json").write_text('{"format": "headwater.pull-tokens/1", "tokens": []}')
+        (folder / "pull-tokens.json").write_text(
+            '{"format": "headwater.pull-tokens/1", "tokens": []}'
+        )
         for path in folder.iterdir():
             os.chown(path, 0, OURS)
             path.chmod(0o440)

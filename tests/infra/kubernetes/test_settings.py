@@ -25,6 +25,15 @@ from tests.fakes.kubernetes_checks import grace_problem, startup_budget_s
 from wire.discovery import PREFIX
 from wire.errors import ConfigError
 
+SECRET_FILES = (
+    "admin_token_file",
+    "edge_token_file",
+    "worker_token_file",
+    "token_file",
+    "origin_token_file",
+    "pull_tokens_file",
+    "keys_dir",
+)
 MODEL_BYTES = "headwater.dev/model-bytes"
 PULL_RATE = "headwater.dev/pull-bytes-per-second"
 
@@ -40,9 +49,7 @@ def configured(objects: list[Object], folder: Path) -> list[tuple[Pod, Any]]:
 
 def files_of(config: Any) -> list[Path]:
     """Every file with a secret that a tier is told of."""
-    names = ("admin_token_file", "edge_token_file", "worker_token_file", "token_file")
-    names = (*names, "origin_token_file", "pull_tokens_file", "keys_dir")
-    found = [getattr(config, name) for name in names if getattr(config, name, None)]
+    found = [getattr(config, name) for name in SECRET_FILES if getattr(config, name, None)]
     if hasattr(config, "gateway"):
         gateway, fleet = config.gateway, config.fleet
         found += [gateway.keys_file, gateway.pepper_file, fleet.token_file]
@@ -83,7 +90,8 @@ def test_secrets_come_from_secrets_and_state_goes_where_it_may(
 
 def test_a_pod_is_not_killed_while_it_drains(built: list[Object], tmp_path: Path) -> None:
     for found, config in configured(built, tmp_path):
-        assert grace_problem(found, config.drain_s) == ""
+        drain_s = config.drain_s + getattr(config, "drain_delay_s", 0.0)
+        assert grace_problem(found, drain_s) == ""
 
 
 def test_a_grace_that_is_too_short_is_seen() -> None:
