@@ -102,9 +102,26 @@ def prepare(folder: Folder, environ: Mapping[str, str], tenant: str) -> None:
         _, token = tokens.mint(["*"], note="edges")
         write_private(folder.file("origin-pull-token"), token.encode())
     if not folder.api_key.exists():
-        keys = KeyStore.open(folder.file("keys.json"), folder.file("pepper"))
-        _, key = keys.create(tenant=tenant, note="the first one")
+        _, key = _callers(folder).create(tenant=tenant, note="the first one")
         write_private(folder.api_key, key.encode())
+
+
+def add_caller(folder: Folder, tenant: str) -> Path:
+    """Make one more API key; the file that holds it. Raises as ``KeyStore.create``."""
+    record, key = _callers(folder).create(tenant=tenant)
+    file = folder.file(f"api-key-{record.key_id}")
+    write_private(file, key.encode())
+    return file
+
+
+def end_caller(folder: Folder, key_id: str) -> None:
+    """Revoke an API key for good. Raises as ``KeyStore.revoke``."""
+    _callers(folder).revoke(key_id)
+    folder.file(f"api-key-{key_id}").unlink(missing_ok=True)
+
+
+def _callers(folder: Folder) -> KeyStore:
+    return KeyStore.open(folder.file("keys.json"), folder.file("pepper"))
 
 
 def _origin(folder: Folder, environ: Mapping[str, str]) -> OriginConfig:
@@ -181,16 +198,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="the one copy of keys and tokens")
     parser.add_argument("--for", dest="cluster", choices=sorted(_FOR), default="all")
     parser.add_argument("--tenant", default="first", help="of the first API key")
+    parser.add_argument("--new-key", metavar="TENANT", help="make one more API key")
+    parser.add_argument("--revoke-key", metavar="ID", help="end an API key")
     given = parser.parse_args(argv)
     folder = Folder(given.folder)
+    shown = folder.api_key
     try:
         prepare(folder, os.environ, given.tenant)
+        if given.revoke_key:
+            end_caller(folder, given.revoke_key)
+        if given.new_key:
+            shown = add_caller(folder, given.new_key)
         items = [item for make in _FOR[given.cluster] for item in make(folder)]
     except (HeadwaterError, OSError) as error:
         print(f"secrets: {error}", file=sys.stderr)
         return 1
     json.dump({"apiVersion": "v1", "kind": "List", "items": items}, sys.stdout, indent=1)
-    print(f"\nAPI key for clients: {folder.api_key}", file=sys.stderr)
+    print(f"\nAPI key for clients: {shown}", file=sys.stderr)
     return 0
 
 

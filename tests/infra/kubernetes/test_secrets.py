@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from edge_tier.gateway.auth import InvalidKeyError, KeyStore
 from infra.kubernetes.secrets import (
     MAX_SECRET_BYTES,
     NAMESPACE,
@@ -159,6 +160,31 @@ def test_the_command_prints_a_list_for_kubectl(
     assert {item["metadata"]["name"] for item in found["items"]} == names
     assert {item["metadata"]["namespace"] for item in found["items"]} == {NAMESPACE}
     assert "api-key" in printed.err
+
+
+def test_keys_of_callers_are_made_and_ended_at_home(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Folder(tmp_path)
+
+    def works(key: str) -> bool:
+        callers = KeyStore.open(folder.file("keys.json"), folder.file("pepper"))
+        try:
+            callers.authenticate(f"Bearer {key}")
+        except InvalidKeyError:
+            return False
+        return True
+
+    assert main([str(tmp_path), "--for", "region", "--new-key", "globex"]) == 0
+    file = Path(capsys.readouterr().err.split(": ")[1].strip())
+    first, second = folder.api_key.read_text(), file.read_text()
+    assert works(first)
+    assert works(second)
+    assert main([str(tmp_path), "--revoke-key", file.name.removeprefix("api-key-")]) == 0
+    assert works(first)
+    assert not works(second)
+    assert not file.exists()
+    assert main([str(tmp_path), "--revoke-key", "nobody"]) == 1
 
 
 def test_what_is_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
