@@ -158,9 +158,22 @@ def tiers(objects: list[Object]) -> list[Pod]:
     return [found for found in pods(objects) if found.component in SECTIONS]
 
 
-def environment(objects: list[Object], found: Pod) -> dict[str, str]:
-    """The variables of the serving container. What a Secret or the cluster gives is a stand-in."""
-    values: dict[str, str] = {}
+def image_variables(found: Pod) -> dict[str, str]:
+    """What the image of a tier presets, by its Dockerfile."""
+    section = SECTIONS[found.component]
+    text = (ROOT.parent / "docker" / f"{section}.Dockerfile").read_text()
+    return dict(re.findall(r"\b(HEADWATER_\w+)=(\S+)", text))
+
+
+def environment(
+    objects: list[Object], found: Pod, preset: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The variables of the serving container. What a Secret or the cluster gives is a stand-in.
+
+    Args:
+        preset: by the image.
+    """
+    values = dict(preset or {})
     for source in found.container.get("envFrom", []):
         values |= named(objects, "ConfigMap", source["configMapRef"]["name"])["data"]
     for entry in found.container.get("env", []):
@@ -171,11 +184,20 @@ def environment(objects: list[Object], found: Pod) -> dict[str, str]:
     return values
 
 
-def configuration(objects: list[Object], found: Pod, folder: Path) -> Any:
+def configuration(
+    objects: list[Object],
+    found: Pod,
+    folder: Path,
+    *,
+    preset: Mapping[str, str] | None = None,
+    shared: bool = True,
+) -> Any:
     """What the tier's own loader makes of the pod's file and variables.
 
     Args:
         folder: for the file.
+        preset: variables of the image.
+        shared: with the pod's variables, as it runs; else the file alone.
     """
     section = SECTIONS[found.component]
     volume = found.volume("config")
@@ -183,7 +205,8 @@ def configuration(objects: list[Object], found: Pod, folder: Path) -> Any:
     text = named(objects, "ConfigMap", volume["configMap"]["name"])["data"]["headwater.toml"]
     file = folder / f"{found.workload['metadata']['name']}.toml"
     file.write_text(text)
-    return load(section, KINDS[section], file=file, environ=environment(objects, found))
+    environ = environment(objects, found, preset) if shared else {}
+    return load(section, KINDS[section], file=file, environ=environ)
 
 
 def mounted(found: Pod, path: str) -> Object:

@@ -14,6 +14,7 @@ from tests.fakes.kubernetes import (
     Pod,
     bytes_of,
     configuration,
+    image_variables,
     mounted,
     named,
     of_kind,
@@ -64,6 +65,28 @@ def test_the_tiers_take_what_they_are_told(built: list[Object], tmp_path: Path) 
         assert found.ports == {"http": config.port}
 
 
+def test_what_an_image_presets_does_not_stand_over_a_file(
+    built: list[Object], tmp_path: Path
+) -> None:
+    """But for how long a tier serves on after SIGTERM, which is the image's to say."""
+    for found in tiers(built):
+        preset = image_variables(found)
+        assert preset
+        delay = f"HEADWATER_{SECTIONS[found.component].upper()}__DRAIN_DELAY_S"
+        rest = {name: value for name, value in preset.items() if name != delay}
+        plain = configuration(built, found, tmp_path)
+        assert configuration(built, found, tmp_path, preset=rest) == plain, found.name
+
+
+@pytest.mark.parametrize("name", ["origin", "eu-west", "us-east"])
+def test_the_variables_say_what_the_files_say(name: str, tmp_path: Path) -> None:
+    objects = overlay(name)
+    for found, config in configured(objects, tmp_path):
+        file = configuration(objects, found, tmp_path, shared=False)
+        assert files_of(config) == files_of(file), found.name
+        assert config.drain_s == file.drain_s, found.name
+
+
 def test_a_misspelt_key_would_be_seen(tmp_path: Path) -> None:
     objects = overlay("laptop")
     named(objects, "ConfigMap", "headwater-region")["data"]["HEADWATER_EDGE__DRAIN"] = "1"
@@ -77,8 +100,6 @@ def test_secrets_come_from_secrets_and_state_goes_where_it_may(
     """No path of a configuration is outside of what is mounted: the image cannot be written."""
     for found, config in configured(built, tmp_path):
         for file in files_of(config):
-            if found.component == "node-cache" and not file.is_absolute():
-                continue  # it routes no prompts, so it has no keys of callers
             assert "secret" in mounted(found, str(file)), f"{found.name}: {file}"
         for name in ("trust_dir", "models_dir"):
             if hasattr(config, name):
