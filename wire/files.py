@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -23,6 +24,17 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
         Path(temporary).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def bits_of_others(path: Path, environ: Mapping[str, str] = os.environ) -> int:
+    """The permissions that a secret's file must not have: all those of group and others.
+
+    A credential that systemd passed to this service may have the group's read bit: from version 254
+    on it gives the service's user access by an access control list, and the bit is that list's mask
+    (acl(5)), not a permission of the group. Its folder is open to that user alone.
+    """
+    folder = environ.get("CREDENTIALS_DIRECTORY", "")
+    return 0o037 if folder and path.parent == Path(folder) else 0o077
 
 
 def sync_folder(folder: Path) -> None:

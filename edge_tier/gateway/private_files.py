@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wire.errors import ConfigError, TooLargeError
-from wire.files import sync_folder
+from wire.files import bits_of_others, sync_folder
 
 
 def file_signature(path: Path) -> tuple[int, int, int] | None:
@@ -42,7 +42,7 @@ def read_private(path: Path, *, limit_bytes: int, public: bool = False) -> bytes
     Raises:
         ConfigError: missing, unreadable, open to group or others, or larger than ``limit_bytes``.
     """
-    closed = 0o022 if public else 0o077
+    closed = 0o022 if public else bits_of_others(path)
     try:
         with path.open("rb") as stream:
             mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)

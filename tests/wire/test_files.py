@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wire.files import sync_folder, write_atomically
+from wire.files import bits_of_others, sync_folder, write_atomically
 
 
 def test_a_file_is_replaced_whole_and_private(tmp_path: Path) -> None:
@@ -31,3 +31,16 @@ def test_only_a_folder_s_names_can_be_made_durable(tmp_path: Path) -> None:
     file.touch()
     with pytest.raises(NotADirectoryError):
         sync_folder(file)
+
+
+def test_nobody_but_the_owner_may_read_a_secret(tmp_path: Path) -> None:
+    assert bits_of_others(tmp_path / "token", {}) == 0o077
+    assert bits_of_others(tmp_path / "token", {"CREDENTIALS_DIRECTORY": ""}) == 0o077
+
+
+def test_a_credential_may_show_the_mask_of_its_access_control_list(tmp_path: Path) -> None:
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert not 0o440 & bits_of_others(tmp_path / "token", environ)
+    assert 0o444 & bits_of_others(tmp_path / "token", environ)
+    assert 0o460 & bits_of_others(tmp_path / "token", environ)
+    assert 0o440 & bits_of_others(tmp_path / "below" / "token", environ)
