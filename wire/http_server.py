@@ -22,7 +22,14 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from wire.errors import ConfigError, HeadwaterError, UnauthorizedError
 from wire.files import bits_of_others, write_atomically
 from wire.paths import HEALTHZ, METRICS, READYZ
-from wire.service_manager import Manager, manager_from_environment, running, send, starting, stopping
+from wire.service_manager import (
+    Manager,
+    manager_from_environment,
+    running,
+    send,
+    starting,
+    stopping,
+)
 
 _log = structlog.get_logger("server")
 NO_STORE = {"Cache-Control": "no-store"}

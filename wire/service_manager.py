@@ -1,5 +1,5 @@
-"""What a tier tells the service manager that started it (sd_notify(3)): that it is ready, how it is,
-that it stops; and, where the unit has ``WatchdogSec=``, that its event loop still turns.
+"""What a tier tells the service manager that started it (sd_notify(3)): that it is ready, how it
+is, that it stops; and, where the unit has ``WatchdogSec=``, that its event loop still turns.
 
 The messages are lines of ``NAME=value`` in one datagram to the socket that ``NOTIFY_SOCKET`` names.
 Where that variable is missing nothing is opened and nothing is sent.
@@ -73,7 +73,8 @@ def running(reason: str | None, *, first: bool) -> bytes:
 
 def stopping(seconds: float) -> bytes:
     """It was told to stop, and will have done so within ``seconds``."""
-    return f"STOPPING=1\nWATCHDOG=1\n{_status('stopping')}\nEXTEND_TIMEOUT_USEC={_us(seconds)}".encode()
+    lines = ("STOPPING=1", "WATCHDOG=1", _status("stopping"))
+    return "\n".join((*lines, f"EXTEND_TIMEOUT_USEC={_us(seconds)}")).encode()
 
 
 def send(manager: Manager, message: bytes) -> None:
