@@ -184,7 +184,8 @@ class Local:
         child = Child(self._program(node), self._lifeline, config=self._config, report=self._report)
         self._children[name] = child
         self._answers[name] = await child.start()
-        if name in {"origin", "cloud", *map(self._sites[0].node, ("edge", "worker"))}:
+        first = self._sites[0]
+        if name in {"origin", "cloud", first.node("edge"), first.node("worker")}:
             self.urls = self.urls.knowing(node.tier, child.url)
         return child.url
 
