@@ -14,7 +14,7 @@ COPY infra/docker/edge.lock ./
 RUN python -m pip --python /opt/headwater/bin/python install --no-deps --only-binary :all: --require-hashes -r edge.lock
 COPY wire /opt/headwater/app/wire
 COPY edge_tier /opt/headwater/app/edge_tier
-# Compiled now, since nothing can be written later: a start takes half the time.
+# Compiled now: nothing can be written later.
 RUN /opt/headwater/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/headwater/app
 RUN install -d -m 0700 -o 10001 -g 10001 /data
 

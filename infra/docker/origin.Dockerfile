@@ -1,4 +1,4 @@
-# The image of an origin; it has the `headwater` command too, to publish and to operate. Build it from the root of the repository:
+# The image of an origin. It has the whole `headwater` command too: to publish, to roll, to operate. Build it from the root of the repository:
 #   docker build -f infra/docker/origin.Dockerfile -t headwater-origin .
 # To pin the base by its digest, as a production build does:
 #   --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:...
@@ -14,9 +14,11 @@ COPY infra/docker/origin.lock ./
 RUN python -m pip --python /opt/headwater/bin/python install --no-deps --only-binary :all: --require-hashes -r origin.lock
 COPY wire /opt/headwater/app/wire
 COPY origin /opt/headwater/app/origin
+COPY edge_tier /opt/headwater/app/edge_tier
+COPY gpu_worker /opt/headwater/app/gpu_worker
 COPY infra /opt/headwater/app/infra
 COPY --chmod=755 infra/docker/headwater /opt/headwater/bin/headwater
-# Compiled now, since nothing can be written later: a start takes half the time.
+# Compiled now: nothing can be written later.
 RUN /opt/headwater/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/headwater/app
 RUN install -d -m 0700 -o 10001 -g 10001 /data
 

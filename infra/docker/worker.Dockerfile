@@ -25,7 +25,7 @@ RUN if [ -n "$ENGINE_INDEX" ]; then \
     fi
 COPY wire /opt/headwater/app/wire
 COPY gpu_worker /opt/headwater/app/gpu_worker
-# Compiled now, since nothing can be written later: a start takes half the time.
+# Compiled now: nothing can be written later.
 RUN /opt/headwater/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/headwater/app
 RUN install -d -m 0700 -o 10001 -g 10001 /data
 
