@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from site import getsitepackages
 from types import TracebackType
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 from infra.child import Child, ChildConfig, Program, Report
 from infra.edge_admin import TierAdmin
 from infra.errors import ChildError
+from infra.fleet_admin import FleetAdmin
 from infra.local_config import (
     CLOUD_MODEL,
     LOCAL_MODEL,
@@ -194,18 +196,25 @@ class Local:
         await self._children[name].ready()
 
     async def joined(self) -> None:
-        """Wait until each edge knows its worker as ready, so that prompts go there.
+        """Wait until each edge knows its worker as ready, so that prompts go there; and with
+        regions, until the origin knows all of them as well.
 
         Raises:
             ChildError: not in time.
         """
         deadline = time.monotonic() + self._config.ready_timeout_s
         for site in self._sites:
-            while not await asyncio.to_thread(self._knows_worker, site):
-                if time.monotonic() > deadline:
-                    edge = site.node("edge")
-                    raise ChildError(f"the {edge} hears nothing from its worker; see both logs")
-                await asyncio.sleep(self._config.poll_s)
+            problem = f"the {site.node('edge')} hears nothing from its worker; see both logs"
+            await self._until(partial(self._knows_worker, site), deadline, problem)
+        if self._sites[0].region:
+            problem = "a region is not well as the origin sees it; see `headwater fleet`"
+            await self._until(self._is_well, deadline, problem)
+
+    async def _until(self, true: Callable[[], bool], deadline: float, problem: str) -> None:
+        while not await asyncio.to_thread(true):
+            if time.monotonic() > deadline:
+                raise ChildError(problem)
+            await asyncio.sleep(self._config.poll_s)
 
     def child(self, name: str) -> Child:
         """A node that was started."""
@@ -227,6 +236,11 @@ class Local:
         with TierAdmin(urls.edge, self.admin_token) as edge:
             workers = edge.status()["workers"]
         return any(w["url"] == urls.worker and w["state"] == "ready" for w in workers)
+
+    def _is_well(self) -> bool:
+        with FleetAdmin(self.urls.origin, self.admin_token) as origin:
+            fleet = origin.fleet()
+        return bool(fleet["healthy"]) and len(fleet["edges"]) == len(self._sites)
 
     def announce(self, ready_file: Path | None = None) -> Ready:
         """Write ``ready.json`` (and ``ready_file``): everything answers."""

@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "infra" / "docker"
 IMAGES = ("origin", "edge", "worker")
-_PATHS = ("/opt/headwater", "/var/lib/headwater", "/run/secrets", "/run/configs", "/src", "/data")
+_PATHS = ("/opt/headwater", "/var/lib/headwater", "/run/secrets", "/src", "/data")
 _FLAG = re.compile(r"--([\w-]+)=(\S+)\s+")
 
 

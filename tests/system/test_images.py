@@ -136,8 +136,7 @@ def test_an_image_works_from_its_lock_file_to_its_clean_end(images: dict[str, Bu
     secret(edge, "origin-token", minted.stdout.split('"token":')[1].split('"')[1])
     urls = {tier: f"http://127.0.0.1:{built.ports[PORTS[tier]]}" for tier, built in images.items()}
     for built in (edge, worker):
-        root = Path(built.here("/run/configs/root.json"))
-        root.parent.mkdir()
+        root = Path(built.here("/run/secrets/root.json"))
         shutil.copy2(origin.here("/var/lib/headwater/keys/root.json"), root)
         root.chmod(0o644)
     at_once = {f"HEADWATER_{tier.upper()}__DRAIN_DELAY_S": "0" for tier in IMAGES}

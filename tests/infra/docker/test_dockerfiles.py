@@ -97,7 +97,7 @@ def test_every_path_is_a_volume_or_a_secret(tier: str) -> None:
         assert name.startswith(f"HEADWATER_{tier.upper()}__")
         if value.startswith("/"):
             below = Path(value).parents
-            assert {Path(volume), Path("/run/secrets"), Path("/run/configs")} & set(below), name
+            assert {Path(volume), Path("/run/secrets")} & set(below), name
         if name.endswith("TOKEN_FILE"):
             assert value.startswith("/run/secrets/")
 
