@@ -8,7 +8,7 @@ import signal
 import socket
 from pathlib import Path
 
-from infra.local import prepare, prepare_site
+from infra.local_setup import prepare, prepare_site
 from infra.local_sites import Ports, sites_of
 from infra.state import StateDir
 from tests.fakes.units import FOLDER, Machine, read_unit, running
