@@ -12,6 +12,7 @@ from infra.local_setup import prepare, prepare_site
 from infra.local_sites import Ports, sites_of
 from infra.state import StateDir
 from tests.fakes.units import FOLDER, Machine, read_unit, running
+from wire.health import problem
 
 CREDENTIALS = {
     "admin-token": "admin-token",
@@ -58,7 +59,7 @@ async def test_origin_and_edge_run_by_their_units(tmp_path: Path) -> None:
     text = file.read_text().replace("origin.internal", "127.0.0.1").replace("0.0.0.0", "127.0.0.1")
     for port, used in ports.items():
         text = text.replace(str(port), str(used))
-    file.write_text(text.replace("drain_delay_s = 5.0", "drain_delay_s = 0.0"))
+    file.write_text(text.replace("drain_delay_s = 5.0", "drain_delay_s = 60.0"))
     origin = read_unit(FOLDER / "headwater-origin.service")
     edge = read_unit(FOLDER / "headwater-edge@.service")
     with (
@@ -68,9 +69,15 @@ async def test_origin_and_edge_run_by_their_units(tmp_path: Path) -> None:
         assert first.wait_for("READY")["STATUS"] == "serving"
         assert second.wait_for("READY")["STATUS"] == "serving"
         assert second.wait_for("WATCHDOG")
-        for service in (second, first):
+        for service, port in ((second, ports[7401]), (first, ports[7400])):
+            url = f"http://127.0.0.1:{port}"
+            assert problem(f"{url}/readyz") == ""
             service.process.send_signal(signal.SIGTERM)
             assert service.wait_for("STOPPING")["STATUS"] == "stopping"
+            # Whoever balances load is told, and what comes meanwhile is still answered.
+            assert "503" in problem(f"{url}/readyz")
+            assert problem(f"{url}/healthz") == ""
+            service.process.send_signal(signal.SIGTERM)
             assert service.process.wait(30) == 0
     assert (tmp_path / "var/cache/headwater-edge/1").is_dir()
     assert (tmp_path / "var/lib/headwater-edge/pepper").stat().st_mode & 0o777 == 0o600

@@ -116,6 +116,15 @@ def test_the_tiers_find_each_other(compose: dict[str, Any]) -> None:
     assert services["worker"]["depends_on"]["edge"] == {"condition": "service_healthy"}
 
 
+def test_prometheus_takes_what_it_is_told(tmp_path: Path) -> None:
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is not installed")
+    command = [program, "check", "config", str(FOLDER / "prometheus.yml")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+
+
 def test_only_the_edge_is_open_to_others(compose: dict[str, Any]) -> None:
     for name, service in compose["services"].items():
         for port in service.get("ports", ()):
