@@ -69,6 +69,20 @@ def test_a_token_file_must_be_private_and_not_empty(tmp_path: Path) -> None:
         read_token(file)
 
 
+def test_a_credential_of_systemd_is_a_token_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "token"
+    write_atomically(file, b"secret\n", mode=0o440)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        read_token(file)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert read_token(file) == "secret"
+    file.chmod(0o444)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        read_token(file)
+
+
 async def test_a_server_announces_itself_and_stops_on_a_signal(tmp_path: Path) -> None:
     ready = tmp_path / "ready.json"
     app = web.Application()
