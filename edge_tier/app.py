@@ -17,7 +17,7 @@ from edge_tier.middlewares import require_length, timed
 from edge_tier.prompts import PromptPlane
 from wire.http_errors import error_middleware
 from wire.http_facades import ERROR_BODIES
-from wire.http_server import add_operations, json_answer, read_token, require_token
+from wire.http_server import LIFE, add_operations, json_answer, read_token, require_token
 from wire.paths import ADMIN
 from wire.trust_metrics import TrustMetrics, trust_status
 
@@ -57,6 +57,7 @@ async def build_app(config: EdgeConfig) -> web.Application:
     if prompts is not None:
         prompts.on_news(reporter.news)
     add_operations(app, ready=reporter.not_ready, registry=registry, degraded=artifacts.degraded)
+    app[LIFE].on_stopping.append(reporter.leave)
     _add_status(app, admin_token, artifacts, prompts)
 
     async def release(_app: web.Application) -> None:

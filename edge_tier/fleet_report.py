@@ -138,6 +138,11 @@ class EdgeReporter:
             name="report",
         )
 
+    def leave(self) -> None:
+        """This edge was told to stop: say so now, while it still serves."""
+        self._leaving = True
+        self._beats.poke()
+
     def add_to(self, app: web.Application) -> None:
         """Register the background work, and a clear word for edges behind this one."""
         # A roll waits for it.

@@ -101,6 +101,9 @@ class WorkerConfig:
     """Chunks fetched at the same time from each of ``sources``."""
     drain_s: float = 30.0
     """How long streams of the old revision, or at shutdown, may go on."""
+    drain_delay_s: float = 0.0
+    """How long new requests are still taken after SIGTERM, while ``/readyz`` says no already: what
+    a load balancer needs to notice."""
     max_queue: int = 64
     """Requests that may wait for a slot before new ones are refused."""
     memory_headroom: float = 1.3

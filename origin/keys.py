@@ -320,7 +320,7 @@ def _read_private(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
             found = os.fstat(stream.fileno())
-            if open_to_others(found):
+            if open_to_others(path, found):
                 mode = stat.S_IMODE(found.st_mode)
                 raise ConfigError(
                     f"key file {path} is open to others (mode {mode:o}); run: chmod 600 {path}"

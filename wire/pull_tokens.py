@@ -284,7 +284,7 @@ def _read(path: Path) -> tuple[TokenRecord, ...]:
         return ()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    if open_to_others(found):
+    if open_to_others(path, found):
         mode = stat.S_IMODE(found.st_mode)
         raise ConfigError(f"{path} is open to others (mode {mode:o}); run: chmod 600 {path}")
     if len(data) > MAX_FILE_BYTES:

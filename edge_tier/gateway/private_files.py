@@ -46,7 +46,7 @@ def read_private(path: Path, *, limit_bytes: int, public: bool = False) -> bytes
         with path.open("rb") as stream:
             found = os.fstat(stream.fileno())
             mode = stat.S_IMODE(found.st_mode)
-            if mode & 0o022 if public else open_to_others(found):
+            if mode & 0o022 if public else open_to_others(path, found):
                 fit = "go-w" if public else "600"
                 raise ConfigError(
                     f"{path} is open to others (mode {mode:o}); run: chmod {fit} {path}"

@@ -86,7 +86,7 @@ def found(mode: int, owner: int) -> os.stat_result:
     ],
 )
 def test_who_else_may_touch_a_secret(mode: int, owner: int, user: int, is_open: bool) -> None:
-    assert open_to_others(found(mode, owner), user) is is_open
+    assert open_to_others(Path("token"), found(mode, owner), user=user, environ={}) is is_open
 
 
 @pytest.fixture
@@ -134,3 +134,17 @@ def test_no_reader_takes_what_others_may_read(mounted: Path) -> None:
     for path in mounted.iterdir():
         path.chmod(0o444)
     assert read_as(OURS, mounted) == ["refused"] * 4
+
+
+def test_a_credential_may_show_the_mask_of_its_access_control_list(tmp_path: Path) -> None:
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+
+    def refused(name: str, mode: int, environ: dict[str, str]) -> bool:
+        return open_to_others(tmp_path / name, found(mode, OURS), user=OURS, environ=environ)
+
+    assert not refused("token", 0o440, environ)
+    assert refused("token", 0o444, environ)
+    assert refused("token", 0o460, environ)
+    assert refused("below/token", 0o440, environ)
+    assert refused("token", 0o440, {})
+    assert refused("token", 0o440, {"CREDENTIALS_DIRECTORY": ""})
