@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # one is not to be had, its tests are skipped and say so.
 beside = -$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/clients/$(1) '$(2)'
 
-.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-console bench-quality docs docs-console clean bench-telemetry bench-cdn
+.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-console bench-quality docs docs-console clean bench-telemetry bench-cdn lock
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -94,6 +94,13 @@ bench-quality: $(STAMP)  ## Answer accuracy against the share sent to the cloud,
 
 bench-telemetry: $(STAMP)  ## Metrics through an outage of ten minutes, accelerated; what traces cost
 	$(BIN)/python -m tests.benchmarks remote_write traces
+
+lock: $(STAMP)  ## Make infra/docker/*.lock again: what each image installs, pinned as constraints.txt, with hashes
+	test -x $(VENV)/lock/bin/uv || ($(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet --disable-pip-version-check uv==0.13.9)
+	for tier in origin edge worker; do $(VENV)/lock/bin/uv pip compile --quiet --no-config --native-tls \
+	  --constraint constraints.txt --generate-hashes --no-annotate --no-header \
+	  --python-version 3.11.0 --python-platform x86_64-manylinux_2_28 \
+	  infra/docker/$$tier.in --output-file infra/docker/$$tier.lock || exit; done
 
 docs: $(STAMP)  ## Draw docs/reference again from the code
 	$(BIN)/python -m infra.reference

@@ -18,7 +18,7 @@ from edge_tier.prompts import PromptPlane
 from wire.fleet import PromptFigures
 from wire.http_errors import error_middleware
 from wire.http_facades import ERROR_BODIES
-from wire.http_server import add_operations, json_answer, read_token, require_token
+from wire.http_server import LIFE, add_operations, json_answer, read_token, require_token
 from wire.paths import ADMIN
 from wire.telemetry.http_telemetry import add_telemetry, add_traces
 from wire.trust_metrics import TrustMetrics, trust_status
@@ -61,6 +61,7 @@ async def build_app(config: EdgeConfig) -> web.Application:
     if prompts is not None:
         prompts.on_news(reporter.news)
     add_operations(app, ready=reporter.not_ready, registry=registry, degraded=artifacts.degraded)
+    app[LIFE].on_stopping.append(reporter.leave)
     _add_status(app, admin_token, artifacts, prompts)
     add_telemetry(
         app,

@@ -119,6 +119,9 @@ class EdgeConfig:
     io_threads: int = 8
     drain_s: float = 10.0
     """How long running streams may take at shutdown."""
+    drain_delay_s: float = 0.0
+    """How long new requests are still taken after SIGTERM, while ``/readyz`` says no already: what
+    a load balancer needs to notice."""
     reuse_port: bool = False
     """Several processes on one port (SO_REUSEPORT)."""
     nearest: NearestConfig = field(default_factory=NearestConfig)

@@ -71,7 +71,7 @@ class FleetReportConfig:
     """How others reach this edge; empty: where it listens."""
     report_to: tuple[str, ...] = ()
     """Origins; empty: those of ``edge.origins``. Edges take no reports, so an edge behind another
-    one names the origin here."""
+    one names the origin here. ``dns+http://name:port`` is every address that the name has."""
     token_file: Path | None = None
     """The origins' token for edges (``origin.edge_token_file``); None: nothing is reported."""
     report_s: float = 1.0
@@ -146,6 +146,11 @@ class EdgeReporter:
             answered=self._answered,
             name="report",
         )
+
+    def leave(self) -> None:
+        """This edge was told to stop: say so now, while it still serves."""
+        self._leaving = True
+        self._beats.poke()
 
     def add_to(self, app: web.Application) -> None:
         """Register the background work, and a clear word for edges behind this one."""

@@ -25,6 +25,7 @@ from edge_tier.gateway.limits import Limiter
 from edge_tier.gateway.limits_client import connect
 from edge_tier.gateway.limits_memory import MemoryLimiter
 from edge_tier.gateway.limits_redis import RedisLimiter
+from edge_tier.gateway.load_metrics import LoadMetrics
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.models import ModelDirectory
 from edge_tier.gateway.orders import Orders
@@ -59,12 +60,14 @@ class PromptPlane:
     ) -> None:
         gateway = config.gateway
         self._front = gateway.front
+        self._fronts: list[Front] = []
         self._news: list[Callable[[], None]] = []
         self._identity = identity
         self.fleet = Fleet(time.monotonic, breaker=gateway.breaker)
         self.models = ModelDirectory(source, view, gateway.models)
         self._counts = RevisionCounts()
         registry.register(self._counts)
+        LoadMetrics(registry, self.fleet.workers, self._streams)
         self._cloud = Cloud(gateway.cloud, cloud_token, gateway.upstream)
         self._limiter = _limiter(gateway)
         self._backends = Backends(
@@ -167,7 +170,12 @@ class PromptPlane:
 
     def entrance(self, application: Callable[[], asyncio.Protocol]) -> Front:
         """The door before the web application, through which prompts need not pass it."""
-        return Front(self._routes, application, self._front)
+        front = Front(self._routes, application, self._front)
+        self._fronts.append(front)
+        return front
+
+    def _streams(self) -> int:
+        return sum(front.answering for front in self._fronts)
 
     def on_news(self, told: Callable[[], None]) -> None:
         """Have somebody told when the workers change."""

@@ -35,7 +35,7 @@ from gpu_worker.standby import Standby
 from wire.errors import ConfigError
 from wire.events import Event
 from wire.http_events import follow
-from wire.http_server import background, guard, json_answer, require_token
+from wire.http_server import LIFE, background, guard, json_answer, require_token
 from wire.http_source import HttpSource
 from wire.paths import ADMIN
 from wire.sources.nearest import Nearest
@@ -154,6 +154,7 @@ class Worker:
             registry=registry,
             traces=traces,
         ).add_to(app)
+        app[LIFE].on_stopping.append(self._leave)
         SourceMetrics(registry, self._source.stats)
         TrustMetrics(registry, lambda: self._trust.view)
         BootMetrics(registry, lambda: [r.roller.waterfalls for r in self.residents])
@@ -239,6 +240,11 @@ class Worker:
             "budget": self.keeper.budget_bytes,
             "used": {r.name: self.keeper.used_bytes(r.name) for r in residents},
         }
+
+    def _leave(self) -> None:
+        """Told to stop: edges are to send nothing new, while what comes is still answered."""
+        self._stopping = True
+        self._heartbeat.poke()
 
     async def _say_goodbye(self, _app: web.Application) -> None:
         """Not ready first: edges must route around before streams are made to end. A roll that is

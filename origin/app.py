@@ -22,7 +22,7 @@ from origin.fleet import FleetView
 from origin.fleet_keeper import FleetKeeper
 from origin.fleet_metrics import FleetCollector
 from origin.fleet_routes import FleetRoutes
-from origin.keys import ONLINE_KEY, load_key, promote
+from origin.keys import ONLINE_KEY, load_key, promote_if_writable
 from origin.orders import Orders
 from origin.purge_hook import PurgeHook, open_hook
 from origin.rollout_metrics import RolloutCollector
@@ -222,7 +222,7 @@ async def _open(
         documents = await store.trust_documents()
         repository = Repository.load(documents, online_key, spare_key=spare_key)
         if repository.online_key is spare_key:
-            await asyncio.to_thread(promote, config.keys_dir / ONLINE_KEY)
+            await asyncio.to_thread(promote_if_writable, config.keys_dir / ONLINE_KEY)
         gone = await store.gone_keys()
     except (StoreError, TrustError) as error:
         raise ConfigError(f"cannot use the store {config.store!r}: {error.message}") from error

@@ -45,6 +45,9 @@ class OriginConfig:
     """How soon a renewal that failed is tried again."""
     drain_s: float = 5.0
     """How long running answers may take at shutdown."""
+    drain_delay_s: float = 0.0
+    """How long new requests are still taken after SIGTERM, while ``/readyz`` says no already: what
+    a load balancer needs to notice."""
     refresh_s: float = 5.0
     """How often a bucket is asked whether another origin changed it; a folder has one origin."""
     scrub_interval_s: float = 0.0

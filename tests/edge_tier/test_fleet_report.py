@@ -23,6 +23,7 @@ from tests.fakes.reports import edge_report, worker_report
 from tests.fakes.waiting import until, until_async
 from wire.errors import ConfigError
 from wire.files import write_atomically
+from wire.http_server import LIFE
 from wire.paths import EDGE_REPORT, HEARTBEAT
 from wire.workers import BootSpan, Done
 
@@ -304,3 +305,17 @@ def test_the_name_of_an_edge_lasts_and_tells_processes_apart() -> None:
 async def test_a_name_that_cannot_be_one_is_refused(start: StartEdge) -> None:
     with pytest.raises(ConfigError, match=r"edge\.fleet\.name"):
         await start("x", settings={"name": "two words"})
+
+
+async def test_an_edge_that_is_told_to_stop_says_so_while_it_still_serves(
+    start: StartEdge, view: FleetView
+) -> None:
+    edge = await start()
+    await until(lambda: the_edge(view) is not None)
+    edge.app[LIFE].stop()
+    await until(lambda: (seen := the_edge(view)) is not None and seen.report.leaving)
+    seen = the_edge(view)
+    assert seen is not None
+    assert seen.report.reason == "stopping"
+    assert (await edge.get("/readyz")).status == 503
+    assert (await edge.get("/healthz")).status == 200

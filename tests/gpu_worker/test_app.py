@@ -215,6 +215,7 @@ class Process:
                 port=0,
                 ready_file=None,
                 drain_s=config.drain_s,
+                drain_delay_s=config.drain_delay_s,
                 on_bound=self._bound,
             )
         )
@@ -253,6 +254,22 @@ async def test_on_sigterm_it_says_so_first_and_lets_streams_finish(yard: Yard) -
     await asyncio.wait_for(process.task, 10)
     assert engine.closed
     assert yard.edge.states() == ["booting", "ready", "draining"][-len(yard.edge.states()) :]
+
+
+async def test_in_the_delay_new_requests_are_answered_while_edges_are_told(yard: Yard) -> None:
+    yard.config = replace(yard.config, drain_delay_s=60.0)
+    process = await start(yard, ONE)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await until(lambda: yard.edge.states()[-1:] == ["draining"])
+    async with aiohttp.ClientSession() as session:
+        async with session.get(process.url + "/readyz") as ready:
+            assert ready.status == 503
+        async with session.post(process.url + CHAT, json=STREAM, headers=TOKEN) as answer:
+            assert (await answer.text()).rstrip().endswith("data: [DONE]")
+    assert not process.task.done()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(process.task, 10)
+    assert yard.engines[0].closed
 
 
 async def test_streams_that_outlive_the_deadline_end_with_an_error_event(yard: Yard) -> None:
