@@ -1,5 +1,5 @@
-"""``python -m infra.cloud_init TIER --set NAME=VALUE ...``: user data for who does without Terraform.
-Lists are JSON; ``--set NAME=@FILE`` takes a value from a file.
+"""``python -m infra.cloud_init TIER --set NAME=VALUE ...``: user data for who does without
+Terraform. Lists are JSON; ``--set NAME=@FILE`` takes a value from a file.
 """
 
 from __future__ import annotations

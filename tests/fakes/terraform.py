@@ -1,6 +1,6 @@
 """What is wrong with a folder of Terraform, as far as that shows without its provider: names that
-nobody declared or uses, descriptions that are missing, arguments that a module or a resource does not
-take, secrets that are not marked or stand in the text, versions that are not pinned."""
+nobody declared or uses, descriptions that are missing, arguments that a module or a resource does
+not take, secrets that are not marked or stand in the text, versions that are not pinned."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The Terraform that is shipped: its form by Terraform itself, its names by our own lint (the
-provider, and so ``terraform validate``, is not to be had offline), and each rule of that lint by what
-it must find."""
+provider, and so ``terraform validate``, is not to be had offline), and each rule of that lint by
+what it must find."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_each_module_gives_its_template_what_it_wants() -> None:
 
 
 def test_nothing_but_what_is_needed_is_open_to_everybody() -> None:
-    """The whole Internet may reach ports 80 and 443, and those of edges only; 80 for certificates."""
+    """Everybody may reach ports 80 and 443 of edges, and 80 of the origin, for certificates."""
     rules = re.findall(r'\{[^{}]*ports *= "([^"]+)"[^{}]*\}', (ROOT / "main.tf").read_text())
     opened = re.findall(
         r'ports *= "([^"]+)", ipv4 *= \["0\.0\.0\.0/0"\]', (ROOT / "main.tf").read_text()
