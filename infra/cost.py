@@ -2,8 +2,8 @@
 
 Machines are bought in wholes and paid for whether they are busy or not; tokens in the cloud are
 paid for one by one. So a volume needs ``ceil(busy seconds / (seconds of a day × utilisation))``
-machines, and some to spare, and there is a volume at which one way becomes cheaper than the other, and, where
-something was invested first, a day on which that is earned back.
+machines, and some to spare; there is a volume at which one way becomes cheaper than the other, and,
+where something was invested first, a day on which that is earned back.
 """
 
 from __future__ import annotations

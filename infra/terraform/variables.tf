@@ -50,8 +50,8 @@ variable "release_url" {
   type        = string
 
   validation {
-    condition     = startswith(var.release_url, "https://")
-    error_message = "An https:// URL."
+    condition     = can(regex("^https://[^'\"\\\\[:space:]]+$", var.release_url))
+    error_message = "An https:// URL, without quotes."
   }
 }
 
@@ -127,18 +127,33 @@ variable "model" {
   description = "What the workers pull and serve."
   type        = string
   default     = "edge-small"
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$", var.model))
+    error_message = "The name of a model: letters, digits, dots, dashes, underscores."
+  }
 }
 
 variable "variant" {
   description = "The variant of the weights; empty: the best that fits, as headwater fit chooses it."
   type        = string
   default     = ""
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9._-]{0,64}$", var.variant))
+    error_message = "The name of a variant, such as Q4_K_M, or empty."
+  }
 }
 
 variable "engine_index" {
   description = "Index of llama.cpp's wheel for CUDA, in place of the lock file's, which is for processors; empty: that one."
   type        = string
   default     = "https://xorbitsai.github.io/xllamacpp/whl/cu128"
+
+  validation {
+    condition     = var.engine_index == "" || can(regex("^https://[^'\"\\\\[:space:]]+$", var.engine_index))
+    error_message = "An https:// URL, without quotes, or empty."
+  }
 }
 
 variable "engine_sha256" {
@@ -190,4 +205,9 @@ variable "enrolment_urls" {
   }))
   default   = {}
   sensitive = true
+
+  validation {
+    condition     = alltrue(flatten([for urls in values(var.enrolment_urls) : [for url in [urls.edge, urls.worker] : can(regex("^https://[^'\"\\\\[:space:]]+$", url))]]))
+    error_message = "https:// URLs, without quotes."
+  }
 }

@@ -16,7 +16,9 @@ from infra.cli import app
 from infra.commands.output import FAILED, USAGE
 from tests.infra.test_cost_volume import page
 
-EXAMPLE = Path(__file__).resolve().parents[3] / "infra/terraform/terraform.tfvars.example"
+ROOT = Path(__file__).resolve().parents[3]
+DOCS = ROOT / "docs"
+EXAMPLE = ROOT / "infra/terraform/terraform.tfvars.example"
 
 
 def run(*arguments: str) -> Result:
@@ -103,3 +105,18 @@ def test_nothing_asked_is_a_question() -> None:
     result = run()
     assert result.exit_code == USAGE
     assert "--prompt-tokens" in result.output
+
+
+def test_the_page_shows_what_is_printed_and_drawn(tmp_path: Path) -> None:
+    shown = (DOCS / "how-to/cost.md").read_text().split("```")[1]
+    lines = shown.splitlines()
+    asked = " ".join(line.strip(" \\") for line in lines[1:3]).removeprefix("$ headwater cost ")
+    words = asked.replace("infra/terraform/terraform.tfvars.example", str(EXAMPLE)).split()
+    words[-1] = str(tmp_path / "cost.svg")
+    result = CliRunner().invoke(app, ["cost", *words], env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    printed = [line.rstrip() for line in result.stdout.splitlines()]
+    # Notes depend on the day.
+    table = [line for line in shown.split("note:")[0].splitlines()[3:] if line]
+    assert [line for line in printed if line][: len(table)] == table
+    assert (tmp_path / "cost.svg").read_text() == (DOCS / "figures/cost.svg").read_text()

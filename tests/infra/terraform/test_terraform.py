@@ -152,6 +152,10 @@ def test_terraform_refuses_values_that_cannot_be(bare: Path) -> None:
         "cache_volume_gb": 5,
         "engine_sha256": "abc",
         "regions": {},
+        "model": "a'b",
+        "variant": 'a"b',
+        "engine_index": "https://a'; true '",
+        "enrolment_urls": {"us-ord": {"edge": "https://a", "worker": "http://b"}},
     }
     file = bare / "wrong.tfvars.json"
     file.write_text(json.dumps(wrong))
