@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from infra.cli import app
 from infra.commands.output import FAILED, USAGE
+from tests.fakes.prometheus import Prometheus
 from tests.infra.test_cost_volume import page
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -73,6 +74,14 @@ def test_what_all_edges_metered(meter: str) -> None:
     assert answer["volume_per_month"]["output_tokens"] == pytest.approx(1e9 / 12)
     assert answer["share_local"] == pytest.approx(0.5)
     assert run("--prometheus", f"{meter}/other", "--json").exit_code == FAILED
+
+
+def test_a_real_prometheus_understands_the_question(tmp_path: Path) -> None:
+    with Prometheus(tmp_path / "prometheus") as server:
+        result = run("--prometheus", server.url, "--days", "30")
+    # It answered, and not that it cannot read this; but it has scraped nothing.
+    assert "has no gen_ai_client_token_usage" in result.output
+    assert result.exit_code == USAGE
 
 
 def test_a_plot_beside_the_table(tmp_path: Path) -> None:
