@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def read(folder: Path) -> Module:
     """A module. Comments are no part of its text."""
     module = Module(folder)
     for path in sorted(folder.glob("*.tf")):
-        found = plain(hcl2.loads(path.read_text()))
+        found = _parsed(path.read_text())
         module.text += "\n".join(_strings(found)) + "\n"
         for block in found.get("variable", ()):
             module.variables |= block
@@ -54,6 +55,12 @@ def read(folder: Path) -> Module:
                 module.resources += [(kind, name, body) for name, body in named.items()]
         module.settings += found.get("terraform", [])
     return module
+
+
+@lru_cache
+def _parsed(text: str) -> Any:
+    """Most files are the same in each test, and the parser is slow."""
+    return plain(hcl2.loads(text))
 
 
 def plain(value: Any) -> Any:
