@@ -6,9 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from infra.reference.configuration import draw_configuration
+
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
-PAGES: Mapping[str, Callable[[], str]] = {}
+PAGES: Mapping[str, Callable[[], str]] = {
+    "configuration.md": draw_configuration,
+}
 """File name below ``docs/reference`` → what draws it."""
 
 
