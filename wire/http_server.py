@@ -21,6 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from wire.errors import ConfigError, HeadwaterError, UnauthorizedError
 from wire.files import open_to_others, write_atomically
+from wire.operations_metrics import OperationsMetrics
 from wire.paths import HEALTHZ, METRICS, READYZ
 from wire.service_manager import (
     Manager,
@@ -103,6 +104,8 @@ def add_operations(
             process stays ready (200): without it there would be less, not more.
     """
     life = app[LIFE] = Life(ready)
+
+    OperationsMetrics(registry, ready, degraded)
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"}, headers=NO_STORE)
