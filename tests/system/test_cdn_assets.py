@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -128,10 +129,14 @@ def test_a_roll_of_a_site_is_seen_at_once(rig: Rig) -> None:
     rig.roll("rolled", "stable", new.id)
     for field in (None, "gzip, br"):
         eventually(
-            lambda given=field: rig.get(path, **encoded(given)).headers["x-model-digest"] == new.id,
+            partial(_is_revision, rig, path, field, new.id),
             0.9,
         )
     assert time.monotonic() - started < 0.95
+
+
+def _is_revision(rig: Rig, path: str, field: str | None, revision: str) -> bool:
+    return rig.get(path, **encoded(field)).headers["x-model-digest"] == revision
 
 
 def test_a_private_site_stays_with_those_who_have_a_token(rig: Rig) -> None:
