@@ -24,6 +24,7 @@ BENCHMARKS = (
     "remote_write",
     "traces",
     "cdn",
+    "reports",
     "scale",
 )
 

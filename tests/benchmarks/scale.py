@@ -26,9 +26,7 @@ async def prove(folder: Path) -> tuple[list[Phase], list[str]]:
     async with Rig(folder) as rig:
         load = Load(rig)
         story = Story(rig, load)
-        await story.settle()
-        await load.warm()
-        await load.learn()
+        await story.prepare()
         running = asyncio.create_task(load.run())
         try:
             await story.run()
@@ -88,11 +86,15 @@ def show(phases: list[Phase], console: Console) -> None:
         f"answers in silence: {sums['silent']}",
         f"wrong: {sums['wrong']}",
         f"requests that no edge took: {sums['unserved']}",
-        f"limited caller: {sums['granted']} of {allowed(seen):.0f}",
+        f"limited caller: {sums['granted']} of {allowed(seen):.0f} and two leases of "
+        f"{LEASE * REQUESTS_PER_MINUTE:.0f}",
         f"pulls that failed: {sums['failed_pulls']}",
         f"chunk bytes from the origins: {sum(phase.origin_bytes for phase in phases)}",
     )
     console.print("; ".join(parts))
+    for one in seen:
+        for reason, count in one.reasons.most_common(3):
+            console.print(f"refused by both: {count} × {reason}", markup=False)
 
 
 def main(*, quick: bool = False) -> None:

@@ -16,9 +16,7 @@ async def test_an_origin_and_a_prompt_edge_are_killed_and_nothing_is_lost(tmp_pa
     async with Rig(tmp_path) as rig:
         load = Load(rig)
         story = Story(rig, load)
-        await story.settle()
-        await load.warm()
-        await load.learn()
+        await story.prepare()
         running = asyncio.create_task(load.run())
         try:
             kill = partial(story.kill, ORIGINS[0], PROMPTS[0])

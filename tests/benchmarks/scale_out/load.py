@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import shutil
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -52,6 +52,8 @@ class Seen:
     """Whole, with another text than its revision gives."""
     unserved: int = 0
     """Requests that both edges refused."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Why the second of them did."""
     gap_s: float = 0.0
     """The longest time in which no answer became whole."""
     pulls: int = 0
@@ -104,7 +106,7 @@ class Load:
             await pull_model(LOCAL_MODEL, channel, urls, folder, root)
 
     async def learn(self) -> None:
-        """What the revision that serves answers, before anything else."""
+        """What the revision that serves answers, while nothing is killed."""
         async with Asker(self.rig.url(PROMPTS[0]), self.rig.free_key) as asker:
             for question in QUESTIONS:
                 answer = await _ask(asker, question)
@@ -127,8 +129,10 @@ class Load:
         for number, asker in enumerate(askers):
             try:
                 answer = await _ask(asker, question)
-            except AnswerError:
+            except AnswerError as error:
                 self.seen.retried += number == 0
+                if number:
+                    self.seen.reasons[error.message[:120]] += 1
                 continue
             self._judge(answer, question)
             return True
@@ -143,7 +147,7 @@ class Load:
         now = time.monotonic()
         seen.gap_s, self._last = max(seen.gap_s, now - self._last), now
         seen.whole += 1
-        if self.right.setdefault((answer.digest, question), answer.text) != answer.text:
+        if self.right.get((answer.digest, question)) != answer.text:
             seen.wrong += 1
             self.problems.append(f"wrong text of {answer.digest[:12]}: {answer.text[:80]!r}")
 

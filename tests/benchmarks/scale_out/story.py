@@ -57,6 +57,7 @@ class Story:
             ("origin-a", partial(self.kill, ORIGINS[0]), ORIGINS[1]),
             ("origin-b", partial(self.kill, ORIGINS[1]), ORIGINS[0]),
             ("artifacts-a", partial(self.kill, ARTIFACTS[0]), ORIGINS[0]),
+            ("artifacts-b", partial(self.kill, ARTIFACTS[1]), ORIGINS[1]),
             ("prompts-a", partial(self.kill, PROMPTS[0]), ORIGINS[1]),
             ("prompts-b", partial(self.kill, PROMPTS[1]), ORIGINS[0]),
             ("worker-1", partial(self.kill, WORKERS[0]), ORIGINS[1]),
@@ -69,6 +70,15 @@ class Story:
             self.phases.append(await self.phase(name, act, roll, calm_s))
         name = "canary, its origin frozen"
         self.phases.append(await self.phase(name, _nothing, self._canary, calm_s))
+
+    async def prepare(self) -> None:
+        """Caches are warm, and it is known what each revision answers."""
+        await self.settle()
+        await self.load.warm()
+        for _ in self.rig.revisions:
+            await self.load.learn()
+            await self.roll(ORIGINS[0])
+            await self.settle()
 
     async def settle(self) -> None:
         """Wait until all is well. Raises ``TimeoutError``."""
@@ -89,7 +99,10 @@ class Story:
         acting = asyncio.create_task(act())
         rolled = await roll()
         await acting
-        await self.settle()
+        try:
+            await self.settle()
+        except TimeoutError:
+            rolled = f"never: not well after {HEAL_S:.0f} s"
         heal_s = time.monotonic() - began
         await asyncio.sleep(calm_s)
         after = await self._sent()
