@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from origin.console.edge_rows import NO_REGION
 from origin.console.state import ChannelRow, EdgeRow, RollRow, WorkerRow
 from origin.console.window import Lately
 
@@ -62,22 +63,22 @@ def _all(standing: Standing, trust: str) -> Iterator[str]:
         )
     yield from _unserved(standing)
     yield from _failing(standing.minute)
+    edges, workers = standing.edges, standing.workers
     for state in _EDGE_ILLS:
-        ill = {n: e.reason for n, e in standing.edges.items() if e.state == state}
-        yield from _nodes("edge", state, ill)
+        ill = {n: e.reason for n, e in edges.items() if e.state == state}
+        yield from _nodes("edge", state, ill, edges)
     for state in _WORKER_ILLS:
         ill = {
             n: worker.apart or worker.reason or worker.fault
-            for n, worker in standing.workers.items()
+            for n, worker in workers.items()
             if worker.state == state
         }
-        yield from _nodes("worker", state, ill)
+        yield from _nodes("worker", state, ill, workers)
     # Ready, and yet there is something to say: its cache, or another process of its name.
-    ill = {n: e.reason for n, e in standing.edges.items() if e.state == "ready" and e.reason}
-    yield from _nodes("edge", "impaired", ill)
-    stale = {n: e.trust for n, e in standing.edges.items() if e.trust != "fresh"}
-    stale = {n: trust for n, trust in stale.items() if standing.edges[n].state in _HERE}
-    yield from _nodes("edge", "working from stale trust metadata", stale)
+    ill = {n: e.reason for n, e in edges.items() if e.state == "ready" and e.reason}
+    yield from _nodes("edge", "impaired", ill, edges)
+    stale = {n: e.trust for n, e in edges.items() if e.trust != "fresh" and e.state in _HERE}
+    yield from _nodes("edge", "working from stale trust metadata", stale, edges)
     yield from _apart(standing)
     yield from _aborted(standing)
 
@@ -145,22 +146,36 @@ def _apart(standing: Standing) -> Iterator[str]:
         if channel in still and worker.apart and worker.state not in _WORKER_ILLS:
             astray[channel][name] = worker.apart
     for channel, workers in astray.items():
-        yield from _nodes("worker", f"not where {channel} points", workers)
+        yield from _nodes("worker", f"not where {channel} points", workers, standing.workers)
         late = {
             n: f"by {e.behind[channel]}" for n, e in standing.edges.items() if channel in e.behind
         }
         late = {n: by for n, by in late.items() if standing.edges[n].state in _HERE}
-        yield from _nodes("edge", f"behind on {channel}", late)
+        yield from _nodes("edge", f"behind on {channel}", late, standing.edges)
 
 
-def _nodes(kind: str, state: str, ill: Mapping[str, str]) -> Iterator[str]:
+def _nodes(
+    kind: str,
+    state: str,
+    ill: Mapping[str, str],
+    rows: Mapping[str, EdgeRow] | Mapping[str, WorkerRow],
+) -> Iterator[str]:
+    """Of these nodes, by name and why: what they are, and where."""
     words = state.replace("_", " ")
     if len(ill) > _NAMED:
-        yield f"{len(ill)} {kind}s are {words}: {_several(ill)}"
+        where = _where({rows[name].region for name in ill})
+        yield f"{len(ill)} {kind}s{where} are {words}: {_several(ill)}"
         return
     for name, why in ill.items():
         told = why if why.startswith(words) else f"{words}: {why}" if why else words
-        yield f"{kind} {name} is {told[:_MAX_REASON]}"
+        yield f"{kind} {name}{_where({rows[name].region})} is {told[:_MAX_REASON]}"
+
+
+def _where(regions: set[str]) -> str:
+    if len(regions) > 1:
+        return f" in {len(regions)} regions"
+    (region,) = regions
+    return f" in {region}" if region != NO_REGION else ""
 
 
 def _several(names: Mapping[str, object]) -> str:

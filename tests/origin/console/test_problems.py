@@ -29,19 +29,19 @@ def test_each_ill_is_named_with_its_reason() -> None:
     assert found.problems == (
         "the origin's own trust metadata is beyond grace",
         "nobody serves chat@stable: none of its 2 workers is ready",
-        "edge e3 is missing since 2026-09-21 14:13:15 UTC",
-        "edge e2 is not ready: no key file",
-        "worker w2/chat is missing since 2026-09-21 14:13:13 UTC",
-        "worker w1/chat is failed: out of memory",
-        "edge e4 is working from stale trust metadata: expired",
+        "edge e3 in eu is missing since 2026-09-21 14:13:15 UTC",
+        "edge e2 in eu is not ready: no key file",
+        "worker w2/chat in eu is missing since 2026-09-21 14:13:13 UTC",
+        "worker w1/chat in eu is failed: out of memory",
+        "edge e4 in eu is working from stale trust metadata: expired",
     )
 
 
 def test_what_is_astray_or_behind_with_no_roll_to_explain_it() -> None:
     nodes = edge(channels={"chat@stable": 1}), worker(revision=OLD)
     assert state_of(*nodes).totals.problems == (
-        f"worker w1/chat is not where chat@stable points: still serves {OLD[:12]}",
-        "edge e1 is behind on chat@stable: by 2",
+        f"worker w1/chat in eu is not where chat@stable points: still serves {OLD[:12]}",
+        "edge e1 in eu is behind on chat@stable: by 2",
     )
 
 
@@ -65,7 +65,7 @@ def test_many_of_a_kind_are_one_problem() -> None:
     workers = [worker(f"w{n}", state="failed") for n in range(10)]
     assert state_of(edge(), *workers).totals.problems == (
         "nobody serves chat@stable: none of its 10 workers is ready",
-        "10 workers are failed: w0/chat, w1/chat, w2/chat and 7 more",
+        "10 workers in eu are failed: w0/chat, w1/chat, w2/chat and 7 more",
     )
 
 
@@ -97,8 +97,8 @@ def test_an_edge_that_is_ready_and_yet_not_well() -> None:
     full = edge("e1", cache=CacheFigures(degraded="no space left on its disk"))
     twin = replace(edge("e2"), twins=True)
     assert state_of(full, twin, worker()).totals.problems == (
-        "edge e1 is impaired: no space left on its disk",
-        "edge e2 is impaired: two processes report under this name; give each its own "
+        "edge e1 in eu is impaired: no space left on its disk",
+        "edge e2 in eu is impaired: two processes report under this name; give each its own "
         "edge.fleet.name",
     )
 
@@ -168,3 +168,14 @@ def test_a_roll_that_was_aborted_is_told_of_for_an_hour(ended: float, told: bool
     found = state_of(edge(), worker(), records=[record]).totals.problems
     words = f"the roll of chat@stable to {OLD[:8]} was aborted: 1 in 2 answers failed"
     assert found == ((words,) if told else ())
+
+
+def test_where_it_is_that_nodes_are_ill() -> None:
+    far = edge("e2", "missing", region="us"), edge("e3", "missing", region="")
+    near = [worker(f"w{n}", "missing", edge=f"e{1 + n % 2}") for n in range(5)]
+    _unserved, *found = state_of(edge("e1"), *far, *near).totals.problems
+    assert [words.split(" missing")[0] for words in found] == [
+        "edge e2 in us is",
+        "edge e3 is",
+        "5 workers in 2 regions are",
+    ]
