@@ -6,9 +6,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from infra.reference.errors import draw_errors
+from infra.reference.openapi.documents import draw_edge, draw_origin
+
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
-PAGES: Mapping[str, Callable[[], str]] = {}
+PAGES: Mapping[str, Callable[[], str]] = {
+    "errors.md": draw_errors,
+    "openapi-edge.json": draw_edge,
+    "openapi-origin.json": draw_origin,
+}
 """File name below ``docs/reference`` → what draws it."""
 
 

@@ -145,7 +145,7 @@ def _all_types(operations: Iterable[Operation]) -> list[type]:
 
 
 def _portable(value: Any) -> Any:
-    """Patterns as JSON Schema reads them (ECMA 262 has no ``\\A`` and ``\\Z``), docstrings as text."""
+    """Patterns as ECMA 262 has them (no ``\\A`` and ``\\Z``), docstrings as plain text."""
     if isinstance(value, dict):
         return {name: _text(name, _portable(inner)) for name, inner in value.items()}
     return [_portable(inner) for inner in value] if isinstance(value, list) else value
