@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # one is not to be had, its tests are skipped and say so.
 beside = -$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/clients/$(1) '$(2)'
 
-.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-quality docs clean
+.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-console bench-quality docs docs-console clean bench-telemetry bench-cdn lock
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -82,12 +82,31 @@ bench-roll: $(STAMP)  ## A roll: seconds, bytes, streams under it, a canary that
 bench-chaos: $(STAMP)  ## Five minutes of kill -9 at random, under load and rolls
 	$(BIN)/python -m tests.benchmarks chaos
 
+bench-console: $(STAMP)  ## The console's page in Chromium: first paint, CPU under 1,000 changes a second, memory, axe
+	$(BIN)/python -m tests.benchmarks console
+
+bench-cdn: $(STAMP)  ## nginx and Varnish in front: bytes of a second pull, a roll, streams; CPU of the EdgeWorker
+	$(BIN)/python -m tests.benchmarks cdn
+
 bench-quality: $(STAMP)  ## Answer accuracy against the share sent to the cloud, and the plot in docs/figures
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m tests.benchmarks quality
 
+bench-telemetry: $(STAMP)  ## Metrics through an outage of ten minutes, accelerated; what traces cost
+	$(BIN)/python -m tests.benchmarks remote_write traces
+
+lock: $(STAMP)  ## Make infra/docker/*.lock again: what each image installs, pinned as constraints.txt, with hashes
+	test -x $(VENV)/lock/bin/uv || ($(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet --disable-pip-version-check uv==0.13.9)
+	for tier in origin edge worker; do $(VENV)/lock/bin/uv pip compile --quiet --no-config --native-tls \
+	  --constraint constraints.txt --generate-hashes --no-annotate --no-header \
+	  --python-version 3.11.0 --python-platform x86_64-manylinux_2_28 \
+	  infra/docker/$$tier.in --output-file infra/docker/$$tier.lock || exit; done
+
 docs: $(STAMP)  ## Draw docs/reference again from the code
 	$(BIN)/python -m infra.reference
+
+docs-console: $(STAMP)  ## Take the console's pictures in docs/figures again (needs Chromium)
+	$(BIN)/python -m tests.fakes.console_figures
 
 clean:  ## Remove the environment and all build output
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -21,6 +21,7 @@ async def run(config: EdgeConfig) -> None:
         port=config.port,
         ready_file=config.ready_file,
         drain_s=config.drain_s,
+        drain_delay_s=config.drain_delay_s,
         reuse_port=config.reuse_port,
         on_bound=app[REPORTER].bound,
     )

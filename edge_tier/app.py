@@ -15,10 +15,12 @@ from edge_tier.gateway.orders import Orders
 from edge_tier.gateway.routes import openai_error
 from edge_tier.middlewares import require_length, timed
 from edge_tier.prompts import PromptPlane
+from wire.fleet import PromptFigures
 from wire.http_errors import error_middleware
 from wire.http_facades import ERROR_BODIES
-from wire.http_server import add_operations, json_answer, read_token, require_token
+from wire.http_server import LIFE, add_operations, json_answer, read_token, require_token
 from wire.paths import ADMIN
+from wire.telemetry.http_telemetry import add_telemetry, add_traces
 from wire.trust_metrics import TrustMetrics, trust_status
 
 REPORTER = web.AppKey("reporter", EdgeReporter)
@@ -48,8 +50,10 @@ async def build_app(config: EdgeConfig) -> web.Application:
     TrustMetrics(registry, lambda: artifacts.trust.view)
     prompts, orders = None, Orders(time.monotonic)
     if config.plane != "artifacts":
+        traced = config.telemetry.traces
+        traces = add_traces(app, traced, tier="edge", trust=traced.trust_client_traces)
         prompts = await PromptPlane.open(
-            config, artifacts.cache, lambda: artifacts.trust.view, registry, orders
+            config, artifacts.cache, lambda: artifacts.trust.view, registry, orders, traces
         )
         prompts.add_to(app)
     reporter = app[REPORTER] = _reporter(config, artifacts, prompts, orders)
@@ -57,7 +61,16 @@ async def build_app(config: EdgeConfig) -> web.Application:
     if prompts is not None:
         prompts.on_news(reporter.news)
     add_operations(app, ready=reporter.not_ready, registry=registry, degraded=artifacts.degraded)
+    app[LIFE].on_stopping.append(reporter.leave)
     _add_status(app, admin_token, artifacts, prompts)
+    add_telemetry(
+        app,
+        registry,
+        config.telemetry,
+        tier="edge",
+        port=config.port,
+        shares_port=config.reuse_port,
+    )
 
     async def release(_app: web.Application) -> None:
         for pool in (receivers, executor):
@@ -77,6 +90,7 @@ def _reporter(
         not_ready=artifacts.not_ready,
         workers=prompts.fleet.seen if prompts else list,
         figures=prompts.figures if prompts else tuple,
+        prompts=prompts.prompt_figures if prompts else PromptFigures,
     )
     fleet = config.fleet
     return EdgeReporter(

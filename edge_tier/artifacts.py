@@ -23,6 +23,7 @@ from edge_tier.warm import Warmer
 from edge_tier.warm_routes import WarmRoutes
 from wire.errors import HeadwaterError
 from wire.events import RESET_KEY, Event, EventLog
+from wire.http_assets import AssetRoutes
 from wire.http_events import EventHub, follow
 from wire.http_facades import add_facades, open_access
 from wire.http_files import FileSender
@@ -148,6 +149,9 @@ class ArtifactPlane:
                 revisions=revisions,
             ).add_to(app)
             sender = FileSender(self.cache, executor, self._config.cache.name, counter)
+            AssetRoutes(
+                access=access, revisions=revisions, sender=sender, config=self._config.assets
+            ).add_to(app)
             add_facades(app, sender, revisions, access, facades)
             self._hub.add_to(app)
         app.cleanup_ctx.append(background("refresh-trust", self._refresh_always))

@@ -25,10 +25,12 @@ from edge_tier.gateway.relay import RelayConfig
 from edge_tier.gateway.resume import ResumeConfig
 from edge_tier.gateway.upstream import UpstreamConfig
 from edge_tier.warm import WarmConfig
+from wire.assets import AssetsConfig
 from wire.catalog import FacadeConfig
 from wire.http_client import ClientConfig
 from wire.http_events import EventsConfig
 from wire.sources.nearest import NearestConfig
+from wire.telemetry.config import TelemetryConfig
 
 Plane = Literal["all", "artifacts", "prompts"]
 
@@ -117,6 +119,9 @@ class EdgeConfig:
     io_threads: int = 8
     drain_s: float = 10.0
     """How long running streams may take at shutdown."""
+    drain_delay_s: float = 0.0
+    """How long new requests are still taken after SIGTERM, while ``/readyz`` says no already: what
+    a load balancer needs to notice."""
     reuse_port: bool = False
     """Several processes on one port (SO_REUSEPORT)."""
     nearest: NearestConfig = field(default_factory=NearestConfig)
@@ -124,6 +129,10 @@ class EdgeConfig:
     client: ClientConfig = field(default_factory=ClientConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
     facades: FacadeConfig = field(default_factory=FacadeConfig)
+    assets: AssetsConfig = field(default_factory=AssetsConfig)
+    """Static sites, at ``/assets``."""
     fleet: FleetReportConfig = field(default_factory=FleetReportConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    """Metrics that are sent by remote write, and traces (docs/telemetry.md)."""

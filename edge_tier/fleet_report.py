@@ -16,6 +16,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -28,6 +29,8 @@ from edge_tier.gateway.orders import Orders
 from edge_tier.warm import Job, Warmer
 from wire.errors import ConfigError, ForbiddenError, HeadwaterError
 from wire.fleet import (
+    MAX_BOOTS,
+    MAX_BOOTS_WANTED,
     MAX_CHANNELS,
     MAX_EDGE_WORKERS,
     MAX_FIGURES,
@@ -37,7 +40,9 @@ from wire.fleet import (
     EdgeReport,
     Preheat,
     Preheated,
+    PromptFigures,
     RevisionFigures,
+    WorkerBoot,
     WorkerSeen,
 )
 from wire.http_beats import Beats
@@ -66,7 +71,7 @@ class FleetReportConfig:
     """How others reach this edge; empty: where it listens."""
     report_to: tuple[str, ...] = ()
     """Origins; empty: those of ``edge.origins``. Edges take no reports, so an edge behind another
-    one names the origin here."""
+    one names the origin here. ``dns+http://name:port`` is every address that the name has."""
     token_file: Path | None = None
     """The origins' token for edges (``origin.edge_token_file``); None: nothing is reported."""
     report_s: float = 1.0
@@ -86,6 +91,8 @@ class EdgeFacts:
     """With the seconds since the last heartbeat of each."""
     figures: Callable[[], tuple[RevisionFigures, ...]] = tuple
     """By revision, since this edge started."""
+    prompts: Callable[[], PromptFigures] = PromptFigures
+    """All of the gateway's, since then."""
 
 
 class EdgeReporter:
@@ -122,6 +129,8 @@ class EdgeReporter:
         self._done: dict[str, Done] = {}
         self._asked: dict[str, tuple[Preheat, ...]] = {}
         """By origin."""
+        self._looked_at: dict[str, tuple[str, ...]] = {}
+        """Origin → the workers whose boots somebody looks at there."""
         self._preheats: dict[Preheat, _Attempt] = {}
         self._preheat_changed = asyncio.Event()
         self._bound = asyncio.Event()
@@ -137,6 +146,11 @@ class EdgeReporter:
             answered=self._answered,
             name="report",
         )
+
+    def leave(self) -> None:
+        """This edge was told to stop: say so now, while it still serves."""
+        self._leaving = True
+        self._beats.poke()
 
     def add_to(self, app: web.Application) -> None:
         """Register the background work, and a clear word for edges behind this one."""
@@ -168,7 +182,7 @@ class EdgeReporter:
 
     def report(self) -> EdgeReport:
         """The report as it is now."""
-        view = self._facts.view()
+        view, workers = self._facts.view(), self._facts.workers()
         reason = "stopping" if self._leaving else self.not_ready()
         return EdgeReport(
             edge=self._name,
@@ -183,9 +197,11 @@ class EdgeReporter:
             trust=view.state if view is not None else "none",
             channels=_sequences(view),
             cache=_cache(self._facts.cache),
-            workers=_seen(self._facts.workers()),
+            workers=_seen(workers),
             figures=self._facts.figures()[:MAX_FIGURES],
             preheated=self._preheated(),
+            prompts=self._facts.prompts(),
+            boots=self._boots(workers),
             done=tuple(self._done.values()),
         )
 
@@ -199,7 +215,10 @@ class EdgeReporter:
         new = [c for c in answer.commands if c.node == self._name and c.id not in self._done]
         for command in new:
             self._obey(command)
-        if new:
+        boots = answer.boots[:MAX_BOOTS_WANTED]
+        wanted = set(boots) - set(self._looked_at.get(origin, ()))
+        self._looked_at[origin] = boots
+        if new or wanted:
             self._beats.poke()
         if self._asked.get(origin, ()) != answer.preheat:
             self._asked[origin] = answer.preheat[:MAX_PREHEATS]
@@ -215,6 +234,22 @@ class EdgeReporter:
         self._done[command.id] = Done(id=command.id, problem=problem)
         while len(self._done) > _MAX_DONE:
             del self._done[next(iter(self._done))]
+
+    def _boots(self, workers: list[tuple[WorkerReport, float]]) -> tuple[WorkerBoot, ...]:
+        """Of the workers that are looked at."""
+        names = {name for boots in self._looked_at.values() for name in boots}
+        if not names:
+            return ()
+        found = (report for report, _ in workers if report.worker in names)
+        return tuple(
+            WorkerBoot(
+                worker=report.worker,
+                model=report.model,
+                revision=report.revision,
+                spans=report.boot_spans,
+            )
+            for report in islice(found, MAX_BOOTS)
+        )
 
     async def _preheat_always(self) -> None:
         """Begin what the origins want, and again what failed."""
@@ -320,16 +355,23 @@ def _cache(cache: CachingSource) -> CacheFigures:
         chunks=store.chunks,
         hits=stats.hits,
         misses=stats.misses,
+        fetched_bytes=stats.fetched_bytes,
         degraded=cache.degraded[:_MAX_REASON],
     )
 
 
 def _seen(workers: list[tuple[WorkerReport, float]]) -> tuple[WorkerSeen, ...]:
-    """Without the boot waterfalls, which nobody asks an origin about."""
+    """Without the boot waterfalls, of which an origin asks for one now and then."""
     return tuple(
-        WorkerSeen(report=replace(report, boot={}) if report.boot else report, age_s=age_s)
+        WorkerSeen(report=_lean(report), age_s=age_s)
         for report, age_s in workers[:MAX_EDGE_WORKERS]
     )
+
+
+def _lean(report: WorkerReport) -> WorkerReport:
+    if not (report.boot or report.boot_spans):
+        return report
+    return replace(report, boot={}, boot_spans=())
 
 
 def _told(job: Job) -> Preheated:

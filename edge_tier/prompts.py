@@ -25,6 +25,7 @@ from edge_tier.gateway.limits import Limiter
 from edge_tier.gateway.limits_client import connect
 from edge_tier.gateway.limits_memory import MemoryLimiter
 from edge_tier.gateway.limits_redis import RedisLimiter
+from edge_tier.gateway.load_metrics import LoadMetrics
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.gateway.models import ModelDirectory
 from edge_tier.gateway.orders import Orders
@@ -33,9 +34,10 @@ from edge_tier.gateway.policy_book import PolicyBook
 from edge_tier.gateway.revision_counts import RevisionCounts
 from edge_tier.gateway.route import CloudTraits
 from edge_tier.gateway.routes import GatewayRoutes
-from wire.fleet import RevisionFigures
+from wire.fleet import PromptFigures, RevisionFigures
 from wire.http_server import ENTRANCE, background, read_token
 from wire.source import Source
+from wire.telemetry.spans import Traces
 from wire.trust import TrustView
 
 
@@ -54,15 +56,18 @@ class PromptPlane:
         view: Callable[[], TrustView | None],
         registry: CollectorRegistry,
         orders: Orders,
+        traces: Traces | None = None,
     ) -> None:
         gateway = config.gateway
         self._front = gateway.front
+        self._fronts: list[Front] = []
         self._news: list[Callable[[], None]] = []
         self._identity = identity
         self.fleet = Fleet(time.monotonic, breaker=gateway.breaker)
         self.models = ModelDirectory(source, view, gateway.models)
         self._counts = RevisionCounts()
         registry.register(self._counts)
+        LoadMetrics(registry, self.fleet.workers, self._streams)
         self._cloud = Cloud(gateway.cloud, cloud_token, gateway.upstream)
         self._limiter = _limiter(gateway)
         self._backends = Backends(
@@ -86,13 +91,14 @@ class PromptPlane:
             cloud_traits=traits_of(gateway.cloud),
             cloud_features=self._cloud.features,
         )
+        self._metrics = GatewayMetrics(registry)
         self._log = AccessLog(sys.stderr.buffer)
         self._routes = GatewayRoutes(
             pipeline=pipeline,
             parts=ExchangeParts(
                 hybrid=Hybrid(self._backends, gateway.hybrid),
                 limiter=self._limiter,
-                metrics=GatewayMetrics(registry),
+                metrics=self._metrics,
                 log=self._log,
                 relay=gateway.relay,
                 max_answer_bytes=gateway.max_answer_bytes,
@@ -101,6 +107,7 @@ class PromptPlane:
             aliases=gateway.pipeline.route.aliases,
             max_body_bytes=gateway.pipeline.parse.max_body_bytes,
             body_timeout_s=gateway.front.body_timeout_s,
+            traces=traces,
         )
         self._admin = GatewayAdmin(
             fleet=self.fleet,
@@ -120,6 +127,7 @@ class PromptPlane:
         view: Callable[[], TrustView | None],
         registry: CollectorRegistry,
         orders: Orders,
+        traces: Traces | None = None,
     ) -> PromptPlane:
         """Read keys and tokens.
 
@@ -140,11 +148,16 @@ class PromptPlane:
             view=view,
             registry=registry,
             orders=orders,
+            traces=traces,
         )
 
     def figures(self) -> tuple[RevisionFigures, ...]:
         """How requests went by revision, for the report to the origin."""
         return self._counts.figures()
+
+    def prompt_figures(self) -> PromptFigures:
+        """What the gateway did, for the same."""
+        return self._metrics.figures()
 
     def add_to(self, app: web.Application) -> None:
         """Register the routes; connections close with the application."""
@@ -157,7 +170,12 @@ class PromptPlane:
 
     def entrance(self, application: Callable[[], asyncio.Protocol]) -> Front:
         """The door before the web application, through which prompts need not pass it."""
-        return Front(self._routes, application, self._front)
+        front = Front(self._routes, application, self._front)
+        self._fronts.append(front)
+        return front
+
+    def _streams(self) -> int:
+        return sum(front.answering for front in self._fronts)
 
     def on_news(self, told: Callable[[], None]) -> None:
         """Have somebody told when the workers change."""

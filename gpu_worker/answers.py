@@ -14,6 +14,7 @@ from gpu_worker.choices import Choices, nth
 from gpu_worker.engine import Engine, Generation, TokenStream
 from gpu_worker.event_writer import ClientGoneError, EventWriter
 from gpu_worker.metrics import WorkerMetrics
+from gpu_worker.progress import Progress, Tracing
 from gpu_worker.resuming import continued
 from gpu_worker.serving import Serving
 from gpu_worker.streaming import answer_stream, answer_whole
@@ -99,66 +100,69 @@ class Answers:
         self._clock = clock
         self._wall = wall
 
-    async def respond(self, request: web.Request, wanted: Wanted) -> web.StreamResponse:
+    async def respond(
+        self, request: web.Request, wanted: Wanted, trace: Tracing | None = None
+    ) -> web.StreamResponse:
         """Wait for a slot and answer; the slot is free again when this returns or is cancelled.
 
         Raises:
             HeadwaterError: nothing of an answer has been sent.
         """
-        began = self._clock()
+        progress = Progress(self._metrics, self._clock, trace)
         try:
             with await self._serving.acquire() as lease:
-                self._metrics.queued(self._clock() - began)
+                progress.queued(lease.engine)
                 _check_revision(wanted, lease.engine)
                 _check_features(wanted.generation, lease.engine)
                 if wanted.stream:
-                    return await self._streamed(request, wanted, lease.engine, began)
-                return await self._whole(wanted, lease.engine, began)
+                    return await self._streamed(request, wanted, lease.engine, progress)
+                return await self._whole(wanted, lease.engine, progress)
         except HeadwaterError as error:
-            self._metrics.failed(error.code)
+            progress.failed(error.code)
             raise
         except BaseException:
             # The runner cancels us when the client leaves.
-            self._metrics.failed("client_gone")
+            progress.failed("client_gone")
             raise
 
-    async def embed(self, wanted: Embed) -> web.Response:
+    async def embed(self, wanted: Embed, trace: Tracing | None = None) -> web.Response:
         """Wait for a slot and give vectors.
 
         Raises:
             HeadwaterError: there are none.
         """
-        began = self._clock()
+        progress = Progress(self._metrics, self._clock, trace)
         try:
             with await self._serving.acquire() as lease:
-                self._metrics.queued(self._clock() - began)
                 engine = lease.engine
+                progress.queued(engine)
                 found = await engine.embed(wanted.texts)
         except HeadwaterError as error:
-            self._metrics.failed(error.code)
+            progress.failed(error.code)
             raise
         except BaseException:
-            self._metrics.failed("client_gone")
+            progress.failed("client_gone")
             raise
+        progress.embedded()
         body = encode_embeddings(
             engine.model, found.vectors, found.prompt_tokens, base64=wanted.base64
         )
         return web.Response(body=body, content_type="application/json", headers=_headers(engine))
 
-    async def _whole(self, wanted: Wanted, engine: Engine, began: float) -> web.Response:
+    async def _whole(self, wanted: Wanted, engine: Engine, progress: Progress) -> web.Response:
         answer = AnswerAccumulator(*self._naming(wanted, engine), wanted.kind)
         stream = _stream(engine, wanted)
         try:
-            finish = await answer_whole(stream, answer, lambda: self._first_token(began))
+            finish = await answer_whole(stream, answer, progress.first_token)
         finally:
             await stream.aclose()
-        self._metrics.done(finish, self._clock() - began)
+        progress.done(finish)
         return web.Response(
             body=answer.body(), content_type="application/json", headers=_headers(engine)
         )
 
     async def _streamed(
-        self, request: web.Request, wanted: Wanted, engine: Engine, began: float
+        self, request: web.Request, wanted: Wanted, engine: Engine, progress: Progress
     ) -> web.StreamResponse:
         config = self._config
         writer = EventWriter(request, _headers(engine), stall_timeout_s=config.stall_timeout_s)
@@ -168,20 +172,21 @@ class Answers:
                 stream,
                 writer,
                 ChunkEncoder(*self._naming(wanted, engine), wanted.kind),
-                lambda: self._first_token(began),
+                progress.first_token,
                 include_usage=wanted.include_usage,
                 journal=wanted.journal,
                 ping_interval_s=config.ping_interval_s,
             )
         except ClientGoneError:
-            self._metrics.failed("client_gone")
+            progress.failed("client_gone")
         except HeadwaterError as error:
             if not writer.started:
                 raise
-            self._metrics.failed(error.code)
-            _log.warning("answer broke", code=error.code, detail=error.message)
+            progress.failed(error.code)
+            where = {"trace_id": progress.trace.trace_id} if progress.trace is not None else {}
+            _log.warning("answer broke", code=error.code, detail=error.message, **where)
         else:
-            self._metrics.done(finish, self._clock() - began)
+            progress.done(finish)
         finally:
             await stream.aclose()
         return writer.response
@@ -191,9 +196,6 @@ class Answers:
         if wanted.journal is not None:
             return wanted.journal.id, engine.model, wanted.journal.created
         return _ID_PREFIX[wanted.kind] + secrets.token_hex(12), engine.model, int(self._wall())
-
-    def _first_token(self, began: float) -> None:
-        self._metrics.first_token(self._clock() - began)
 
 
 def _stream(engine: Engine, wanted: Wanted) -> TokenStream:

@@ -24,6 +24,7 @@ from gpu_worker.standby import Standby
 from gpu_worker.worker import MakeEngine, Worker, name_of
 from wire.http_errors import error_middleware
 from wire.http_server import read_token
+from wire.telemetry.http_telemetry import add_telemetry, add_traces
 from wire.trust_client import open_trust
 
 _log = structlog.get_logger("worker")
@@ -82,7 +83,10 @@ async def build_app(
         standby=standby,
         started_s=started_s,
     )
-    worker.add_to(app, registry)
+    # Whoever has the worker's token is an edge, and says which trace a request belongs to.
+    traces = add_traces(app, config.telemetry.traces, tier="worker", trust=True)
+    worker.add_to(app, registry, traces)
+    add_telemetry(app, registry, config.telemetry, tier="worker", port=config.port)
     app[WORKER] = worker
     return app
 

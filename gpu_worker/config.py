@@ -14,6 +14,7 @@ from wire.http_client import ClientConfig
 from wire.http_events import EventsConfig
 from wire.paths import DEFAULT_CHANNEL
 from wire.sources.nearest import NearestConfig
+from wire.telemetry.config import TelemetryConfig
 from wire.workers import MAX_REPORTS
 
 
@@ -66,7 +67,8 @@ class WorkerConfig:
     sources: tuple[str, ...] = ("http://127.0.0.1:7401",)
     """Edges and origins to pull from, nearest first by measurement."""
     heartbeat_to: tuple[str, ...] = ()
-    """Edges that route prompts here; none for a stand-alone server."""
+    """Edges that route prompts here; none for a stand-alone server. ``dns+http://name:port`` is
+    every address that the name has, looked up again every 2 s: a headless Service, for example."""
     heartbeat_s: float = 1.0
     heartbeat_ttl_s: float = 2.5
     """After so long without a heartbeat an edge forgets this worker: within 3 s it is routed
@@ -100,6 +102,9 @@ class WorkerConfig:
     """Chunks fetched at the same time from each of ``sources``."""
     drain_s: float = 30.0
     """How long streams of the old revision, or at shutdown, may go on."""
+    drain_delay_s: float = 0.0
+    """How long new requests are still taken after SIGTERM, while ``/readyz`` says no already: what
+    a load balancer needs to notice."""
     max_queue: int = 64
     """Requests that may wait for a slot before new ones are refused."""
     memory_headroom: float = 1.3
@@ -113,6 +118,8 @@ class WorkerConfig:
     """How one of ``sources`` is chosen, and when a second one is asked as well."""
     client: ClientConfig = field(default_factory=ClientConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    """Metrics that are sent by remote write, and traces (docs/telemetry.md)."""
 
     def of(self, model: ModelConfig) -> WorkerConfig:
         """The configuration of one of the models, as if it were the only one."""

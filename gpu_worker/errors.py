@@ -49,6 +49,13 @@ class NoRoomError(HeadwaterError):
         self.retry_after_s = retry_after_s
 
 
+class NotAModelError(HeadwaterError):
+    """The revision is a static site: edges serve it to browsers, and no engine can load it."""
+
+    status = 422
+    code = "not_a_model"
+
+
 class VariantUnknownError(NotFoundError):
     """The revision has variants, but not the one that was asked for; names those it has."""
 

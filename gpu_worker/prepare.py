@@ -19,7 +19,7 @@ from gpu_worker.config import WorkerConfig
 from gpu_worker.disk import ModelFolder
 from gpu_worker.disk_files import disk_error
 from gpu_worker.engine import Engine
-from gpu_worker.errors import LoadFailedError, VariantUnknownError
+from gpu_worker.errors import LoadFailedError, NotAModelError, VariantUnknownError
 from gpu_worker.fit_rule import Choice
 from gpu_worker.hardware import Hardware
 from gpu_worker.judge import Judge, ask_of
@@ -193,7 +193,7 @@ class Preparation:
                 wanted=self._config.variant,
                 judge=self._judge,
             )
-        except (VariantUnknownError, GGUFInvalidError) as error:
+        except (VariantUnknownError, NotAModelError, GGUFInvalidError) as error:
             raise LoadFailedError(f"{revision[:12]}: {error.message}", fault="bad_file") from error
         if choice.refused:
             raise LoadFailedError(f"{revision[:12]}: {choice.reason}", fault="out_of_memory")

@@ -27,6 +27,7 @@ async def run(config: WorkerConfig) -> None:
         port=config.port,
         ready_file=config.ready_file,
         drain_s=config.drain_s,
+        drain_delay_s=config.drain_delay_s,
         on_bound=on_bound,
     )
 

@@ -56,6 +56,7 @@ def report_of(
         reason=reason[:_MAX_REASON],
         features=features,
         boot=roller.waterfalls[0].steps_ms if roller.waterfalls else {},
+        boot_spans=roller.waterfalls.boot_spans(),
         variant=resident.prepare.variant(roller.revision),
         target=roller.target or (roller.revision if resident.waking else ""),
         phase=roller.phase or ("load" if resident.waking else ""),

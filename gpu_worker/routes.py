@@ -34,11 +34,14 @@ from gpu_worker.answers import DIGEST_HEADER, Answers, AnswersConfig, Embed, Wan
 from gpu_worker.bodies import ChatBody, CompletionBody, EmbeddingBody, TokenizeBody, decode_body
 from gpu_worker.metrics import WorkerMetrics
 from gpu_worker.openai_errors import openai_error
+from gpu_worker.progress import Tracing
 from gpu_worker.serving import NotServingError, Serving
 from wire.chat import Kind, ModelCard, encode_models
 from wire.errors import NotFoundError, RequestInvalidError, TooLargeError, UnauthorizedError
 from wire.http_errors import ErrorBody
 from wire.http_server import add_operations
+from wire.telemetry.spans import Traces
+from wire.telemetry.trace_context import HEADER as TRACEPARENT
 
 WORKER_HEADER = "x-headwater-worker"
 ERROR_BODIES: dict[str, ErrorBody] = {"/v1": openai_error}
@@ -73,6 +76,7 @@ class WorkerRoutes:
         servings: of each model, by its name.
         worker: this worker's stable name.
         tokens: bearer tokens that are accepted; several during a rotation.
+        traces: what requests are told to; whoever has a token says which trace they belong to.
         clock: monotonic seconds.
         wall: Unix seconds.
     """
@@ -85,12 +89,14 @@ class WorkerRoutes:
         tokens: tuple[str, ...],
         registry: CollectorRegistry,
         config: RoutesConfig | None = None,
+        traces: Traces | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._worker = worker
         self._tokens = [token.encode() for token in tokens if token]
         self._registry = registry
+        self._traces = traces
         self._config = config or RoutesConfig()
         self._started = int(wall())
         metrics = WorkerMetrics(registry, servings.values())
@@ -124,7 +130,7 @@ class WorkerRoutes:
         if body.dimensions is not None:
             raise RequestInvalidError("dimensions is not supported")
         wanted = Embed(texts=body.texts, base64=body.encoding_format == "base64")
-        return await served.answers.embed(wanted)
+        return await served.answers.embed(wanted, self._tracing(request, "embedding"))
 
     async def models(self, request: web.Request) -> web.StreamResponse:
         self._authorize(request)
@@ -159,7 +165,13 @@ class WorkerRoutes:
             revision=body.revision,
             journal=body.journaled(generation),
         )
-        return await self._find(request, body.model).answers.respond(request, wanted)
+        answers = self._find(request, body.model).answers
+        return await answers.respond(request, wanted, self._tracing(request, kind))
+
+    def _tracing(self, request: web.Request, kind: str) -> Tracing | None:
+        if self._traces is None:
+            return None
+        return Tracing(self._traces, self._traces.begin(request.headers.get(TRACEPARENT)), kind)
 
     def _find(self, request: web.Request, model: str) -> _Served:
         """What serves a model; the answer will name its revision.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from gpu_worker.disk import ModelFolder
-from gpu_worker.errors import VariantUnknownError
+from gpu_worker.errors import NotAModelError, VariantUnknownError
 from gpu_worker.fit import Row
 from gpu_worker.fit_rule import Choice, is_last_resort, rank
 from gpu_worker.judge import HeaderSoFar, Judge, loaded_files
@@ -23,7 +23,9 @@ from wire.chunk import Buffer, Chunk, ChunkId
 from wire.errors import GGUFInvalidError, HeadwaterError
 from wire.gguf import GGUF, read_gguf
 from wire.manifest import ChunkRef, FileEntry, Manifest, decode
+from wire.paths import ASSETS
 from wire.source import Source
+from wire.static_file import STATIC
 
 MAX_HEADER_CHUNKS = 256
 _HELD_BYTES = 64 * 1024 * 1024
@@ -132,15 +134,18 @@ async def find_variant(
         wanted: the variant that the configuration names.
         judge: the machine; where there is none, the best by its name is taken, and no header is
             read.
-        alone: whether the only one that there is is judged, too.
+        alone: whether the only one that there is is judged, too: it is to be loaded.
 
     Raises:
         VariantUnknownError: as :func:`candidates`.
+        NotAModelError: it is to be loaded, and is a static site.
         GGUFInvalidError: a file whose header cannot be; nothing may load it.
         NotFoundError, SourceUnavailableError, ChunkMismatchError, ManifestInvalidError: the
             manifest or a header was not to be had.
     """
     here = await blocking(lambda: folder.manifest(model, revision))
+    if here is not None and alone:
+        _require_model(here)
     if here is not None and (not here.variants or not wanted or wanted in here.variants):
         place = folder.path(model, revision)
         judge = judge if alone or here.variants else None
@@ -176,6 +181,8 @@ async def _choose_there(
     """Of what a source has, by the headers alone."""
     data = await source.manifest(revision)
     manifest = await blocking(lambda: decode(data, revision))
+    if alone:
+        _require_model(manifest)
     names = candidates(manifest, wanted)
     if judge is None or not (alone or manifest.variants):
         return _unjudged(names[0])
@@ -210,6 +217,14 @@ async def read_header(entry: FileEntry, source: ManifestOnce, blocking: Blocking
             return header
         batch = _together(rest)
     raise GGUFInvalidError(f"{entry.path}: no header in its first {MAX_HEADER_CHUNKS} chunks")
+
+
+def _require_model(manifest: Manifest) -> None:
+    if manifest.kind == STATIC:
+        raise NotAModelError(
+            f"{manifest.model} is a static site, not a model: edges serve it at "
+            f"{ASSETS}/{manifest.model}/, and no worker can load it"
+        )
 
 
 def _data(found: Chunk | BaseException) -> Buffer:

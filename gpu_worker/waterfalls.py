@@ -15,9 +15,12 @@ from typing import overload
 import structlog
 
 from gpu_worker.waterfall import Waterfall
+from wire.workers import MAX_BOOT_SPANS, BootSpan
 
 _log = structlog.get_logger("waterfall")
 _KEPT_ROLLS = 8
+_MAX_NAME = 96
+"""Characters of a step's name in a heartbeat."""
 _AT_ONCE_S = 5.0
 """What begins so soon after the process has is a part of its start."""
 _STAT = Path("/proc/self/stat")
@@ -46,6 +49,8 @@ class Waterfalls(Sequence[Waterfall]):
         self._listens_s: float | None = None
         self._clock = clock
         self._kept: list[Waterfall] = []
+        self._told: tuple[int, tuple[BootSpan, ...]] | None = None
+        """How many spans the boot had when heartbeats were told of them, and what."""
 
     def begin(self) -> Waterfall:
         """A new one. Until one is kept it is the boot's, and the process's start is in it; not so
@@ -89,6 +94,19 @@ class Waterfalls(Sequence[Waterfall]):
     @property
     def boot(self) -> Waterfall | None:
         return self._kept[0] if self._kept else None
+
+    def boot_spans(self) -> tuple[BootSpan, ...]:
+        """The boot's steps, as heartbeats tell them: to a tenth of a millisecond."""
+        boot = self.boot
+        if boot is None:
+            return ()
+        if self._told is None or self._told[0] != len(boot.spans):
+            spans = (
+                BootSpan(s.name[:_MAX_NAME], round(s.start_ms, 1), round(s.length_ms, 1))
+                for s in boot.spans[:MAX_BOOT_SPANS]
+            )
+            self._told = len(boot.spans), tuple(spans)
+        return self._told[1]
 
     @property
     def last_roll(self) -> Waterfall | None:

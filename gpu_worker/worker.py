@@ -35,10 +35,11 @@ from gpu_worker.standby import Standby
 from wire.errors import ConfigError
 from wire.events import Event
 from wire.http_events import follow
-from wire.http_server import background, guard, json_answer, require_token
+from wire.http_server import LIFE, background, guard, json_answer, require_token
 from wire.http_source import HttpSource
 from wire.paths import ADMIN
 from wire.sources.nearest import Nearest
+from wire.telemetry.spans import Traces
 from wire.trust_client import TrustClient
 from wire.trust_metrics import TrustMetrics, trust_status
 from wire.trust_store import TrustStore
@@ -142,14 +143,18 @@ class Worker:
         """Of the first model."""
         return self.residents[0].serving
 
-    def add_to(self, app: web.Application, registry: CollectorRegistry) -> None:
+    def add_to(
+        self, app: web.Application, registry: CollectorRegistry, traces: Traces | None = None
+    ) -> None:
         """Register routes and background work; everything is released with the application."""
         WorkerRoutes(
             {resident.name: resident.serving for resident in self.residents},
             worker=self.identity.name,
             tokens=(self._token,),
             registry=registry,
+            traces=traces,
         ).add_to(app)
+        app[LIFE].on_stopping.append(self._leave)
         SourceMetrics(registry, self._source.stats)
         TrustMetrics(registry, lambda: self._trust.view)
         BootMetrics(registry, lambda: [r.roller.waterfalls for r in self.residents])
@@ -235,6 +240,11 @@ class Worker:
             "budget": self.keeper.budget_bytes,
             "used": {r.name: self.keeper.used_bytes(r.name) for r in residents},
         }
+
+    def _leave(self) -> None:
+        """Told to stop: edges are to send nothing new, while what comes is still answered."""
+        self._stopping = True
+        self._heartbeat.poke()
 
     async def _say_goodbye(self, _app: web.Application) -> None:
         """Not ready first: edges must route around before streams are made to end. A roll that is

@@ -10,39 +10,47 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
-import site
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from site import getsitepackages
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from infra.child import Child, ChildConfig, Program, Report
 from infra.edge_admin import TierAdmin
 from infra.errors import ChildError
+from infra.fleet_admin import FleetAdmin
 from infra.local_config import (
     CLOUD_MODEL,
     LOCAL_MODEL,
-    Ports,
     Urls,
     cloud_tables,
+    local_url,
+    origin_tables,
     render,
-    tier_tables,
+    site_tables,
 )
-from infra.state import Ready, StateDir, ensure_secret, read_secret, write_private, write_ready
+from infra.local_setup import prepare, prepare_site
+from infra.local_sites import MODULES, Node, Ports, Site, Tier, nodes_of, sites_of
+from infra.ports import HeldPort
+from infra.state import (
+    Ready,
+    ReadyRegion,
+    StateDir,
+    read_secret,
+    write_private,
+    write_ready,
+)
 from wire.errors import ConfigError, UnauthorizedError
-from wire.files import write_atomically
 from wire.paths import DEFAULT_CHANNEL
-from wire.pull_tokens import PullTokens
 
 if TYPE_CHECKING:
     from origin.publish import Published
 
-POLICIES = Path(__file__).with_name("local_policies.toml")
-"""What the policy file of a new state directory says."""
-Tier = Literal["origin", "cloud", "edge", "worker"]
 PublishProgress = Callable[[str, str, int, int], None]
 """Told of the model, the step, and what is done and the total in bytes."""
 DEMO_FILES = {LOCAL_MODEL: "edge-small-r1", CLOUD_MODEL: "cloud-large"}
@@ -55,13 +63,6 @@ SECRET_NAMES = frozenset(
     }
 )
 """Environment variables of the command that no tier has any business with."""
-_REST: tuple[Tier, ...] = ("cloud", "edge", "worker")
-_MODULES: dict[Tier, str] = {
-    "origin": "origin",
-    "cloud": "gpu_worker",
-    "edge": "edge_tier",
-    "worker": "gpu_worker",
-}
 
 
 class Local:
@@ -70,6 +71,7 @@ class Local:
     Args:
         state_dir: made where it is missing; one launcher at a time.
         ports: where to listen; 0 is any free port.
+        regions: an edge and a worker for each; where there are none, one edge and one worker.
         environ: what the tiers inherit, ``os.environ`` by default. ``HEADWATER_CLOUD__X`` reaches
             the cloud server as ``HEADWATER_WORKER__X``, and only that one does.
         report: told in one line of deaths and restarts.
@@ -80,19 +82,25 @@ class Local:
         state_dir: Path,
         ports: Ports | None = None,
         *,
+        regions: tuple[str, ...] = (),
         config: ChildConfig | None = None,
         environ: Mapping[str, str] | None = None,
         report: Report = lambda _: None,
     ) -> None:
         self.state = StateDir(state_dir.absolute())
         self.urls = Urls()
+        """Of the first site."""
         self.new_api_key = ""
         """The key that this start made; empty where an earlier one did."""
         self._ports = ports or Ports()
+        self._sites = sites_of(self.state, self._ports, regions)
+        self._nodes = nodes_of(self.state, self._ports, self._sites)
+        self._answers: dict[str, str] = {}
+        """The URLs of what was started, by node."""
         self._config = config or ChildConfig()
         self._environ = dict(os.environ if environ is None else environ)
         self._report = report
-        self._children: dict[Tier, Child] = {}
+        self._children: dict[str, Child] = {}
         self._stack = contextlib.ExitStack()
         self._lifeline = -1
         self._ready_files: set[Path] = set()
@@ -105,7 +113,10 @@ class Local:
             self._lifeline, writer = os.pipe()
             self._stack.callback(os.close, self._lifeline)
             self._stack.callback(os.close, writer)
+            self._hold_edge_ports()
             await prepare(self.state)
+            for site in self._sites:
+                await asyncio.to_thread(prepare_site, site)
             self._ensure_api_key()
         except BaseException:
             self._stack.close()
@@ -149,51 +160,85 @@ class Local:
         await self.ready("origin")
         step("demo models")
         await self.publish_demo(progress=progress)
-        for tier in _REST:
-            step(tier)
-            await self.start(tier)
-        for tier in _REST:
-            step(f"{tier} to be ready")
-            await self.ready(tier)
+        rest = [name for name in self._nodes if name != "origin"]
+        for name in rest:
+            step(name)
+            await self.start(name)
+        for name in rest:
+            step(f"{name} to be ready")
+            await self.ready(name)
         await self.joined()
         return self.announce(ready_file)
 
-    async def start(self, tier: Tier) -> str:
-        """Start one tier and wait until it listens. Returns its URL. Raises ``ChildError``."""
+    async def start(self, name: str) -> str:
+        """Start a node (a tier, or a region's: ``edge-eu-west``) and wait until it listens.
+
+        Returns:
+            Its URL.
+
+        Raises:
+            ChildError: it did not come up; with the tail of its log.
+        """
         self._write_config()
-        child = Child(self._program(tier), self._lifeline, config=self._config, report=self._report)
-        self._children[tier] = child
-        self.urls = self.urls.knowing(tier, await child.start())
+        node = self._nodes[name]
+        child = Child(self._program(node), self._lifeline, config=self._config, report=self._report)
+        self._children[name] = child
+        self._answers[name] = await child.start()
+        first = self._sites[0]
+        if name in {"origin", "cloud", first.node("edge"), first.node("worker")}:
+            self.urls = self.urls.knowing(node.tier, child.url)
         return child.url
 
-    async def ready(self, tier: Tier) -> None:
-        """Wait until a started tier is ready. Raises ``ChildError``."""
-        await self._children[tier].ready()
+    async def ready(self, name: str) -> None:
+        """Wait until a started node is ready. Raises ``ChildError``."""
+        await self._children[name].ready()
 
     async def joined(self) -> None:
-        """Wait until the edge knows the worker as ready, so that prompts go there.
+        """Wait until each edge knows its worker as ready, so that prompts go there; and with
+        regions, until the origin knows all of them as well.
 
         Raises:
             ChildError: not in time.
         """
         deadline = time.monotonic() + self._config.ready_timeout_s
-        while not await asyncio.to_thread(self._knows_worker):
+        for site in self._sites:
+            problem = f"the {site.node('edge')} hears nothing from its worker; see both logs"
+            await self._until(partial(self._knows_worker, site), deadline, problem)
+        if self._sites[0].region:
+            problem = "a region is not well as the origin sees it; see `headwater fleet`"
+            await self._until(self._is_well, deadline, problem)
+
+    async def _until(self, true: Callable[[], bool], deadline: float, problem: str) -> None:
+        while not await asyncio.to_thread(true):
             if time.monotonic() > deadline:
-                raise ChildError("the edge hears nothing from the worker; see both logs")
+                raise ChildError(problem)
             await asyncio.sleep(self._config.poll_s)
 
-    def child(self, tier: Tier) -> Child:
-        """A tier that was started."""
-        return self._children[tier]
+    def child(self, name: str) -> Child:
+        """A node that was started."""
+        return self._children[name]
 
     def children(self) -> list[Child]:
-        """Every tier that was started, in order."""
+        """Every node that was started, in order."""
         return list(self._children.values())
 
-    def _knows_worker(self) -> bool:
-        with TierAdmin(self.urls.edge, self.admin_token) as edge:
+    def urls_of(self, site: Site) -> Urls:
+        """Where the tiers of a site answer, as far as it is known."""
+        if site is self._sites[0]:
+            return self.urls
+        own = {tier: self._answers.get(site.node(tier), "") for tier in ("edge", "worker")}
+        return replace(self.urls, **own)
+
+    def _knows_worker(self, site: Site) -> bool:
+        urls = self.urls_of(site)
+        with TierAdmin(urls.edge, self.admin_token) as edge:
             workers = edge.status()["workers"]
-        return any(w["url"] == self.urls.worker and w["state"] == "ready" for w in workers)
+        return any(w["url"] == urls.worker and w["state"] == "ready" for w in workers)
+
+    def _is_well(self) -> bool:
+        with FleetAdmin(self.urls.origin, self.admin_token) as origin:
+            fleet = origin.fleet()
+        return bool(fleet["healthy"]) and len(fleet["edges"]) == len(self._sites)
 
     def announce(self, ready_file: Path | None = None) -> Ready:
         """Write ``ready.json`` (and ``ready_file``): everything answers."""
@@ -206,6 +251,7 @@ class Local:
             api_key=self.api_key,
             admin_token=self.admin_token,
             state_dir=str(self.state.root),
+            regions=tuple(self._ready_region(site) for site in self._sites if site.region),
         )
         for path in dict.fromkeys((self.state.ready_file, *([ready_file] if ready_file else []))):
             self._ready_files.add(path)
@@ -226,21 +272,44 @@ class Local:
         """Publish the demo models that the origin does not offer yet."""
         return await asyncio.to_thread(_publish_demo, self, progress)
 
-    def _program(self, tier: Tier) -> Program:
-        config = self.state.cloud_config_file if tier == "cloud" else self.state.config_file
+    def _ready_region(self, site: Site) -> ReadyRegion:
+        urls = self.urls_of(site)
+        return ReadyRegion(name=site.region, edge=urls.edge, worker=urls.worker)
+
+    def _program(self, node: Node) -> Program:
         return Program(
-            name=tier,
-            argv=(sys.executable, "-m", _MODULES[tier], "--config", str(config)),
-            environ=child_environment(self._environ, tier),
+            name=node.name,
+            argv=(sys.executable, "-m", MODULES[node.tier], "--config", str(node.config)),
+            environ=child_environment(self._environ, node.tier),
             folder=self.state.root,
-            ready_file=self.state.run_file(tier),
-            log=self.state.log(tier),
-            port=getattr(self._ports, tier),
+            ready_file=node.run_file,
+            log=node.log,
+            port=node.port,
         )
 
+    def _hold_edge_ports(self) -> None:
+        """The origin starts first, and its console is told where the edges will be."""
+        sites = []
+        for site in self._sites:
+            if site.ports.edge:
+                sites.append(site)
+                continue
+            held = HeldPort()
+            self._stack.callback(held.close)
+            sites.append(replace(site, ports=replace(site.ports, edge=held.number)))
+        self._sites = tuple(sites)
+        self._nodes = nodes_of(self.state, self._ports, self._sites)
+
     def _write_config(self) -> None:
-        tiers = render(tier_tables(self.state, self._ports, self.urls))
-        write_private(self.state.config_file, tiers.encode())
+        edges = [self.urls_of(s).edge or local_url(s.ports.edge) for s in self._sites]
+        tables = origin_tables(self.state, self._ports, edges)
+        for site in self._sites:
+            own = site_tables(site, self.urls_of(site))
+            if site.region:
+                write_private(site.home.config_file, render(own).encode())
+            else:
+                tables |= own
+        write_private(self.state.config_file, render(tables).encode())
         cloud = render(cloud_tables(self.state, self._ports, self.urls))
         write_private(self.state.cloud_config_file, cloud.encode())
 
@@ -257,55 +326,6 @@ class Local:
             self.new_api_key = key
 
 
-async def prepare(state: StateDir) -> None:
-    """Make keys, tokens and an empty signed repository, unless they are there.
-
-    Keys and store are made aside and moved into place when both are whole, so a first start that
-    was cut off can be repeated, and nothing that exists is ever overwritten.
-
-    Raises:
-        ConfigError: they cannot be made.
-    """
-    ensure_secret(state.admin_token, "hwadm-")
-    ensure_secret(state.worker_token, "hwwrk-")
-    ensure_secret(state.edge_report_token, "hwedg-")
-    ensure_secret(state.cloud_token, "hwcld-")
-    await asyncio.to_thread(_ensure_edge_pull_token, state)
-    if not state.edge_policies.exists():
-        write_atomically(state.edge_policies, POLICIES.read_bytes())
-    staging, whole = state.root / ".initializing", state.root / ".initialized"
-    if not whole.exists() and not state.keys.exists():
-        await _initialize(state, staging)
-        staging.rename(whole)
-    if whole.exists():
-        for made in sorted(whole.iterdir()):
-            made.rename(state.root / made.name)
-        whole.rmdir()
-
-
-def _ensure_edge_pull_token(state: StateDir) -> None:
-    """What the edge shows to the origin, which opens every model to it."""
-    tokens = PullTokens.open(state.pull_tokens("origin"))
-    with contextlib.suppress(ConfigError):
-        if tokens.reader(read_secret(state.edge_pull_token)) is not None:
-            return
-    _, token = tokens.mint(("*",), note="the edge on this machine")
-    write_private(state.edge_pull_token, f"{token}\n".encode())
-
-
-async def _initialize(state: StateDir, staging: Path) -> None:
-    from origin.config import OriginConfig
-    from origin.init import initialize
-
-    await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
-    made = StateDir(staging)
-    passphrase = ensure_secret(made.passphrase_file, "")
-    config = OriginConfig(
-        store=str(made.origin_store), keys_dir=made.keys, admin_token_file=state.admin_token
-    )
-    await initialize(config, passphrase)
-
-
 def child_environment(environ: Mapping[str, str], tier: Tier) -> dict[str, str]:
     """What a tier inherits: everything but the command's own secrets and other tiers' business."""
     kept = {name: value for name, value in environ.items() if name not in SECRET_NAMES}
@@ -318,7 +338,7 @@ def child_environment(environ: Mapping[str, str], tier: Tier) -> dict[str, str]:
     # The working directory is no place to import from: a folder `origin` there would win.
     kept["PYTHONSAFEPATH"] = "1"
     root = str(Path(__file__).resolve().parent.parent)
-    if root not in {str(Path(folder).resolve()) for folder in site.getsitepackages()}:
+    if root not in {str(Path(folder).resolve()) for folder in getsitepackages()}:
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, (root, kept.get("PYTHONPATH"))))
     return kept
 

@@ -1,15 +1,17 @@
-"""The configuration that the launcher writes: one TOML file for the three tiers, one for the server
-that plays the cloud. A pure function of the state directory, the ports and the URLs known so far;
-it is written again before every start, so the file on disk is what is in force.
+"""The configuration that the launcher writes: one TOML file for the three tiers (with regions, one
+for the origin and one for each region, as their machines would have), and one for the server that
+plays the cloud. A pure function of the sites and the URLs known so far; it is written again before
+every start, so the file on disk is what is in force.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from infra.local_sites import Ports, Site
 from infra.state import StateDir
 
 Value: TypeAlias = "str | int | float | bool | list[str] | Mapping[str, Value]"
@@ -19,16 +21,6 @@ HEADER = (
 )
 LOCAL_MODEL = "edge-small"
 CLOUD_MODEL = "cloud-large"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """Where each tier listens; 0 is any free port."""
-
-    origin: int = 0
-    edge: int = 0
-    worker: int = 0
-    cloud: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +49,13 @@ class Pace:
 def tier_tables(
     state: StateDir, ports: Ports, urls: Urls, pace: Pace | None = None
 ) -> dict[str, Value]:
-    """The tables ``[origin]``, ``[edge]`` and ``[worker]``."""
-    pace = pace or Pace()
+    """The tables ``[origin]``, ``[edge]`` and ``[worker]`` of a system without regions."""
+    site = Site(shared=state, home=state, ports=ports)
+    return origin_tables(state, ports) | site_tables(site, urls, pace)
+
+
+def origin_tables(state: StateDir, ports: Ports, edges: Sequence[str] = ()) -> dict[str, Value]:
+    """The table ``[origin]``; ``edges`` are the URLs that the console's playground may ask."""
     origin: dict[str, Value] = {
         "port": ports.origin,
         "store": str(state.origin_store),
@@ -67,37 +64,52 @@ def tier_tables(
         "pull_tokens_file": str(state.pull_tokens("origin")),
         "edge_token_file": str(state.edge_report_token),
         "ready_file": str(state.run_file("origin")),
+        "console": {"edges": list(edges)},
     }
+    return {"origin": origin}
+
+
+def site_tables(site: Site, urls: Urls, pace: Pace | None = None) -> dict[str, Value]:
+    """The tables ``[edge]`` and ``[worker]`` of a site."""
+    pace = pace or Pace()
+    shared, home = site.shared, site.home
+    fleet: dict[str, Value] = {
+        "name": site.node("edge"),
+        "token_file": str(shared.edge_report_token),
+    }
+    if site.region:
+        fleet["region"] = site.region
     edge: dict[str, Value] = {
-        "port": ports.edge,
+        "port": site.ports.edge,
         "origins": _known(urls.origin),
-        "origin_token_file": str(state.edge_pull_token),
-        "pull_tokens_file": str(state.pull_tokens("edge")),
-        "trust_root": str(state.trust_root),
-        "trust_dir": str(state.tier("edge") / "trust"),
+        "origin_token_file": str(home.edge_pull_token),
+        "pull_tokens_file": str(home.pull_tokens("edge")),
+        "trust_root": str(shared.trust_root),
+        "trust_dir": str(home.tier("edge") / "trust"),
         "refresh_s": pace.refresh_s,
-        "admin_token_file": str(state.admin_token),
-        "worker_token_file": str(state.worker_token),
-        "ready_file": str(state.run_file("edge")),
-        "fleet": {"name": "edge", "token_file": str(state.edge_report_token)},
-        "cache": {"folder": str(state.tier("edge") / "cache")},
-        "gateway": _gateway(state, urls),
+        "admin_token_file": str(shared.admin_token),
+        "worker_token_file": str(home.worker_token),
+        "ready_file": str(home.run_file("edge")),
+        "fleet": fleet,
+        "cache": {"folder": str(home.tier("edge") / "cache")},
+        "gateway": _gateway(site, urls),
     }
-    worker = _worker(state, "worker") | {
-        "port": ports.worker,
+    worker = _worker(shared, home, "worker") | {
+        "name": site.node("worker"),
+        "port": site.ports.worker,
         "model": LOCAL_MODEL,
         "sources": _known(urls.edge),
         "heartbeat_to": _known(urls.edge),
         "heartbeat_s": pace.heartbeat_s,
         "heartbeat_ttl_s": pace.heartbeat_ttl_s,
-        "token_file": str(state.worker_token),
+        "token_file": str(home.worker_token),
     }
-    return {"origin": origin, "edge": edge, "worker": worker}
+    return {"edge": edge, "worker": worker}
 
 
 def cloud_tables(state: StateDir, ports: Ports, urls: Urls) -> dict[str, Value]:
     """The table ``[worker]`` of the cloud server: no edge of its own, another model and token."""
-    worker = _worker(state, "cloud") | {
+    worker = _worker(state, state, "cloud") | {
         "port": ports.cloud,
         "model": CLOUD_MODEL,
         "sources": _known(urls.origin),
@@ -130,7 +142,8 @@ def _value(value: Value) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _gateway(state: StateDir, urls: Urls) -> dict[str, Value]:
+def _gateway(site: Site, urls: Urls) -> dict[str, Value]:
+    state = site.shared
     cloud: dict[str, Value] = {"url": urls.cloud, "models": [CLOUD_MODEL]}
     if urls.cloud:
         cloud["token_file"] = str(state.cloud_token)
@@ -138,20 +151,25 @@ def _gateway(state: StateDir, urls: Urls) -> dict[str, Value]:
         "keys_file": str(state.edge_keys),
         "pepper_file": str(state.edge_pepper),
         "policy_file": str(state.edge_policies),
-        "identity": {"audit": {"file": str(state.edge_audit)}},
+        "identity": {"audit": {"file": str(site.home.edge_audit)}},
         "cloud": cloud,
     }
 
 
-def _worker(state: StateDir, name: str) -> dict[str, Value]:
-    folder = state.tier(name)
+def _worker(shared: StateDir, home: StateDir, name: str) -> dict[str, Value]:
+    folder = home.tier(name)
     return {
         "name": name,
-        "trust_root": str(state.trust_root),
+        "trust_root": str(shared.trust_root),
         "trust_dir": str(folder / "trust"),
         "models_dir": str(folder / "models"),
-        "ready_file": str(state.run_file(name)),
+        "ready_file": str(home.run_file(name)),
     }
+
+
+def local_url(port: int) -> str:
+    """Where a tier on this machine answers, or will."""
+    return f"http://127.0.0.1:{port}"
 
 
 def _known(url: str) -> list[str]:

@@ -66,9 +66,12 @@ class Overview:
         console.print(table(("tier", "url", "state", "why"), rows))
         if origin := self._status("origin"):
             _show_channels(console, origin)
-        if edge := self._status("edge"):
-            _show_workers(console, edge)
-            _show_cache(console, edge)
+        for name, tier in self.tiers.items():
+            if name.startswith("edge") and tier.status:
+                if name != "edge":
+                    console.print(name, style="bold", markup=False)
+                _show_workers(console, tier.status)
+                _show_cache(console, tier.status)
 
     def _status(self, name: str) -> dict[str, Any]:
         tier = self.tiers.get(name)

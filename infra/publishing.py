@@ -16,6 +16,7 @@ from origin.fileset import inspect
 from origin.keys import load_key
 from origin.offer import LocalFile, from_disk
 from origin.publish import GoldenMaker, Published, publish
+from origin.publish_static import PublishedSite, publish_static
 from wire.errors import NameInvalidError, NotFoundError
 from wire.http_client import BlockingClient
 from wire.paths import HEALTHZ
@@ -70,6 +71,28 @@ class PublisherDesk:
                 golden=golden,
                 progress=progress,
             )
+
+    def publish_static(
+        self,
+        folder: Path,
+        model: str,
+        channel: str,
+        *,
+        private: bool = False,
+        immutable: Sequence[str] = (),
+        progress: Progress = lambda *_: None,
+    ) -> PublishedSite:
+        """As ``origin.publish_static.publish_static``."""
+        return publish_static(
+            folder,
+            model,
+            channel,
+            self.origin,
+            self.key,
+            private=private,
+            immutable=immutable,
+            progress=progress,
+        )
 
 
 @contextmanager

@@ -26,8 +26,17 @@ READY_NAME = "ready.json"
 MAX_READY_BYTES = 64 * 1024
 
 
-class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``ready.json`` says once everything answers. URLs are ``http://host:port``."""
+class ReadyRegion(msgspec.Struct, frozen=True, kw_only=True):
+    """A region: where its edge and its worker answer."""
+
+    name: str
+    edge: str
+    worker: str
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What ``ready.json`` says once everything answers. URLs are ``http://host:port``. Where there
+    are regions, ``edge`` and ``worker`` are the first one's."""
 
     origin: str
     edge: str
@@ -36,6 +45,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str
     admin_token: str
     state_dir: str
+    regions: tuple[ReadyRegion, ...] = ()
 
     def __repr__(self) -> str:
         return f"Ready(origin={self.origin!r}, edge={self.edge!r}, state_dir={self.state_dir!r})"
@@ -125,6 +135,10 @@ class StateDir:
     @property
     def ready_file(self) -> Path:
         return self.root / READY_NAME
+
+    def region(self, name: str) -> StateDir:
+        """What a region has of its own, below this."""
+        return StateDir(self.root / "regions" / name)
 
     def tier(self, name: str) -> Path:
         """What a tier stores."""

@@ -19,6 +19,7 @@ async def run(config: OriginConfig) -> None:
         port=config.port,
         ready_file=config.ready_file,
         drain_s=config.drain_s,
+        drain_delay_s=config.drain_delay_s,
     )
 
 

@@ -19,7 +19,8 @@ from wire.errors import (
 from wire.http_client import BlockingClient
 from wire.http_connection import Response
 from wire.http_source import MAX_BUNDLE_BYTES
-from wire.paths import ADMIN, TRUST_BUNDLE
+from wire.manifest import MAX_MANIFEST_BYTES, Manifest, decode
+from wire.paths import ADMIN, TRUST_BUNDLE, manifest_path
 from wire.trust_bundle import REVISIONS, TrustLimits, decode_bundle
 
 _REFUSALS: dict[int, type[HeadwaterError]] = {
@@ -60,6 +61,13 @@ class OriginAdmin:
     def put_manifest(self, revision: str, data: bytes) -> None:
         """Upload a manifest."""
         self._json(self._client.send("PUT", f"{ADMIN}/manifests/{revision}", data))
+
+    def manifest(self, revision: str) -> Manifest:
+        """A published manifest."""
+        answer = self._client.get(manifest_path(revision), limit_bytes=MAX_MANIFEST_BYTES)
+        if answer.status >= 400:
+            self._json(answer)
+        return decode(bytes(answer.body), revision)
 
     def signed_revisions(self) -> bytes:
         """The current list of revisions, as the publisher signed it."""

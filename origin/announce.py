@@ -15,6 +15,7 @@ import structlog
 
 from origin.errors import StoreError
 from origin.gate import Gate
+from origin.purge_hook import Announcer
 from origin.signing import Commit, Repository
 from origin.store import ObjectStore
 from origin.takedowns import chunk_key, event_batches, exclusive_chunks
@@ -28,7 +29,6 @@ from wire.errors import (
     NotFoundError,
 )
 from wire.events import RESET_KEY
-from wire.http_events import EventHub
 from wire.manifest import Manifest, decode
 from wire.paths import (
     TRUST_KEY,
@@ -38,6 +38,8 @@ from wire.paths import (
     revision_id,
     revision_key,
 )
+from wire.static_file import STATIC
+from wire.trust import TrustView
 
 _log = structlog.get_logger("announce")
 T = TypeVar("T")
@@ -57,7 +59,7 @@ class Publisher:
         self,
         store: ObjectStore,
         repository: Repository,
-        hub: EventHub,
+        hub: Announcer,
         gone: set[str],
         clock: Callable[[], float],
     ) -> None:
@@ -216,9 +218,9 @@ class Publisher:
     async def _publish(self, signed_revisions: bytes) -> None:
         async def change(before: Repository) -> Commit:
             made = before.accept_revisions(signed_revisions, now=self._clock())
-            signed = made.repository.view.revisions
-            for model, revision in signed.keys() - before.view.revisions.keys():
-                manifest = await self._check_manifest(model, revision, signed[model, revision])
+            signed = made.repository.view
+            for named in signed.revisions.keys() - before.view.revisions.keys():
+                manifest = await self._check_manifest(named, signed)
                 needed.update(map(chunk_key, manifest.chunk_refs()))
             return made
 
@@ -231,26 +233,34 @@ class Publisher:
     async def _prune(self, signed_revisions: bytes) -> None:
         async def change(before: Repository) -> Commit:
             made = before.accept_revisions(signed_revisions, now=self._clock(), allow_removal=True)
-            after = made.repository.view.revisions
-            pinned = await self.store.pins() & before.view.revisions.keys() - after.keys()
+            after = made.repository.view
+            lost = before.view.revisions.keys() - after.revisions.keys()
+            pinned = await self.store.pins() & lost
             if pinned:
                 model, revision = min(pinned)
                 raise ConflictError(f"revision {revision} of {model} is pinned; remove the pin")
-            for model, revision in after.keys() - before.view.revisions.keys():
-                await self._check_manifest(model, revision, after[model, revision])
+            for named in after.revisions.keys() - before.view.revisions.keys():
+                await self._check_manifest(named, after)
             return made
 
         async with self.gate.together(), self._turn:
             await self._change(change)
             self._hub.publish("channel", [TRUST_KEY])
 
-    async def _check_manifest(self, model: str, revision: str, size: int) -> Manifest:
+    async def _check_manifest(self, named: tuple[str, str], view: TrustView) -> Manifest:
+        """That a newly signed revision is what the publisher signed it as."""
+        (model, revision), size = named, view.revisions[named]
         data = await self.store.manifest(revision)
         manifest = await asyncio.to_thread(decode, data, revision)
         if manifest.model != model or len(data) != size:
             raise ConflictError(
                 f"revision {revision} is signed as {model} of {size} B, but its manifest here is "
                 f"of {manifest.model} and has {len(data)} B"
+            )
+        if (manifest.kind == STATIC) != (named in view.static):
+            raise ConflictError(
+                f"revision {revision} of {model} is {manifest.kind} by its manifest, and signed as "
+                "something else"
             )
         return manifest
 
@@ -408,7 +418,12 @@ def describe(repository: Repository) -> dict[str, object]:
             for p in view.pointers()
         ],
         "revisions": [
-            {"model": model, "revision": revision} for model, revision in sorted(view.revisions)
+            {
+                "model": model,
+                "revision": revision,
+                **({"kind": STATIC} if (model, revision) in view.static else {}),
+            }
+            for model, revision in sorted(view.revisions)
         ],
         "trust": {"versions": dict(view.versions), "expires": dict(view.expires)},
     }

@@ -14,14 +14,17 @@ from prometheus_client import CollectorRegistry, Counter
 
 from origin.admin import AdminRoutes
 from origin.announce import Publisher
+from origin.boots import BootDesk
 from origin.config import OriginConfig
+from origin.console.console import ConsoleParts, add_console
 from origin.errors import StoreError
 from origin.fleet import FleetView
 from origin.fleet_keeper import FleetKeeper
 from origin.fleet_metrics import FleetCollector
 from origin.fleet_routes import FleetRoutes
-from origin.keys import ONLINE_KEY, load_key, promote
+from origin.keys import ONLINE_KEY, load_key, promote_if_writable
 from origin.orders import Orders
+from origin.purge_hook import PurgeHook, open_hook
 from origin.rollout_metrics import RolloutCollector
 from origin.rollout_routes import RolloutRoutes
 from origin.rollouts import Rollouts
@@ -35,6 +38,7 @@ from origin.upkeep.routes import UpkeepRoutes
 from wire.chunk import ChunkId
 from wire.errors import ConfigError, HeadwaterError, TrustError
 from wire.events import EventLog
+from wire.http_assets import AssetRoutes
 from wire.http_errors import error_middleware
 from wire.http_events import EventHub
 from wire.http_facades import ERROR_BODIES, add_facades, open_access
@@ -42,12 +46,15 @@ from wire.http_files import FileSender
 from wire.http_routes import ArtifactRoutes
 from wire.http_server import add_operations, background, read_token
 from wire.revision_reader import RevisionReader
+from wire.telemetry.http_telemetry import add_telemetry
 from wire.trust import TrustView
 
 _log = structlog.get_logger("origin")
 PUBLISHER = web.AppKey("publisher", Publisher)
 FLEET = web.AppKey("fleet", FleetView)
 ORDERS = web.AppKey("orders", Orders)
+BOOTS = web.AppKey("boots", BootDesk)
+ROLLOUTS = web.AppKey("rollouts", Rollouts)
 
 
 class OriginMetrics:
@@ -70,6 +77,11 @@ class OriginMetrics:
         self._bytes.labels(kind).inc(size)
         self._answers.labels(kind).inc()
 
+    def sent(self) -> float:
+        """Bytes of all kinds, since the start."""
+        samples = [sample for family in self._bytes.collect() for sample in family.samples]
+        return sum(sample.value for sample in samples if sample.name.endswith("_total"))
+
     def corrupt(self, _id: ChunkId) -> None:
         self._corrupt.inc()
 
@@ -83,7 +95,7 @@ async def build_app(config: OriginConfig) -> web.Application:
     registry = CollectorRegistry()
     metrics = OriginMetrics(registry)
     token = await asyncio.to_thread(read_token, config.admin_token_file)
-    publisher, hub = await _open(config, metrics)
+    publisher, hub, hook = await _open(config, metrics, registry)
     executor = ThreadPoolExecutor(config.io_threads, thread_name_prefix="origin-io")
     server = OriginServer(publisher)
     access = await open_access(
@@ -104,6 +116,7 @@ async def build_app(config: OriginConfig) -> web.Application:
         revisions=revisions,
     ).add_to(app)
     hub.add_to(app)
+    hook.add_to(app)
     AdminRoutes(
         publisher=publisher, token=token, max_body_bytes=config.max_admin_body_bytes
     ).add_to(app)
@@ -113,8 +126,9 @@ async def build_app(config: OriginConfig) -> web.Application:
         max_body_bytes=config.max_admin_body_bytes,
         keys_dir=config.keys_dir,
     ).add_to(app)
-    await _add_fleet(app, config, publisher, token, registry)
+    await _add_fleet(app, config, publisher, token, registry, metrics)
     sender = FileSender(server, executor, counter=metrics)
+    AssetRoutes(access=access, revisions=revisions, sender=sender, config=config.assets).add_to(app)
     add_facades(app, sender, revisions, access, config.facades)
     upkeep = UpkeepRoutes(
         publisher=publisher,
@@ -130,6 +144,9 @@ async def build_app(config: OriginConfig) -> web.Application:
     if config.scrub_interval_s > 0:
         interval_s, rate = config.scrub_interval_s, config.scrub_bytes_per_s
         app.cleanup_ctx.append(background("scrub", lambda: upkeep.scrub_for_ever(interval_s, rate)))
+    if config.telemetry.traces.endpoint:
+        raise ConfigError("[origin.telemetry.traces]: only edges and workers have traces")
+    add_telemetry(app, registry, config.telemetry, tier="origin", port=config.port)
     app.on_cleanup.append(_closing(publisher, executor))
     return app
 
@@ -140,8 +157,10 @@ async def _add_fleet(
     publisher: Publisher,
     token: str,
     registry: CollectorRegistry,
+    metrics: OriginMetrics,
 ) -> None:
-    """What the edges report: as it was kept, then as they tell it, kept again at the end."""
+    """What the edges report: as it was kept, then as they tell it, kept again at the end; and who
+    may look at it."""
     edge_token = None
     if config.edge_token_file is not None:
         edge_token = await asyncio.to_thread(read_token, config.edge_token_file)
@@ -155,9 +174,12 @@ async def _add_fleet(
         return publisher.repository.view
 
     rollouts = Rollouts(publisher, view, config.rollouts)
+    boots = BootDesk(view, clock=time.monotonic)
+    app[BOOTS], app[ROLLOUTS] = boots, rollouts
     FleetRoutes(
         view=view,
         orders=orders,
+        boots=boots,
         trust=trust,
         token=token,
         edge_token=edge_token,
@@ -167,6 +189,15 @@ async def _add_fleet(
     app.cleanup_ctx.append(background("rollouts", rollouts.run))
     registry.register(RolloutCollector(rollouts.records))
     registry.register(FleetCollector(view, trust))
+    console = ConsoleParts(
+        view=view,
+        boots=boots,
+        trust=trust,
+        records=rollouts.records,
+        sent=metrics.sent,
+        token=token,
+    )
+    await add_console(app, console, config.console, registry)
     if edge_token is None:
         return
     app.cleanup_ctx.append(background("keep-fleet", keeper.run))
@@ -177,7 +208,9 @@ async def _add_fleet(
     app.on_shutdown.append(keep)
 
 
-async def _open(config: OriginConfig, metrics: OriginMetrics) -> tuple[Publisher, EventHub]:
+async def _open(
+    config: OriginConfig, metrics: OriginMetrics, registry: CollectorRegistry
+) -> tuple[Publisher, EventHub, PurgeHook]:
     """What is stored, verified."""
     online_key = await asyncio.to_thread(load_key, config.keys_dir / ONLINE_KEY)
     spare_key = await asyncio.to_thread(spare_online_key, config.keys_dir)
@@ -189,14 +222,17 @@ async def _open(config: OriginConfig, metrics: OriginMetrics) -> tuple[Publisher
         documents = await store.trust_documents()
         repository = Repository.load(documents, online_key, spare_key=spare_key)
         if repository.online_key is spare_key:
-            await asyncio.to_thread(promote, config.keys_dir / ONLINE_KEY)
+            await asyncio.to_thread(promote_if_writable, config.keys_dir / ONLINE_KEY)
         gone = await store.gone_keys()
     except (StoreError, TrustError) as error:
         raise ConfigError(f"cannot use the store {config.store!r}: {error.message}") from error
     hub = EventHub(EventLog(secrets.token_hex(4)), config.events)
-    publisher = Publisher(store, repository, hub, gone, clock=time.time)
+    hook = open_hook(
+        hub, config.purge, registry, lambda: publisher.repository.view.versions["root"]
+    )
+    publisher = Publisher(store, repository, hook, gone, clock=time.time)
     await publisher.restore()
-    return publisher, hub
+    return publisher, hub, hook
 
 
 async def _renew(publisher: Publisher, config: OriginConfig) -> None:

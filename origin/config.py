@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from origin.console.config import ConsoleConfig
 from origin.fleet import FleetConfig
+from origin.purge_config import PurgeConfig
 from origin.rollout_config import RolloutConfig
 from origin.stores.bucket import S3Config
 from origin.upkeep.policy import GcConfig
+from wire.assets import AssetsConfig
 from wire.catalog import FacadeConfig
 from wire.http_events import EventsConfig
+from wire.telemetry.config import TelemetryConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,9 @@ class OriginConfig:
     """How soon a renewal that failed is tried again."""
     drain_s: float = 5.0
     """How long running answers may take at shutdown."""
+    drain_delay_s: float = 0.0
+    """How long new requests are still taken after SIGTERM, while ``/readyz`` says no already: what
+    a load balancer needs to notice."""
     refresh_s: float = 5.0
     """How often a bucket is asked whether another origin changed it; a folder has one origin."""
     scrub_interval_s: float = 0.0
@@ -51,6 +58,15 @@ class OriginConfig:
     fleet: FleetConfig = field(default_factory=FleetConfig)
     rollouts: RolloutConfig = field(default_factory=RolloutConfig)
     """When a roll goes on by itself, and when it goes back."""
+    console: ConsoleConfig = field(default_factory=ConsoleConfig)
+    """The page at ``/console``."""
+    purge: PurgeConfig = field(default_factory=PurgeConfig)
+    """Caches in front of the origin that are told of rolls and takedowns."""
     s3: S3Config = field(default_factory=S3Config)
     events: EventsConfig = field(default_factory=EventsConfig)
     facades: FacadeConfig = field(default_factory=FacadeConfig)
+    assets: AssetsConfig = field(default_factory=lambda: AssetsConfig(enabled=False))
+    """Static sites, at ``/assets``. Off, because a script of a site runs in the same web origin as
+    the operator's console (docs/adr/0035)."""
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    """Metrics that are sent by remote write, and traces (docs/telemetry.md)."""

@@ -27,6 +27,7 @@ from wire.fleet import (
     EdgeReport,
     Preheat,
     Preheated,
+    PromptFigures,
     RevisionFigures,
 )
 from wire.workers import WorkerReport
@@ -232,7 +233,7 @@ class FleetView:
         return FleetKept(
             edges=tuple(
                 EdgeKept(
-                    report=replace(edge.report, figures=()),
+                    report=replace(edge.report, figures=(), prompts=PromptFigures()),
                     age_s=now - edge.heard_at,
                     lives=self._figures.lives(edge.report.edge),
                 )
@@ -371,12 +372,14 @@ class FleetView:
 
 
 def _bare(report: EdgeReport) -> EdgeReport:
-    return replace(report, workers=(), done=())
+    return replace(report, workers=(), done=(), boots=())
 
 
 def _lean(report: WorkerReport) -> WorkerReport:
     """Without what nobody asks an origin about."""
-    return replace(report, boot={}, done=()) if report.boot or report.done else report
+    if not (report.boot or report.boot_spans or report.done):
+        return report
+    return replace(report, boot={}, boot_spans=(), done=())
 
 
 def _says(report: EdgeReport) -> tuple[object, ...]:

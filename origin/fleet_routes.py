@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import msgspec
 from aiohttp import web
 
+from origin.boots import BootDesk
 from origin.consistency import consistency
 from origin.fleet import FleetView
 from origin.fleet_status import describe_fleet
@@ -34,6 +35,7 @@ class FleetRoutes:
 
     view: FleetView
     orders: Orders
+    boots: BootDesk
     trust: Callable[[], TrustView]
     token: str
     """The administrator's."""
@@ -63,13 +65,16 @@ class FleetRoutes:
         body = await read_body(request, MAX_REPORT_BYTES)
         try:
             report = decode_edge_report(body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise RequestInvalidError(f"report: {error}") from error
         self.view.report(report)
         self.orders.heard(report)
+        self.boots.heard(report)
         self.on_report()
         answer = EdgeAnswer(
-            commands=self.orders.for_edge(report.edge), preheat=self.view.to_preheat()
+            commands=self.orders.for_edge(report.edge),
+            preheat=self.view.to_preheat(),
+            boots=self.boots.wanted(report.edge),
         )
         return json_answer(answer)
 

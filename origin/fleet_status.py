@@ -89,7 +89,7 @@ def _edge(
     report = edge.report
     rolls = {name: behind(edge, pointer) for name, pointer in signed.items()}
     fields: dict[str, Any] = msgspec.to_builtins(report)
-    for name in ("edge", "workers", "done", "figures"):
+    for name in ("edge", "workers", "done", "figures", "prompts", "boots"):
         del fields[name]
     return {
         "name": edge.name,
@@ -108,7 +108,7 @@ def _worker(worker: WorkerNode, signed: Mapping[str, ChannelPointer], now: float
     pointer = signed.get(f"{report.model}@{report.channel}")
     wanted = pointer.revision_for(worker.name) if pointer is not None else ""
     fields: dict[str, Any] = msgspec.to_builtins(report)
-    for name in ("worker", "boot", "done"):
+    for name in ("worker", "boot", "boot_spans", "done"):
         del fields[name]
     return {
         **fields,

@@ -17,6 +17,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
@@ -37,8 +38,10 @@ from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 from origin.documents import DAY_S, Lifetimes
 from origin.signing import Repository
 from wire.errors import ConfigError
+from wire.files import open_to_others
 from wire.trust import MAX_GRACE_S
 
+_log = structlog.get_logger("keys")
 ROOT_KEY, PUBLISHER_KEY, ONLINE_KEY = "root.key", "publisher.key", "online.key"
 ROOT_FILE = "root.json"
 _NEXT, _RETIRED = ".next.key", ".retired.key"
@@ -244,6 +247,15 @@ def promote(path: Path) -> bool:
     return True
 
 
+def promote_if_writable(path: Path) -> None:
+    """As :func:`promote`; a folder that cannot be written, as that of a mounted secret, keeps both
+    keys, and the next start finds out again which of them is in force."""
+    try:
+        promote(path)
+    except ConfigError as error:
+        _log.warning("key not promoted", why=error.message)
+
+
 def next_root_key(path: Path, passphrase: str) -> CryptoSigner:
     """As :func:`next_key`, with its public key beside it: which key an encrypted file holds must be
     readable without the passphrase, when the rotation is handed over."""
@@ -307,8 +319,9 @@ def _make_folder(folder: Path) -> None:
 def _read_private(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
-            mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
-            if mode & 0o077:
+            found = os.fstat(stream.fileno())
+            if open_to_others(path, found):
+                mode = stat.S_IMODE(found.st_mode)
                 raise ConfigError(
                     f"key file {path} is open to others (mode {mode:o}); run: chmod 600 {path}"
                 )

@@ -25,11 +25,14 @@ from tuf.api.metadata import (
 from origin.documents import DAY_S, Lifetimes, expiry, read, sign
 from wire.channel import revision_target
 from wire.errors import ConflictError, ForbiddenError, NotFoundError, RequestInvalidError
+from wire.manifest import Kind
 from wire.paths import model_name, revision_id
+from wire.static_file import MODEL
 from wire.trust import (
     DEFAULT_GRACE_S,
     DELEGATED_PATHS,
     GRACE_FIELD,
+    KIND_FIELD,
     MAX_GRACE_S,
     PRIVATE_FIELD,
     offline_grace_s,
@@ -166,6 +169,7 @@ def sign_revisions(
     add: Iterable[tuple[str, str, int]] = (),
     *,
     private: bool = False,
+    kind: Kind = MODEL,
     remove: Iterable[tuple[str, str]] = (),
     now: float,
     lifetimes: Lifetimes | None = None,
@@ -178,6 +182,7 @@ def sign_revisions(
             could give an older one, with revisions that have been removed since.
         add: (model, revision, bytes of the manifest).
         private: those added need a pull token.
+        kind: what those added are.
         remove: (model, revision).
         previous: the key that signed ``current`` where the publisher's key has been rotated.
 
@@ -194,7 +199,7 @@ def sign_revisions(
         if targets.pop(revision_target(model, revision), None) is None:
             raise NotFoundError(f"revision {revision} of {model} is not in the signed list")
     for model, revision, size in add:
-        target = _revision(model, revision, size, private=private)
+        target = _revision(model, revision, size, private=private, kind=kind)
         if targets.setdefault(target.path, target).length != size:
             raise ConflictError(f"revision {revision} of {model} is signed with another size")
     expires = expiry(now, (lifetimes or Lifetimes()).revisions_s)
@@ -216,9 +221,12 @@ def _own_revisions(current: bytes, key: Key) -> tuple[int, dict[str, TargetFile]
     return metadata.signed.version + 1, dict(metadata.signed.targets)
 
 
-def _revision(model: str, revision: str, size: int, *, private: bool) -> TargetFile:
+def _revision(model: str, revision: str, size: int, *, private: bool, kind: Kind) -> TargetFile:
     if size < 1:
         raise RequestInvalidError(f"a manifest of {size} B is none")
     path = revision_target(model_name(model), revision_id(revision))
-    custom = {"custom": {PRIVATE_FIELD: True}} if private else None
-    return TargetFile(size, {"sha256": revision}, path, custom)
+    custom: dict[str, object] = {PRIVATE_FIELD: True} if private else {}
+    if kind != MODEL:
+        custom[KIND_FIELD] = kind
+    fields = {"custom": custom} if custom else None
+    return TargetFile(size, {"sha256": revision}, path, fields)

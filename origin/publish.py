@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from securesystemslib.signer import Signer
-from tuf.api.metadata import Targets
+from tuf.api.metadata import TargetFile, Targets
 
 from origin.admin_client import OriginAdmin
 from origin.bundle import Bundle, ParityOracle, RenderOracle, build_bundle, file_entry
@@ -29,9 +29,10 @@ from wire.errors import ConflictError
 from wire.gguf_types import GGUF
 from wire.golden import GOLDEN_PATH, MAX_GOLDEN_BYTES, GoldenInvalidError
 from wire.golden import decode as decode_golden
-from wire.manifest import FileEntry, build, encode, revision_of
+from wire.manifest import FileEntry, Kind, build, encode, revision_of
 from wire.paths import channel_name, model_name
-from wire.trust import PRIVATE_FIELD
+from wire.static_file import MODEL
+from wire.trust import KIND_FIELD, PRIVATE_FIELD
 
 __all__ = ["OriginAdmin", "Progress", "Published", "publish"]
 
@@ -116,7 +117,7 @@ def publish(
     data = encode(manifest)
     revision = revision_of(data)
     origin.put_manifest(revision, data)
-    _sign(origin, key, (model, revision, len(data)), private=private)
+    sign_into_list(origin, key, (model, revision, len(data)), private=private)
     origin.roll(model, channel, revision)
     return Published(
         model=model,
@@ -194,15 +195,27 @@ def _describe(gguf: GGUF | None) -> dict[str, str]:
     return {key: value[:_TOLD] for key, value in found.items() if isinstance(value, str)}
 
 
-def _sign(
-    origin: OriginAdmin, key: Signer, revision: tuple[str, str, int], *, private: bool
+def sign_into_list(
+    origin: OriginAdmin,
+    key: Signer,
+    revision: tuple[str, str, int],
+    *,
+    private: bool,
+    kind: Kind = MODEL,
 ) -> None:
     """Add the revision to the signed list, unless it is there already. Somebody else may publish at
-    the same time: the list is then read and signed again."""
+    the same time: the list is then read and signed again.
+
+    Raises:
+        ConflictError: it stands there with the other privacy, the name belongs to revisions of the
+            other kind, or somebody else is publishing all the time.
+    """
     target = revision_target(*revision[:2])
     for attempt in range(1, _SIGNINGS + 1):
         current = origin.signed_revisions()
-        known = read(current, Targets).signed.targets.get(target)
+        listed = read(current, Targets).signed.targets
+        _check_kind(listed, revision[0], kind)
+        known = listed.get(target)
         if known is not None:
             if bool(known.custom and known.custom.get(PRIVATE_FIELD)) != private:
                 raise ConflictError(
@@ -210,7 +223,9 @@ def _sign(
                     f"{'for everybody' if private else 'as private'}; remove it first"
                 )
             return
-        signed = sign_revisions(current, key, [revision], private=private, now=time.time())
+        signed = sign_revisions(
+            current, key, [revision], private=private, kind=kind, now=time.time()
+        )
         try:
             origin.publish(signed)
         except ConflictError:
@@ -218,3 +233,15 @@ def _sign(
                 raise
         else:
             return
+
+
+def _check_kind(listed: Mapping[str, TargetFile], model: str, kind: Kind) -> None:
+    """A name is of a model or of a static site, for good: who asks for one must not get the other
+    after a roll."""
+    for path, target in listed.items():
+        if path.startswith(revision_target(model, "").removesuffix(".json")):
+            known = (target.custom or {}).get(KIND_FIELD, MODEL)
+            if known != kind:
+                raise ConflictError(
+                    f"the name {model} belongs to a {known}; publish this {kind} under another one"
+                )

@@ -252,6 +252,11 @@ class Rollouts:
         self._publisher.refuse_gone(revision_key(revision))
         if not 0 <= request.percent < 100:
             raise RequestInvalidError(f"a canary takes 1 to 99 percent, not {request.percent}")
+        if request.percent and (model, revision) in self._publisher.repository.view.static:
+            raise RequestInvalidError(
+                f"{model} is a static site, which no worker could try; roll it without a canary, "
+                "or try it on another channel first"
+            )
         held = self._shelf.find(model, channel)
         running = held.record.current if held is not None else None
         if running is not None and running.stage != "rolling" and not request.force:

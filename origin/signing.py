@@ -33,12 +33,20 @@ from origin.documents import (
     stored_bundle,
 )
 from origin.offline import make_root, sign_revisions, sign_targets
-from wire.channel import Canary, channel_target, encode_pointer, pointer_to
+from wire.channel import (
+    MAX_PREVIOUS,
+    Canary,
+    ChannelPointer,
+    channel_target,
+    encode_pointer,
+    pointer_to,
+)
 from wire.errors import (
     ConfigError,
     ConflictError,
     ForbiddenError,
     NotFoundError,
+    RequestInvalidError,
     TrustError,
 )
 from wire.trust import Trusted, TrustView, verify
@@ -223,10 +231,16 @@ class Repository:
         Raises:
             NameInvalidError: a name that cannot be one.
             NotFoundError: the publisher has not signed the revision (or the canary's).
+            RequestInvalidError: a canary of a static site.
         """
         current = self.view.channels.get((model, channel))
         sequence = current.sequence + 1 if current else 1
-        pointer = pointer_to(model, channel, revision, sequence=sequence, canary=canary)
+        if canary is not None and (model, canary.revision) in self.view.static:
+            raise RequestInvalidError(f"{model} is a static site, which no worker could try")
+        previous = self._previous(current, model, revision)
+        pointer = pointer_to(
+            model, channel, revision, sequence=sequence, canary=canary, previous=previous
+        )
         if current and (current.revision, current.canary) == (revision, canary):
             return Commit(self, {})
         for wanted in pointer.revisions:
@@ -235,6 +249,16 @@ class Repository:
         targets = self._channel_targets()
         targets[channel_target(model, channel)] = pointer_target(pointer)
         return self._commit({CHANNELS: self._sign_channels(targets, now)}, now)
+
+    def _previous(
+        self, current: ChannelPointer | None, model: str, revision: str
+    ) -> tuple[str, ...]:
+        """Where the channel of a static site pointed before. Of a model nobody asks; and a reader
+        from before there were sites takes no pointer that says it."""
+        if current is None or (model, revision) not in self.view.static:
+            return ()
+        before = dict.fromkeys((current.revision, *current.previous))
+        return tuple(old for old in before if old != revision)[:MAX_PREVIOUS]
 
     def remove_channel(self, model: str, channel: str, *, now: float) -> Commit:
         """Take a channel away.

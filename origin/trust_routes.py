@@ -15,7 +15,7 @@ from aiohttp import web
 from securesystemslib.signer import Signer
 
 from origin.announce import Publisher, describe
-from origin.keys import ONLINE_KEY, load_key, next_path, promote
+from origin.keys import ONLINE_KEY, load_key, next_path, promote_if_writable
 from origin.signing import Commit, Repository, online_keyids
 from wire.errors import ConflictError, RequestInvalidError
 from wire.http_bodies import read_json
@@ -51,7 +51,7 @@ class TrustRoutes:
         spare = await asyncio.to_thread(spare_online_key, self.keys_dir)
         await self.publisher.accept(lambda before, now: _change(before, wanted, spare, now))
         if spare is not None and self.publisher.repository.online_key is spare:
-            await asyncio.to_thread(promote, self.keys_dir / ONLINE_KEY)
+            await asyncio.to_thread(promote_if_writable, self.keys_dir / ONLINE_KEY)
         return json_answer(describe(self.publisher.repository))
 
 

@@ -23,6 +23,7 @@ from wire.paths import channel_name, model_name, revision_id
 FORMAT = "headwater.channel/1"
 MAX_POINTER_BYTES = 4096
 MAX_SEED = 2**31 - 1
+MAX_PREVIOUS = 4
 
 _SUFFIX = ".json"
 
@@ -55,6 +56,10 @@ class ChannelPointer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     sequence: int
     """Counts the rolls of this channel, from 1; tells two pointers apart in events and logs."""
     canary: Canary | None = None
+    previous: tuple[str, ...] = ()
+    """Of a static site: where the channel pointed before, the newest first. A page that somebody
+    opened before a roll asks for these revisions' files after it (docs/adr/0035). They are no part
+    of what the channel offers, and may have been taken down or pruned since."""
 
     @property
     def revisions(self) -> tuple[str, ...]:
@@ -72,7 +77,13 @@ _decoder = msgspec.json.Decoder(ChannelPointer)
 
 
 def pointer_to(
-    model: str, channel: str, revision: str, *, sequence: int, canary: Canary | None = None
+    model: str,
+    channel: str,
+    revision: str,
+    *,
+    sequence: int,
+    canary: Canary | None = None,
+    previous: tuple[str, ...] = (),
 ) -> ChannelPointer:
     """A checked pointer.
 
@@ -86,6 +97,7 @@ def pointer_to(
         revision=revision,
         sequence=sequence,
         canary=canary,
+        previous=previous,
     )
     _check(pointer)
     return pointer
@@ -116,7 +128,7 @@ def decode_pointer(data: bytes) -> ChannelPointer:
 
 def custom_field(pointer: ChannelPointer) -> dict[str, Any]:
     """The pointer as it stands in its target's ``custom`` field."""
-    fields: dict[str, Any] = msgspec.to_builtins(pointer)
+    fields: dict[str, Any] = msgspec.json.decode(encode_pointer(pointer))
     return fields
 
 
@@ -164,8 +176,12 @@ def _check(pointer: ChannelPointer) -> None:
         raise NameInvalidError(f"channel format {pointer.format[:80]!r} is not {FORMAT!r}")
     model_name(pointer.model)
     channel_name(pointer.channel)
-    for revision in pointer.revisions:
+    for revision in (*pointer.revisions, *pointer.previous):
         revision_id(revision)
+    if len(pointer.previous) > MAX_PREVIOUS:
+        raise NameInvalidError(
+            f"a channel names {MAX_PREVIOUS} earlier revisions at most, not {len(pointer.previous)}"
+        )
     if pointer.sequence < 1:
         raise NameInvalidError(f"sequence {pointer.sequence} of a channel starts at 1")
     if pointer.canary and not 0 < pointer.canary.percent < 100:

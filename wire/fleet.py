@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from wire.workers import (
+    BootSpans,
     Command,
     Done,
     Name,
@@ -50,6 +51,34 @@ FIRST_TOKEN_BOUNDS_MS = (
     10_000,
 )
 """Upper bounds of the buckets of ``RevisionFigures.first_token``; one more is for what is over."""
+STAGE_BOUNDS_MS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 50, 250)
+"""Upper bounds of the buckets of ``StageFigures.counts``; one more is for what is over."""
+ANSWER_BOUNDS_MS = (
+    1,
+    5,
+    10,
+    20,
+    40,
+    60,
+    80,
+    100,
+    250,
+    500,
+    750,
+    1_000,
+    2_500,
+    5_000,
+    7_500,
+    10_000,
+)
+"""The same of ``PromptFigures.first_token``: from a request to the first token of its answer."""
+MAX_STAGES = 32
+MAX_ROUTES = 64
+MAX_BOOTS_WANTED = 16
+"""Workers whose boots an origin asks an edge for at once."""
+MAX_BOOTS = 128
+"""Boots in one report: of each worker's models one."""
+_Milliseconds = Annotated[float, Meta(ge=0, le=2**53)]
 _Channel = Annotated[str, Meta(max_length=193)]
 
 
@@ -81,7 +110,54 @@ class CacheFigures(msgspec.Struct, frozen=True, kw_only=True):
     chunks: Size = 0
     hits: Size = 0
     misses: Size = 0
+    fetched_bytes: Size = 0
+    """Brought from above."""
     degraded: Reason = ""
+
+
+class StageFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """How long requests were in one stage of the gateway."""
+
+    name: Word
+    counts: Annotated[tuple[Size, ...], Meta(max_length=len(STAGE_BOUNDS_MS) + 1)] = ()
+    """How many were through within each of ``STAGE_BOUNDS_MS``, and not within the one before."""
+    total_ms: _Milliseconds = 0.0
+
+
+class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests that went to one target for one reason."""
+
+    target: Word
+    reason: Annotated[str, Meta(max_length=128)]
+    count: Size = 0
+
+
+class PromptFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What an edge's gateway did. Requests, unless named otherwise."""
+
+    answered: Size = 0
+    failed: Size = 0
+    """Admitted, and not answered or not to the end."""
+    gone: Size = 0
+    """Given up by their clients."""
+    refused: Size = 0
+    streams: Size = 0
+    """Admitted and not over, now."""
+    first_token: Annotated[tuple[Size, ...], Meta(max_length=len(ANSWER_BOUNDS_MS) + 1)] = ()
+    """How many answers began within each of ``ANSWER_BOUNDS_MS``, and not the one before."""
+    stages: Annotated[tuple[StageFigures, ...], Meta(max_length=MAX_STAGES)] = ()
+    """In the order in which a request passes them."""
+    routes: Annotated[tuple[RouteFigures, ...], Meta(max_length=MAX_ROUTES)] = ()
+
+
+class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
+    """How the boot of one model at one worker went, for an origin that asked."""
+
+    worker: NodeName
+    model: Name
+    revision: RevisionText = ""
+    """What serves now."""
+    spans: BootSpans = ()
 
 
 class Preheated(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +194,9 @@ class EdgeReport(msgspec.Struct, frozen=True, kw_only=True):
     workers: Annotated[tuple[WorkerSeen, ...], Meta(max_length=MAX_EDGE_WORKERS)] = ()
     figures: Annotated[tuple[RevisionFigures, ...], Meta(max_length=MAX_FIGURES)] = ()
     preheated: Annotated[tuple[Preheated, ...], Meta(max_length=MAX_PREHEATS)] = ()
+    prompts: PromptFigures = PromptFigures()
+    boots: Annotated[tuple[WorkerBoot, ...], Meta(max_length=MAX_BOOTS)] = ()
+    """Of the workers that an origin named in its last answer."""
     done: Annotated[tuple[Done, ...], Meta(max_length=64)] = ()
 
 
@@ -133,6 +212,9 @@ class EdgeAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     commands: tuple[Command, ...] = ()
     preheat: tuple[Preheat, ...] = ()
+    boots: tuple[NodeName, ...] = ()
+    """Workers whose boots somebody looks at: they are in the next report, and only then, for those
+    of thousands of workers would fill every report."""
 
 
 _decode_report = msgspec.json.Decoder(EdgeReport).decode

@@ -20,6 +20,7 @@ from aiohttp import web
 
 from wire.catalog import CatalogSource
 from wire.errors import ConfigError, NotFoundError
+from wire.paths import edge_tag
 from wire.pull_tokens import ANYBODY, MAX_TOKEN_CHARS, REFUSED, PullTokens, Reader
 from wire.signed_urls import Signer
 
@@ -126,6 +127,12 @@ class Access:
 def caching_of(*, private: bool) -> Mapping[str, str]:
     """What caches may do with an answer that never changes."""
     return PRIVATE_HEADERS if private else PUBLIC_HEADERS
+
+
+def tag_headers(key: str) -> dict[str, str]:
+    """A surrogate key in the header of each kind of cache: Varnish's and Fastly's, Cloudflare's,
+    and Akamai's, whose form is another (``edge_tag``)."""
+    return {"Surrogate-Key": key, "Cache-Tag": key, "Edge-Cache-Tag": edge_tag(key)}
 
 
 def credential(authorization: str) -> str:

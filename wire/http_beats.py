@@ -5,6 +5,9 @@ its own, so that one that is dead or slow delays no other, and an event loop tha
 none; when something changes, all are told at once. The loop makes the bodies. Where it takes long,
 the last one is sent once more, but not for ever: a process whose loop stands still must not be
 said to live.
+
+A server may be given as a name with many addresses (``wire.discovery``): each of them is told, and
+they are looked up again every few seconds.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import msgspec
 import structlog
 
+from wire import discovery
 from wire.chunk import Buffer
 from wire.errors import HeadwaterError
 from wire.http_client import BlockingClient, ClientConfig
@@ -30,6 +34,10 @@ _LOOP_WAIT_S = 0.25
 """How long the event loop may take to make a body before the last one is sent again."""
 _LAST_BODY_S = 5.0
 """How long the last one may be sent instead."""
+_LOOK_S = 2.0
+"""How often names are looked up again."""
+_GOODBYES = 32
+"""Sent at the same time, where it is not known how many servers there will be."""
 
 Answered = Callable[[str, bytes], None]
 """Told of a server's URL and the body of its answer, on the event loop. May raise
@@ -40,13 +48,16 @@ class Beats:
     """Sends a body to every server, each in its own time.
 
     Args:
-        urls: of the servers, ``http[s]://host[:port]``.
+        urls: of the servers, ``http[s]://host[:port]``, or ``dns+http://name[:port]`` for all that
+            have this name.
         token: sent as bearer token; never logged.
         path: where the body goes.
         body: makes what is sent now; called on the event loop.
         interval_s: between two beats when nothing changes.
         answered: told of every answer that is no refusal.
         name: of what is sent, in the log.
+        look_s: how often names are looked up.
+        resolve: looks them up.
 
     Raises:
         ConfigError: a URL is not of that form.
@@ -62,15 +73,24 @@ class Beats:
         interval_s: float,
         answered: Answered = lambda _url, _body: None,
         name: str,
+        look_s: float = _LOOK_S,
+        resolve: discovery.Resolve = discovery.resolve,
     ) -> None:
         patience_s = max(interval_s, _MIN_PATIENCE_S)
         config = ClientConfig(connect_timeout_s=patience_s, stall_timeout_s=1.5 * patience_s)
-        self._servers = [
-            _Server(url, BlockingClient(url, token=token, config=config), path, name)
-            for url in urls
-        ]
+
+        def server(url: str) -> _Server:
+            return _Server(url, BlockingClient(url, token=token, config=config), path, name)
+
+        self._server = server
+        self._known, names = discovery.split(urls)
+        self._names = [discovery.Name(url, resolve) for url in names]
+        self._look_s = look_s
+        self._servers = {url: server(url) for url in self._known}
         # For the goodbye, which need not wait for a beat that is stuck.
-        self._executor = ThreadPoolExecutor(len(urls) or 1, thread_name_prefix=name)
+        self._executor = ThreadPoolExecutor(
+            _GOODBYES if names else len(urls) or 1, thread_name_prefix=name
+        )
         self._body = _Body(body, name)
         self._answered = answered
         self._interval_s = interval_s
@@ -78,39 +98,58 @@ class Beats:
 
     def poke(self) -> None:
         """Something changed: tell it now."""
-        for server in self._servers:
+        for server in self._servers.values():
             server.changed.set()
 
     async def run(self) -> None:
         """Beat until cancelled."""
-        loop = asyncio.get_running_loop()
         stopped = threading.Event()
-        for server in self._servers:
-            threading.Thread(
-                target=self._beat,
-                args=(server, loop, stopped),
-                name=f"{self._name}-{server.netloc}",
-                # It may be waiting for its server when the process ends.
-                daemon=True,
-            ).start()
+        for server in self._servers.values():
+            self._start(server, stopped)
         try:
+            while self._names:
+                await self._look(stopped)
+                await asyncio.sleep(self._look_s)
             if self._servers:
                 await asyncio.Event().wait()
         finally:
             stopped.set()
             self.poke()
 
+    def _start(self, server: _Server, stopped: threading.Event) -> None:
+        """Give a server its thread."""
+        threading.Thread(
+            target=self._beat,
+            args=(server, asyncio.get_running_loop(), stopped),
+            name=f"{self._name}-{server.netloc}",
+            # It may be waiting for its server when the process ends.
+            daemon=True,
+        ).start()
+
+    async def _look(self, stopped: threading.Event) -> None:
+        """Look up all names; tell who is new, and no longer who is gone."""
+        looks = [asyncio.to_thread(name.look) for name in self._names]
+        found = [url for urls in await asyncio.gather(*looks) for url in urls]
+        wanted = dict.fromkeys([*self._known, *found])
+        for url in [url for url in self._servers if url not in wanted]:
+            self._servers.pop(url).leave()
+        for url in wanted:
+            if url not in self._servers:
+                self._servers[url] = self._server(url)
+                self._start(self._servers[url], stopped)
+
     async def send(self) -> None:
         """Beat once everywhere and wait; used to say goodbye."""
         loop = asyncio.get_running_loop()
         body = self._body.make()
-        posts = [loop.run_in_executor(self._executor, s.post, body) for s in self._servers]
-        for server, answer in zip(self._servers, await asyncio.gather(*posts), strict=True):
+        servers = list(self._servers.values())
+        posts = [loop.run_in_executor(self._executor, s.post, body) for s in servers]
+        for server, answer in zip(servers, await asyncio.gather(*posts), strict=True):
             self._tell(server, answer)
 
     async def aclose(self) -> None:
         """Close the connections."""
-        for server in self._servers:
+        for server in self._servers.values():
             server.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
@@ -118,7 +157,7 @@ class Beats:
         self, server: _Server, loop: asyncio.AbstractEventLoop, stopped: threading.Event
     ) -> None:
         """The life of a server's thread."""
-        while not stopped.is_set():
+        while not (stopped.is_set() or server.gone.is_set()):
             began_s = time.monotonic()
             server.changed.clear()
             try:
@@ -187,6 +226,8 @@ class _Server:
     def __init__(self, url: str, client: BlockingClient, path: str, name: str) -> None:
         self.url = url
         self.changed = threading.Event()
+        self.gone = threading.Event()
+        """It is no longer one of ours: its thread ends."""
         self._client = client
         self._path = path
         self._name = name
@@ -201,6 +242,12 @@ class _Server:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+    def leave(self) -> None:
+        """End its thread, and close the connection."""
+        self.gone.set()
+        self.changed.set()
+        self.close()
 
     def post(self, body: bytes) -> Buffer | None:
         """Send it; the answer's body, None where it was refused or did not arrive. Whatever

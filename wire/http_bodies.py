@@ -30,5 +30,5 @@ async def read_json(request: web.Request, kind: type[T], limit_bytes: int) -> T:
     body = await read_body(request, limit_bytes)
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RequestInvalidError(f"request body: {error}") from error

@@ -107,6 +107,15 @@ class FileSender:
         await response.write_eof()
         return response
 
+    def send_held(
+        self, request: web.Request, data: bytes, headers: MutableMapping[str, str]
+    ) -> web.Response:
+        """The answer with a whole file that is in memory; ``headers`` as for :meth:`send_chunk`."""
+        add_cache_status(headers, self.cache_name, "hit")
+        if request.method != "HEAD":
+            self._count("file", len(data), "hit")
+        return web.Response(body=data, headers=headers)
+
     async def _send_span(
         self, request: web.Request, response: web.StreamResponse, span: _Span
     ) -> None:
@@ -216,7 +225,8 @@ def ranged(
     """A 200 or 206 with its length set, and the bytes to send: start, and end (exclusive).
 
     Args:
-        headers: of the answer; ``If-Range`` is compared with its ``ETag``.
+        headers: of the answer; ``If-Range`` is compared with its ``ETag``. Without a
+            ``Content-Type`` they are bytes of no known kind.
 
     Raises:
         RangeNotSatisfiableError: the range starts past the end.
@@ -232,5 +242,6 @@ def ranged(
         response = web.StreamResponse(status=206, headers=headers)
         response.headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     response.content_length = end - start
-    response.content_type = OCTETS
+    if "Content-Type" not in response.headers:
+        response.content_type = OCTETS
     return response, start, end

@@ -20,7 +20,7 @@ from aiohttp import web
 from wire import hub
 from wire.catalog import Catalog, FacadeConfig, Found, ModelUnknownError, model_in
 from wire.errors import HeadwaterError, RequestInvalidError, UnauthorizedError
-from wire.http_access import PRIVATE_HEADERS, Access, caching_of
+from wire.http_access import PRIVATE_HEADERS, Access, caching_of, tag_headers
 from wire.http_files import FileSender
 from wire.http_range import etag_matches
 from wire.manifest import FileEntry, Manifest
@@ -92,7 +92,7 @@ class HubRoutes:
             del headers["ETag"]
             return web.Response(status=307, headers=headers)
         key = revision_key(found.revision)
-        headers |= {"Surrogate-Key": key, "Cache-Tag": key}
+        headers |= tag_headers(key)
         headers |= caching_of(private=self._catalog.is_private(found.revision))
         if etag_matches(request.headers.get("If-None-Match"), headers["ETag"]):
             return web.Response(status=304, headers=headers)
@@ -162,7 +162,7 @@ class HubRoutes:
         if self._catalog.is_private(found.revision):
             return PRIVATE_HEADERS
         key = channel_key(found.model, found.channel)
-        return {"Cache-Control": MOVING, "Surrogate-Key": key, "Cache-Tag": key}
+        return {"Cache-Control": MOVING, **tag_headers(key)}
 
 
 def base_url(request: web.Request, public_url: str) -> str:

@@ -22,7 +22,7 @@ from wire.errors import (
     RequestInvalidError,
     UnauthorizedError,
 )
-from wire.http_access import PRIVATE_HEADERS, Access, caching_of
+from wire.http_access import PRIVATE_HEADERS, Access, caching_of, tag_headers
 from wire.http_files import FileSender, ranged
 from wire.http_hub import MOVING, base_url
 from wire.http_range import etag_matches
@@ -41,6 +41,7 @@ from wire.registry import (
     wants_oci,
 )
 from wire.revision_reader import RevisionReader
+from wire.static_file import STATIC
 
 VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
 REGISTRY = "/v2"
@@ -117,8 +118,7 @@ class RegistryRoutes:
             "ETag": f'"{digest}"',
             "Docker-Content-Digest": digest,
             "Accept-Ranges": "bytes",
-            "Surrogate-Key": revision_key(revision),
-            "Cache-Tag": revision_key(revision),
+            **tag_headers(revision_key(revision)),
             **VERSION,
             **caching_of(private=private),
         }
@@ -207,8 +207,10 @@ class RegistryRoutes:
                 headers = {**caching_of(private=False), "Vary": "Accept"}
                 if found.channel:
                     key = channel_key(model, found.channel)
-                    headers |= {"Cache-Control": MOVING, "Surrogate-Key": key, "Cache-Tag": key}
+                    headers |= {"Cache-Control": MOVING, **tag_headers(key)}
                 oci = wants_oci(request.headers.getall("Accept", []))
+                if manifest.kind == STATIC and not oci:
+                    raise ManifestUnknownError(f"{model} is a static site, and no model to load")
                 return images[0 if oci else -1], found.revision, headers
         raise ManifestUnknownError(f"{model} has no tag {tag!r}")
 

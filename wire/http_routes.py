@@ -17,7 +17,7 @@ from aiohttp import web
 
 from wire.chunk import chunk_id
 from wire.errors import NameInvalidError, NotFoundError
-from wire.http_access import IMMUTABLE, PUBLIC_HEADERS, ReadGuard
+from wire.http_access import IMMUTABLE, PUBLIC_HEADERS, ReadGuard, tag_headers
 from wire.http_files import Counter, FileSender, add_cache_status
 from wire.http_range import etag_matches
 from wire.paths import (
@@ -39,8 +39,10 @@ from wire.revision_reader import HELD_MANIFEST_BYTES, RevisionReader
 from wire.source import ChunkServer, PointerState
 from wire.trust_bundle import TrustLimits, decode_bundle, role_document
 
-POINTER = "max-age=5, stale-while-revalidate=30, stale-if-error=86400"
 SHORT = "public, max-age=5, stale-while-revalidate=30, stale-if-error=86400"
+"""Said of pointers. ``public``, because edges ask with a token, and without it no shared cache may
+keep what was asked for with one (RFC 9111 section 3.5); a pointer says no more than the trust
+bundle does."""
 ARTIFACTS = "/artifacts"
 _PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+=-]*")
 _DOCUMENT = re.compile(r"[0-9]{0,9}\.?[a-z]{1,32}\.json")
@@ -108,8 +110,7 @@ class ArtifactRoutes:
         headers = {
             "ETag": etag,
             "Cache-Control": IMMUTABLE,
-            "Surrogate-Key": f"chunk:{chunk}",
-            "Cache-Tag": f"chunk:{chunk}",
+            **tag_headers(f"chunk:{chunk}"),
             "Accept-Ranges": "bytes",
         }
         revalidate = _wants_revalidation(request)
@@ -150,7 +151,7 @@ class ArtifactRoutes:
         channel = channel_name(request.match_info["channel"])
         data = await self._server.channel(model, channel)
         key = channel_key(model, channel)
-        return self._pointer(request, data, key, POINTER, "application/json")
+        return self._pointer(request, data, key, SHORT, "application/json")
 
     async def bundle(self, request: web.Request) -> web.StreamResponse:
         """All trust metadata in one answer; ``?root=N`` is the root version the client has."""
@@ -191,8 +192,7 @@ class ArtifactRoutes:
             "ETag": etag,
             "Cache-Control": caching,
             "CDN-Cache-Control": caching,
-            "Surrogate-Key": key,
-            "Cache-Tag": key,
+            **tag_headers(key),
         }
         state = self._pointers.pointer_state(key) if self._pointers is not None else None
         if state is not None:
@@ -208,5 +208,4 @@ def _wants_revalidation(request: web.Request) -> bool:
 
 
 def _revision_headers(revision: str, etag: str) -> dict[str, str]:
-    key = revision_key(revision)
-    return {"ETag": etag, "Surrogate-Key": key, "Cache-Tag": key}
+    return {"ETag": etag, **tag_headers(revision_key(revision))}

@@ -8,7 +8,8 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,11 +20,23 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from wire.errors import ConfigError, HeadwaterError, UnauthorizedError
-from wire.files import write_atomically
+from wire.files import open_to_others, write_atomically
 from wire.paths import HEALTHZ, METRICS, READYZ
+from wire.service_manager import (
+    Manager,
+    manager_from_environment,
+    running,
+    send,
+    starting,
+    stopping,
+)
 
 _log = structlog.get_logger("server")
 NO_STORE = {"Cache-Control": "no-store"}
+_LOOK_S = 0.5
+"""How often a process that is not ready yet is looked at."""
+_STOP_MARGIN_S = 10.0
+"""For what follows the streams: engines, threads, the last report."""
 
 
 class Entrance(Protocol):
@@ -42,6 +55,29 @@ class Entrance(Protocol):
 
 ENTRANCE: web.AppKey[Callable[[Callable[[], asyncio.Protocol]], Entrance]] = web.AppKey("entrance")
 """Makes the application's entrance, where it has one; gets what makes its own protocols."""
+
+
+class Life:
+    """Whether a process is still to get traffic, and who wants to know when that ends."""
+
+    def __init__(self, ready: Callable[[], str | None]) -> None:
+        self._ready = ready
+        self.stopping = False
+        self.on_stopping: list[Callable[[], None]] = []
+        """Called once, as soon as the process is told to stop; what is open still is answered."""
+
+    def not_ready(self) -> str | None:
+        """Why nothing new is to come here; None where it may."""
+        return "stopping" if self.stopping else self._ready()
+
+    def stop(self) -> None:
+        """From now on ``/readyz`` says no."""
+        self.stopping = True
+        for tell in self.on_stopping:
+            tell()
+
+
+LIFE: web.AppKey[Life] = web.AppKey("life", Life)
 
 
 class NotReadyError(HeadwaterError):
@@ -66,12 +102,13 @@ def add_operations(
         degraded: what does not work although the process serves; empty while all is well. Such a
             process stays ready (200): without it there would be less, not more.
     """
+    life = app[LIFE] = Life(ready)
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"}, headers=NO_STORE)
 
     async def readyz(_request: web.Request) -> web.Response:
-        reason = ready()
+        reason = life.not_ready()
         if reason is not None:
             raise NotReadyError(reason)
         problem = degraded() if degraded is not None else ""
@@ -110,17 +147,17 @@ def require_token(request: web.Request, token: str) -> None:
 
 
 def read_token(path: Path) -> str:
-    """A secret from a file that only its owner may read.
+    """A secret from a file that nobody else may read (``wire.files.open_to_others``).
 
     Raises:
         ConfigError: missing, empty, or readable by others.
     """
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
         text = path.read_text().strip()
     except OSError as error:
         raise ConfigError(f"cannot read the token file {path}: {error.strerror}") from error
-    if mode & 0o077:
+    if open_to_others(path, found):
         raise ConfigError(f"token file {path} is readable by others; chmod 600 it")
     if not text:
         raise ConfigError(f"token file {path} is empty")
@@ -159,6 +196,7 @@ async def serve(
     port: int,
     ready_file: Path | None,
     drain_s: float,
+    drain_delay_s: float = 0.0,
     reuse_port: bool = False,
     on_bound: Callable[[str], Awaitable[None]] | None = None,
 ) -> None:
@@ -166,10 +204,15 @@ async def serve(
 
     Args:
         ready_file: gets ``{"url", "pid"}`` once the socket listens.
+        drain_delay_s: how long new connections are still served after the signal, while
+            ``/readyz`` says no already: whoever balances load needs so long to notice. A second
+            signal ends it.
         on_bound: told the URL before the file is written.
     """
     # Before anybody can learn that we listen: a signal that comes at once must not kill us.
     told = _told_to_stop()
+    life = app.get(LIFE) or Life(lambda: None)
+    manager = manager_from_environment()
     # A client that leaves cancels its handler, which stops what it had set going.
     runner = web.AppRunner(
         app, access_log=None, shutdown_timeout=drain_s, handler_cancellation=True
@@ -187,11 +230,50 @@ async def serve(
             body = json.dumps({"url": url, "pid": os.getpid()}).encode()
             await asyncio.to_thread(write_atomically, ready_file, body)
         _log.info("listening", url=url)
-        await told.wait()
-        _log.info("stopping", drain_s=drain_s)
-        await site.drain(drain_s)
+        async with _telling(manager, life, drain_delay_s + drain_s):
+            await told.wait()
+            _log.info("stopping", drain_delay_s=drain_delay_s, drain_s=drain_s)
+            life.stop()
+            await _delay(told, drain_delay_s)
+            await site.drain(drain_s)
     finally:
         await runner.cleanup()
+
+
+async def _delay(told: asyncio.Event, seconds: float) -> None:
+    """Wait so long, or until the next signal."""
+    told.clear()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(told.wait(), seconds)
+
+
+@asynccontextmanager
+async def _telling(manager: Manager | None, life: Life, stop_s: float) -> AsyncIterator[None]:
+    """Tell the service manager, if there is one, how this process is, while the block runs."""
+    if manager is None:
+        yield
+        return
+    life.on_stopping.append(lambda: send(manager, stopping(stop_s + _STOP_MARGIN_S)))
+    task = asyncio.create_task(guard("service-manager", _beat(manager, life)), name="manager")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _beat(manager: Manager, life: Life) -> None:
+    """From the event loop itself: where that hangs, the watchdog's time runs out."""
+    was_ready = False
+    while True:
+        reason, beat_s = life.not_ready(), manager.beat_s
+        if was_ready or reason is None:
+            send(manager, running(reason, first=not was_ready))
+            was_ready = True
+        else:
+            send(manager, starting(reason, beat_s))
+            beat_s = min(beat_s, _LOOK_S)
+        await asyncio.sleep(beat_s)
 
 
 class _Site(web.SockSite):

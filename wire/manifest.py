@@ -17,13 +17,18 @@ import msgspec
 from wire.chunk import MAX_CHUNK_BYTES, ChunkId, is_digest
 from wire.errors import ManifestInvalidError, NotFoundError
 from wire.paths import file_path, model_name, variant_name
+from wire.static_file import MODEL, StaticFile, check_static_files
 
 FORMAT = "headwater.manifest/1"
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 MAX_FILES = 4_096
+MAX_STATIC_FILES = 16_384
+"""Of a static site, its compressed forms counted."""
 MAX_CHUNKS = 524_288
 """Chunks in one revision; 4 TiB of full chunks."""
 
+Kind = Literal["model", "static"]
+"""What a revision is for: workers load models, browsers read static sites."""
 FileRole = Literal["weights", "tokenizer", "model", "other"]
 """``tokenizer`` and ``model`` are the edge bundle: small, and all that an edge reads."""
 
@@ -46,6 +51,8 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, c
     variant: str = ""
     """The variant of the weights that the file belongs to (``Q4_K_M``): a worker needs one of them,
     with all its parts, and every file without one."""
+    static: StaticFile | None = None
+    """How a browser is given the file; of static sites only."""
 
     def placed(self) -> Iterator[tuple[int, ChunkRef]]:
         """Each chunk with its offset (bytes) in the file."""
@@ -55,13 +62,16 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, c
             offset += ref.size
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A revision of a model. Build it with :func:`build`, read it with :func:`decode`."""
 
     format: str
     model: str
     files: tuple[FileEntry, ...]
     metadata: dict[str, str]
+    kind: Kind = MODEL
+    """Not written where it is ``model``, so manifests from before there were kinds keep their
+    names."""
 
     def file(self, path: str) -> FileEntry:
         """The file at ``path``.
@@ -110,13 +120,15 @@ _encoder = msgspec.json.Encoder(order="sorted")
 _decoder = msgspec.json.Decoder(Manifest)
 
 
-def build(model: str, files: tuple[FileEntry, ...], metadata: dict[str, str]) -> Manifest:
+def build(
+    model: str, files: tuple[FileEntry, ...], metadata: dict[str, str], *, kind: Kind = MODEL
+) -> Manifest:
     """A checked manifest.
 
     Raises:
         ManifestInvalidError: something is out of bounds or inconsistent.
     """
-    manifest = Manifest(format=FORMAT, model=model, files=files, metadata=metadata)
+    manifest = Manifest(format=FORMAT, model=model, files=files, metadata=metadata, kind=kind)
     _check(manifest)
     return manifest
 
@@ -157,8 +169,9 @@ def _check(manifest: Manifest) -> None:
     model_name(manifest.model)
     for variant in manifest.variants:
         variant_name(variant)
-    if not 0 < len(manifest.files) <= MAX_FILES:
-        raise ManifestInvalidError(f"manifest has {len(manifest.files)} files; 1..{MAX_FILES}")
+    most = MAX_FILES if manifest.kind == MODEL else MAX_STATIC_FILES
+    if not 0 < len(manifest.files) <= most:
+        raise ManifestInvalidError(f"manifest has {len(manifest.files)} files; 1..{most}")
     paths = [file_path(entry.path) for entry in manifest.files]
     if len(set(paths)) != len(paths):
         raise ManifestInvalidError("manifest names a file path twice")
@@ -167,6 +180,13 @@ def _check(manifest: Manifest) -> None:
     sizes: dict[str, int] = {}
     for entry in manifest.files:
         _check_file(entry, sizes)
+    if manifest.kind == MODEL:
+        if any(entry.static is not None for entry in manifest.files):
+            raise ManifestInvalidError("a model has no file of a static site")
+    elif any(entry.role != "other" or entry.variant for entry in manifest.files):
+        raise ManifestInvalidError("a static site has neither weights nor variants")
+    else:
+        check_static_files({entry.path: entry.static for entry in manifest.files})
 
 
 def _check_file(entry: FileEntry, sizes: dict[str, int]) -> None:

@@ -20,16 +20,19 @@ TRUST_BUNDLE = "/artifacts/trust/bundle"
 EVENTS = "/artifacts/events"
 TAKEDOWNS = "/artifacts/takedowns"
 ADMIN = "/admin"
+CONSOLE = "/console"
 HEALTHZ = "/healthz"
 READYZ = "/readyz"
 METRICS = "/metrics"
+ASSETS = "/assets"
 HEARTBEAT = "/internal/workers/heartbeat"
 EDGE_REPORT = "/internal/edges/report"
 
 DEFAULT_CHANNEL = "stable"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=@ -]{0,254}")
+_SEGMENT = re.compile(r"[A-Za-z0-9_~@(\[][A-Za-z0-9._+=@~()\[\], -]{0,254}")
+"""Beside the usual also what routers of static sites put into names: ``[id].js``, ``(shop)``."""
 MAX_FILE_PATH = 512
 """Characters in the path of a file inside a revision."""
 
@@ -68,7 +71,8 @@ def file_path(text: str) -> str:
         _SEGMENT.fullmatch(s) and ".." not in s for s in segments
     ):
         raise NameInvalidError(
-            "a file path is relative, of segments of letters, digits and . _ + = @ - and space"
+            "a file path is relative, of segments of letters, digits, space and . _ + = @ ~ ( ) "
+            "[ ] , - without two dots in a row"
         )
     return text
 
@@ -99,6 +103,12 @@ def channel_key(model: str, channel: str) -> str:
 def revision_key(revision: str) -> str:
     """The surrogate key of a revision's manifest and files."""
     return f"revision:{revision}"
+
+
+def edge_tag(key: str) -> str:
+    """A surrogate key as an Akamai cache tag, which may hold neither ``:`` nor ``@``, and at most
+    128 characters (a longer one cannot be purged by tag)."""
+    return key.replace(":", "~").replace("@", "~")
 
 
 TRUST_KEY = "trust"

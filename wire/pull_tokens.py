@@ -26,7 +26,7 @@ from pathlib import Path
 import msgspec
 
 from wire.errors import ConfigError, NameInvalidError, NotFoundError, TooLargeError
-from wire.files import write_atomically
+from wire.files import open_to_others, write_atomically
 
 FORMAT = "headwater.pull-tokens/1"
 PREFIX = "hf_"
@@ -278,13 +278,14 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 def _read(path: Path) -> tuple[TokenRecord, ...]:
     try:
         with path.open("rb") as stream:
-            mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
+            found = os.fstat(stream.fileno())
             data = stream.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         return ()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    if mode & 0o077:
+    if open_to_others(path, found):
+        mode = stat.S_IMODE(found.st_mode)
         raise ConfigError(f"{path} is open to others (mode {mode:o}); run: chmod 600 {path}")
     if len(data) > MAX_FILE_BYTES:
         raise ConfigError(f"{path} is larger than {MAX_FILE_BYTES} B")

@@ -11,7 +11,7 @@ This file keeps nothing: ``wire.trust_store`` does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -35,6 +35,7 @@ from wire.channel import (
     revision_of_target,
 )
 from wire.errors import NotFoundError, TrustError, TrustExpiredError
+from wire.static_file import STATIC
 from wire.trust_bundle import (
     CHANNELS,
     REVISIONS,
@@ -50,6 +51,9 @@ DELEGATED_PATHS = {REVISIONS: ["revisions/*/*"], CHANNELS: ["channels/*/*"]}
 
 PRIVATE_FIELD = "private"
 """In the ``custom`` object of a revision's target: true where it needs a pull token."""
+
+KIND_FIELD = "kind"
+"""In the same object: ``static`` where the revision is a static site and no model."""
 
 GRACE_FIELD = "x-headwater-offline-grace-s"
 """In a root: how long past its expiry verified metadata may still be worked from, in seconds. The
@@ -83,6 +87,8 @@ class TrustView:
     """(model, revision) → bytes of the manifest."""
     private: frozenset[tuple[str, str]] = frozenset()
     """(model, revision) of those that only whoever holds a pull token may have."""
+    static: frozenset[tuple[str, str]] = frozenset()
+    """(model, revision) of those that are static sites, for browsers and not for workers."""
     expired: bool = False
     """What is here was verified and keeps serving, but nothing vouches that it is the newest."""
     grace_s: float = DEFAULT_GRACE_S
@@ -327,7 +333,8 @@ class _Verifier(Updater):
             channels=believed,
             refused=refused,
             revisions=signed,
-            private=_private_revisions(revisions),
+            private=_marked(revisions, lambda custom: bool(custom.get(PRIVATE_FIELD))),
+            static=_marked(revisions, lambda custom: custom.get(KIND_FIELD) == STATIC),
             grace_s=offline_grace_s(self._trusted_set.root),
         )
 
@@ -355,12 +362,14 @@ def _signed_revisions(revisions: Targets) -> dict[tuple[str, str], int]:
     return signed
 
 
-def _private_revisions(revisions: Targets) -> frozenset[tuple[str, str]]:
+def _marked(
+    revisions: Targets, says: Callable[[Mapping[str, object]], bool]
+) -> frozenset[tuple[str, str]]:
     """Signed beside each target, so that no tier between can make a private model public."""
     named = {
         revision_of_target(path, target.hashes)
         for path, target in revisions.targets.items()
-        if isinstance(target.custom, dict) and target.custom.get(PRIVATE_FIELD)
+        if isinstance(target.custom, dict) and says(target.custom)
     }
     return frozenset(found for found in named if found is not None)
 

@@ -104,7 +104,7 @@ class GatewayAdmin:
         body = await read_body(request, _MAX_HEARTBEAT_BYTES)
         try:
             reports = decode_heartbeat(body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise RequestInvalidError(f"heartbeat: {error}") from error
         worker, before = reports[0].worker, self.fleet.version
         for report in reports:

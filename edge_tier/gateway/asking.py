@@ -8,6 +8,7 @@ import re
 import time
 from typing import Any
 
+from edge_tier.gateway.asked import ask
 from edge_tier.gateway.bodies import TOKEN_IDS, by_ids, by_text
 from edge_tier.gateway.canary import Lane
 from edge_tier.gateway.errors import UpstreamBusyError, UpstreamRefusedError
@@ -16,7 +17,7 @@ from edge_tier.gateway.models import ModelDirectory
 from edge_tier.gateway.opened import Opened, StepFailedError, Wanted
 from edge_tier.gateway.request import Step
 from edge_tier.gateway.revision_counts import RevisionCounts
-from edge_tier.gateway.sending import OtherRevisionError, Pools, send
+from edge_tier.gateway.sending import OtherRevisionError, Pools
 from edge_tier.gateway.upstream_response import UpstreamResponse
 from wire.errors import HeadwaterError, RequestInvalidError, TooLargeError
 from wire.workers import MESSAGES_ONLY
@@ -74,7 +75,8 @@ class Asking:
         for _ in range(2):
             body = await self._body(step.model, member, revision, wanted)
             try:
-                response = await send(self._pools.pool(report.url), wanted.prompt, body)
+                pool = self._pools.pool(report.url)
+                response, attempt = await ask(pool, step, wanted, body, report.worker)
             except OtherRevisionError as error:
                 if not self._may_meet(step, wanted, error.revision):
                     member.breaker.cancelled()
@@ -95,8 +97,12 @@ class Asking:
             member.answered(now - began)
             if not self._may_meet(step, wanted, served):
                 response.close()  # it went as text, which every revision takes
+                if attempt is not None:
+                    attempt.end("revision_changed")
                 break
             self._counts.began(step.model, served, now - began)
+            if attempt is not None:
+                attempt.revision = served
             ids = body.get("prompt_token_ids") or body.get("prompt") or ()
             return Opened(
                 step,
@@ -108,6 +114,7 @@ class Asking:
                 prompt_ids=ids if isinstance(ids, tuple) else (),
                 journaled="journal" in body,
                 counts=self._counts,
+                attempt=attempt,
             )
         raise StepFailedError(f"worker {report.worker} keeps changing revision", report.worker)
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import structlog
 
+from edge_tier.gateway.asked import ask
 from edge_tier.gateway.asking import Asking
 from edge_tier.gateway.bodies import by_text
 from edge_tier.gateway.cloud import Cloud
@@ -26,7 +27,8 @@ from edge_tier.gateway.opened import Opened, StepFailedError, Wanted
 from edge_tier.gateway.racing import race
 from edge_tier.gateway.request import Step
 from edge_tier.gateway.revision_counts import RevisionCounts
-from edge_tier.gateway.sending import Pools, send
+from edge_tier.gateway.sending import Pools
+from edge_tier.gateway.tracing import in_log
 from edge_tier.gateway.upstream import UpstreamConfig
 from wire.errors import HeadwaterError
 
@@ -91,7 +93,8 @@ class Backends:
                     failures.append(failure.message)
                     avoid |= {failure.worker}
                     if not wanted.only:  # who looks for one revision asks often, and says the end
-                        _log.warning("backend failed", target=step.target, why=failure.message)
+                        why, where = failure.message, in_log(wanted.trace)
+                        _log.warning("backend failed", target=step.target, why=why, **where)
                     continue
                 opened.fallbacks = len(failures)
                 return opened
@@ -141,10 +144,10 @@ class Backends:
         if delay_s is None or other is None:
             opened = await self._asking.open(step, picked.member, wanted)
         else:
-            second, ask = other, partial(self._asking.open, step)
+            second, open_step = other, partial(self._asking.open, step)
             opened = await race(
-                partial(ask, picked.member, wanted),
-                partial(ask, second, wanted),
+                partial(open_step, picked.member, wanted),
+                partial(open_step, second, wanted),
                 delay_s,
                 lambda: second.load < 1 and hedges.spend(),
             )
@@ -179,7 +182,7 @@ class Backends:
         try:
             text = await wanted.as_text()
             body = by_text(text, step.model, max_tokens=wanted.max_tokens)
-            response = await send(cloud.pool, wanted.prompt, body)
+            response, attempt = await ask(cloud.pool, step, wanted, body)
         except UpstreamRefusedError:
             cloud.breaker.succeeded()
             raise
@@ -191,4 +194,4 @@ class Backends:
             raise
         cloud.breaker.succeeded()
         digest = response.headers.get("x-model-digest", "")
-        return Opened(step, response, None, digest, "", time.monotonic())
+        return Opened(step, response, None, digest, "", time.monotonic(), attempt=attempt)

@@ -28,6 +28,8 @@ from edge_tier.gateway.reply import Reply
 from edge_tier.gateway.resume import ResumeConfig, may_resume, workers_fault
 from edge_tier.gateway.resumer import Resumer
 from edge_tier.gateway.streaming import Streaming
+from edge_tier.gateway.trace_attributes import of_answer
+from edge_tier.gateway.tracing import RequestTrace, in_log
 from edge_tier.gateway.whole import WholeAnswer
 from wire.chat import Kind
 from wire.errors import HeadwaterError
@@ -55,6 +57,7 @@ class Exchange:
     """Args:
     request_id: named in the answer and in the log.
     began: when the request was read, by ``time.perf_counter``.
+    trace: finished with the answer; None: there are no traces.
     """
 
     __slots__ = (
@@ -72,6 +75,7 @@ class Exchange:
         "_reply",
         "_resumer",
         "_rewrites",
+        "_trace",
         "_used",
         "_wanted",
         "_watch",
@@ -87,6 +91,7 @@ class Exchange:
         request_id: str,
         began: float,
         explain: bool,
+        trace: RequestTrace | None = None,
     ) -> None:
         self._parts = parts
         self._admitted = admitted
@@ -95,6 +100,7 @@ class Exchange:
         self._id = request_id
         self._began = began
         self._explain = explain
+        self._trace = trace
         self._begun: Begun | None = None
         self._rewrites = admitted.rewrites
         self._blocked = ""
@@ -114,6 +120,7 @@ class Exchange:
             features=admitted.features,
             caller=admitted.caller.key_id,
             journal=self._journal.wanted() if self._journal is not None else None,
+            trace=trace,
         )
         self._resumer: Resumer | None = None
         """Made where a worker breaks off."""
@@ -270,9 +277,8 @@ class Exchange:
         self._outcome = "broken"
         if self._begun is not None:
             self._parts.metrics.broken(self._begun.opened.step.target)
-        self._parts.log.write(
-            "warning", "stream broke", {"request": self._id, "why": error.message}
-        )
+        line = {"request": self._id, "why": error.message, **in_log(self._trace)}
+        self._parts.log.write("warning", "stream broke", line)
 
     # Until the first event, comments keep the client's connection alive.
 
@@ -329,6 +335,7 @@ class Exchange:
             operation=admitted.prompt.kind,
             target=target,
             outcome=self._outcome,
+            why=admitted.plan.why if begun is None or not begun.opened.fallbacks else "failed over",
             usage=self._used,
             seconds=now - self._began,
             after_first_s=now - self._first_at if self._first_at else 0.0,
@@ -342,7 +349,31 @@ class Exchange:
             metrics.found(Counter((f.name, f.action) for f in admitted.findings))
         if begun is not None and (outcome := begun.outcome()):
             metrics.hybrid(admitted.plan.mode, outcome)
-        self._parts.log.write("info", "answered", self._line(target, now))
+        line = self._line(target, now)
+        if self._trace is not None:
+            line["trace_id"] = self._trace.trace_id
+            self._finish_trace(self._trace, target)
+        self._parts.log.write("info", "answered", line)
+
+    def _finish_trace(self, trace: RequestTrace, target: str) -> None:
+        """One that failed before its answer is finished by who says so to the client."""
+        if not trace.sampled or self._outcome == "failed":
+            return
+        begun = self._begun
+        name, attributes, error = of_answer(
+            self._admitted,
+            self._id,
+            target=target,
+            model=begun.opened.step.model if begun is not None else "",
+            outcome=self._outcome,
+            used=self._used,
+            first_token_s=self._first_at - self._began if self._first_at else 0.0,
+        )
+        if self._resumer is not None:
+            attributes["headwater.resumed"] = [one.how for one in self._resumer.times]
+        if begun is not None and (outcome := begun.outcome()):
+            attributes["headwater.hybrid"] = outcome
+        trace.finish(name, attributes, self._watch.stages, error)
 
     def _line(self, target: str, now: float) -> dict[str, object]:
         admitted, begun = self._admitted, self._begun

@@ -103,6 +103,11 @@ class Front:
         return tuple(self._connections)
 
     @property
+    def answering(self) -> int:
+        """Requests that are being answered now, of connections that were not handed over."""
+        return sum(one.task is not None for one in self._connections)
+
+    @property
     def stopping(self) -> bool:
         """Whether connections are closed after the answer that runs."""
         return self._stopping

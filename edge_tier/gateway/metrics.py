@@ -8,13 +8,24 @@ the event loop and only become samples when somebody asks, because a request pas
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+
+from wire.fleet import (
+    ANSWER_BOUNDS_MS,
+    MAX_ROUTES,
+    MAX_STAGES,
+    STAGE_BOUNDS_MS,
+    PromptFigures,
+    RouteFigures,
+    StageFigures,
+)
 
 _DURATION_S = (
     0.01,
@@ -33,29 +44,14 @@ _DURATION_S = (
     81.92,
 )
 """As the GenAI conventions advise for ``gen_ai.client.operation.duration``."""
-_FIRST_TOKEN_S = (
-    0.001,
-    0.005,
-    0.01,
-    0.02,
-    0.04,
-    0.06,
-    0.08,
-    0.1,
-    0.25,
-    0.5,
-    0.75,
-    1.0,
-    2.5,
-    5.0,
-    7.5,
-    10.0,
-)
+_FIRST_TOKEN_S = tuple(bound / 1_000 for bound in ANSWER_BOUNDS_MS)
 """As they advise for ``gen_ai.server.time_to_first_token``."""
 _PER_TOKEN_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 """As they advise for ``gen_ai.server.time_per_output_token``."""
 _TOKENS = (1, 4, 16, 64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576)
-_OVERHEAD_S = (5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 7.5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.05, 0.25)
+_OVERHEAD_S = tuple(bound / 1_000 for bound in STAGE_BOUNDS_MS)
+_MAX_ROUTES = 256
+"""Pairs of target and reason; policy files that change bring new rows."""
 
 Labels = tuple[str, ...]
 
@@ -70,6 +66,11 @@ class _Count:
     def add(self, labels: Labels = (), amount: float = 1.0) -> None:
         values = self._values
         values[labels] = values.get(labels, 0.0) + amount
+
+    @property
+    def values(self) -> Mapping[Labels, float]:
+        """By labels."""
+        return self._values
 
     def family(self) -> Metric:
         family = CounterMetricFamily(self._name, self._text, labels=self._labels)
@@ -94,6 +95,11 @@ class _Distribution:
         counts[bisect_left(self._bounds, value)] += 1
         counts[-1] += value
 
+    @property
+    def counts(self) -> Mapping[Labels, Sequence[float]]:
+        """By labels: how many fell into each bucket, and last the sum of the values."""
+        return self._counts
+
     def family(self) -> Metric:
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
         for labels, (*counts, total) in self._counts.items():
@@ -110,6 +116,11 @@ class GatewayMetrics(Collector):
             "headwater_gateway_answers",
             "Requests that a backend answered.",
             ("target", "outcome"),
+        )
+        self._routes = _Count(
+            "headwater_gateway_routes",
+            "Requests by what answered them and why they went there.",
+            ("target", "reason"),
         )
         self._refusals = _Count("headwater_gateway_refusals", "Requests refused.", ("code",))
         self._tokens = _Count("headwater_gateway_tokens", "Tokens charged.", ("target",))
@@ -191,6 +202,7 @@ class GatewayMetrics(Collector):
         operation: str,
         target: str,
         outcome: str,
+        why: str,
         usage: tuple[int, int],
         seconds: float,
         after_first_s: float,
@@ -198,11 +210,15 @@ class GatewayMetrics(Collector):
         """An answer ended: ``whole``, ``broken``, ``failed`` or ``gone`` (the client).
 
         Args:
+            why: what decided where it went, as ``Plan.why`` has it.
             usage: tokens of the prompt and of the answer.
             after_first_s: from the first event to the end.
         """
         tokens_in, tokens_out = usage
         self._answers.add((target, outcome))
+        route = target, why
+        known = self._routes.values
+        self._routes.add(route if route in known or len(known) < _MAX_ROUTES else (target, "other"))
         self._tokens.add((target,), tokens_in + tokens_out)
         self._usage.observe(tokens_in, ("input", target))
         self._usage.observe(tokens_out, ("output", target))
@@ -235,3 +251,32 @@ class GatewayMetrics(Collector):
     def hybrid(self, mode: str, outcome: str) -> None:
         """How a gate or a verification ended."""
         self._modes.add((mode, outcome))
+
+    def figures(self) -> PromptFigures:
+        """What the origin is told of it."""
+        outcomes: Counter[str] = Counter()
+        for (_, outcome), count in self._answers.values.items():
+            outcomes[outcome] += int(count)
+        admitted = sum(int(sum(counts[:-1])) for counts in self._overhead.counts.values())
+        routes = sorted(self._routes.values.items(), key=lambda one: -one[1])[:MAX_ROUTES]
+        return PromptFigures(
+            answered=outcomes["whole"],
+            failed=outcomes["failed"] + outcomes["broken"],
+            gone=outcomes["gone"],
+            refused=int(sum(self._refusals.values.values())),
+            streams=max(0, admitted - outcomes.total()),
+            first_token=_added(self._first_token.counts.values()),
+            stages=tuple(
+                StageFigures(name=name, counts=_added([counts]), total_ms=counts[-1] * 1e3)
+                for (name,), counts in list(self._stages.counts.items())[:MAX_STAGES]
+            ),
+            routes=tuple(
+                RouteFigures(target=target, reason=reason, count=int(count))
+                for (target, reason), count in routes
+            ),
+        )
+
+
+def _added(rows: Iterable[Sequence[float]]) -> tuple[int, ...]:
+    """Buckets of several distributions, without their sums."""
+    return tuple(int(sum(column)) for column in zip(*(row[:-1] for row in rows), strict=True))

@@ -18,7 +18,7 @@ from edge_tier.gateway.request import Prompt, Tokens
 from edge_tier.gateway.sanitize import ControlLiterals
 from edge_tier.gateway.tokenize import TokenizeConfig, Tokenizer
 from wire.bundle import decode_card
-from wire.channel import Canary
+from wire.channel import Canary, ChannelPointer
 from wire.errors import ManifestInvalidError, NotFoundError, TrustError
 from wire.manifest import FileEntry, Manifest, decode
 from wire.source import Source
@@ -92,7 +92,7 @@ class ModelDirectory:
         view = self._view()
         if view is not self._seen:
             self._seen = view
-            pointers = view.pointers() if view is not None else ()
+            pointers = _models(view) if view is not None else ()
             ranked = sorted(pointers, key=lambda p: p.channel == "stable")
             self._channels = {pointer.model: pointer.revision for pointer in ranked}
             self._canaries = {
@@ -171,6 +171,11 @@ class ModelDirectory:
                 f"{self._config.max_bundle_bytes} B (gateway.models.max_bundle_bytes)"
             )
         return b"".join([bytes((await self._source.chunk(ref.id)).data) for ref in entry.chunks])
+
+
+def _models(view: TrustView) -> tuple[ChannelPointer, ...]:
+    """The channels of models: a static site answers no prompt."""
+    return tuple(p for p in view.pointers() if (p.model, p.revision) not in view.static)
 
 
 def _log_failure(task: asyncio.Task[LoadedModel]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from edge_tier.gateway.fleet import Member
 from edge_tier.gateway.request import Plan, Prompt, Step, Tokens
 from edge_tier.gateway.revision_counts import RevisionCounts
+from edge_tier.gateway.tracing import Attempt, RequestTrace
 from edge_tier.gateway.upstream_response import UpstreamResponse
 from wire.journal import JournalWanted
 
@@ -37,6 +38,8 @@ class Wanted:
     """The revision that a worker must serve; empty: any that the caller may meet."""
     avoid: frozenset[str] = _NOTHING
     """Workers that are not asked."""
+    trace: RequestTrace | None = None
+    """Told of every backend that is asked; None: there are no traces."""
 
 
 @dataclass(slots=True)
@@ -59,6 +62,8 @@ class Opened:
     broke: bool = False
     """It broke off, or said in its answer that it had failed."""
     counts: RevisionCounts | None = None
+    attempt: Attempt | None = None
+    """In the request's trace."""
     _closed: bool = False
 
     def close(self, output_tokens: int = 0) -> None:
@@ -72,6 +77,8 @@ class Opened:
             if output_tokens:
                 self.member.measured(output_tokens, time.monotonic() - self.at)
             self._count()
+        if self.attempt is not None:
+            self.attempt.end("broken" if self.broke or self.response.failed else "")
         self.response.close()
         self._closed = True
 

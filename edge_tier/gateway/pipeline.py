@@ -291,7 +291,9 @@ class Pipeline:
             if not cloud:
                 raise
             reasons = (*plan.reasons, f"the workers are saturated (load {pressure.load:.1f})")
-            return msgspec.structs.replace(plan, steps=cloud, reasons=reasons, mode="direct")
+            return msgspec.structs.replace(
+                plan, steps=cloud, reasons=reasons, mode="direct", why="saturated"
+            )
         return plan
 
     def _rewrites(self, clean: Sanitized, rules: Rules, model: LoadedModel) -> Rewrites | None:

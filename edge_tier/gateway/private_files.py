@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wire.errors import ConfigError, TooLargeError
-from wire.files import sync_folder
+from wire.files import open_to_others, sync_folder
 
 
 def file_signature(path: Path) -> tuple[int, int, int] | None:
@@ -34,7 +34,7 @@ def file_signature(path: Path) -> tuple[int, int, int] | None:
 
 
 def read_private(path: Path, *, limit_bytes: int, public: bool = False) -> bytes:
-    """The content of a file that nobody but its owner may touch.
+    """The content of a file that nobody else may touch (``wire.files.open_to_others``).
 
     Args:
         public: others may read it, but not write.
@@ -42,11 +42,11 @@ def read_private(path: Path, *, limit_bytes: int, public: bool = False) -> bytes
     Raises:
         ConfigError: missing, unreadable, open to group or others, or larger than ``limit_bytes``.
     """
-    closed = 0o022 if public else 0o077
     try:
         with path.open("rb") as stream:
-            mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
-            if mode & closed:
+            found = os.fstat(stream.fileno())
+            mode = stat.S_IMODE(found.st_mode)
+            if mode & 0o022 if public else open_to_others(path, found):
                 fit = "go-w" if public else "600"
                 raise ConfigError(
                     f"{path} is open to others (mode {mode:o}); run: chmod {fit} {path}"

@@ -326,3 +326,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The row of the decision table that decided; empty: none did."""
     shadow: str = ""
     """What the other choice would have been, for the log."""
+    why: str = "other"
+    """What decided, in one or two words that metrics can count: ``named``, ``complexity``,
+    ``preferred``, ``row NAME``, ``must stay local``, ``not ready`` or ``saturated``."""

@@ -108,6 +108,8 @@ class Wish(NamedTuple):
     only: bool = False
     hedge: bool | None = None
     rule: str = ""
+    why: str = "complexity"
+    """As in the plan."""
 
 
 _NO_TABLE = Table()
@@ -142,12 +144,15 @@ def route(
         wish, shadow = _wish(complexity, hints, config, table, facts)
         wanted = _order(wish, config)
         reasons: tuple[str, ...] = (wish.reason,)
+        why = wish.why
     elif model in fleet.offered:
         wish, shadow = None, ""
         wanted, reasons = _named(model, fleet), (f"model {model} was named",)
+        why = "named"
     else:
         raise UnknownModelError(f"the model {model!r} does not exist")
     if why_local and any(step.target == "cloud" for step in wanted):
+        why = "must stay local" if wanted[0].target == "cloud" else why
         wanted = [step for step in wanted if step.target == "worker"]
         reasons = (*reasons, why_local)
         if not wanted and wish is not None:
@@ -162,6 +167,7 @@ def route(
         )
     if ready[0] is not wanted[0]:
         reasons = (*reasons, f"{wanted[0].target} {wanted[0].model} is not ready")
+        why = "not ready"
     return Plan(
         steps=tuple(ready),
         reasons=reasons,
@@ -170,6 +176,7 @@ def route(
         hedge=wish.hedge if wish is not None else None,
         rule=wish.rule if wish is not None else "",
         shadow=shadow,
+        why=why,
     )
 
 
@@ -249,7 +256,7 @@ def _wish(
     """What is preferred; and, for the log, what would have been otherwise."""
     usual = _by_complexity(complexity, config)
     if hints.prefer is not None:
-        usual = Wish(hints.prefer, f"request prefers {hints.prefer}", config.mode)
+        usual = Wish(hints.prefer, f"request prefers {hints.prefer}", config.mode, why="preferred")
     row = table.decide(facts) if facts is not None and table else None
     decided = _by_row(row, usual) if row is not None else usual
     if not config.shadow:
@@ -273,7 +280,9 @@ def _by_row(row: RouteRow, usual: Wish) -> Wish:
         reason = f"{reason}: {usual.reason}"
     else:
         target = "worker" if row.target == "local" else "cloud"
-    return Wish(target, reason, row.mode or usual.mode, row.only, row.hedge, row.name)
+    return Wish(
+        target, reason, row.mode or usual.mode, row.only, row.hedge, row.name, f"row {row.name}"
+    )
 
 
 def _order(wish: Wish, config: RouteConfig) -> list[Step]:

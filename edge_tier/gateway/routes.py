@@ -29,8 +29,12 @@ from edge_tier.gateway.pipeline import Inbound, Pipeline, Stopwatch
 from edge_tier.gateway.reply import Reply
 from edge_tier.gateway.request import Caller, Kind
 from edge_tier.gateway.route import UnknownModelError
+from edge_tier.gateway.trace_attributes import of_refusal
+from edge_tier.gateway.tracing import RequestTrace, in_log
 from wire.chat import ModelCard, encode_models, error_body
 from wire.errors import HeadwaterError, NotFoundError
+from wire.telemetry.spans import Traces
+from wire.telemetry.trace_context import HEADER as TRACEPARENT
 
 _log = structlog.get_logger("gateway")
 _POSTS: dict[str, Kind] = {
@@ -84,6 +88,7 @@ class Accepted:
     kind: Kind | Literal["models"]
     model: str = ""
     """For a look at one model."""
+    trace: RequestTrace | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +100,7 @@ class GatewayRoutes:
     aliases: tuple[str, ...]
     max_body_bytes: int
     body_timeout_s: float = 30.0
+    traces: Traces | None = None
     process: str = field(default_factory=lambda: secrets.token_hex(4))
     """Makes the ids of requests this process's own."""
     numbers: Iterator[int] = field(default_factory=count)
@@ -111,12 +117,15 @@ class GatewayRoutes:
         """
         watch, began = Stopwatch(), time.perf_counter()
         request_id = f"req-{self.process}{next(self.numbers):08x}"
+        trace = None
+        if self.traces is not None:
+            trace = RequestTrace(self.traces, head.headers.get(TRACEPARENT))
         try:
             kind, model = _endpoint(head)
             authorization = head.headers.get("authorization")
             caller = self.pipeline.authenticate(authorization, _asked(kind))
         except HeadwaterError as error:
-            self._note_refusal(error, watch, request_id)
+            self._note_refusal(error, watch, request_id, _POSTS.get(head.path, "request"), trace)
             raise
         watch.lap("auth")
         accepted = Accepted(
@@ -127,6 +136,7 @@ class GatewayRoutes:
             began=began,
             kind=kind,
             model=model,
+            trace=trace,
         )
         return partial(self._answer, accepted)
 
@@ -154,15 +164,22 @@ class GatewayRoutes:
                 request_id=accepted.request_id,
                 began=accepted.began,
                 explain="x-headwater-explain" in head.headers,
+                trace=accepted.trace,
             ).run()
         except HeadwaterError as error:
-            self._note_refusal(error, watch, accepted.request_id)
+            self._note_refusal(error, watch, accepted.request_id, accepted.kind, accepted.trace)
             if not reply.started:
                 self.refuse(error, reply)
         except Exception:  # noqa: BLE001 - a fault of ours ends one request, and is logged
-            _log.exception("a request failed by our fault", request=accepted.request_id)
+            _log.exception(
+                "a request failed by our fault",
+                request=accepted.request_id,
+                **in_log(accepted.trace),
+            )
+            fault = InternalError("internal error; the edge's log has the cause")
+            _finish(accepted.trace, accepted.kind, fault, watch, accepted.request_id)
             if not reply.started:
-                self.refuse(InternalError("internal error; the edge's log has the cause"), reply)
+                self.refuse(fault, reply)
 
     def refuse(self, error: HeadwaterError, reply: Reply) -> None:
         """Say ``error`` in OpenAI's envelope."""
@@ -235,14 +252,32 @@ class GatewayRoutes:
     def _card(self, name: str) -> ModelCard:
         return ModelCard(id=name, created=self.started)
 
-    def _note_refusal(self, error: HeadwaterError, watch: Stopwatch, request_id: str) -> None:
+    def _note_refusal(
+        self,
+        error: HeadwaterError,
+        watch: Stopwatch,
+        request_id: str,
+        kind: str,
+        trace: RequestTrace | None,
+    ) -> None:
         error.headers.setdefault("Server-Timing", watch.header() or "auth;dur=0.000")
         error.headers.setdefault("x-request-id", request_id)
         self.parts.metrics.refused(error.code)
         level = "warning" if error.status >= 500 else "info"
-        self.parts.log.write(
-            level, "refused", {"request": request_id, "code": error.code, "status": error.status}
-        )
+        line = {"request": request_id, "code": error.code, "status": error.status}
+        if trace is not None:
+            line["trace_id"] = trace.trace_id
+            _finish(trace, kind, error, watch, request_id)
+        self.parts.log.write(level, "refused", line)
+
+
+def _finish(
+    trace: RequestTrace | None, kind: str, error: HeadwaterError, watch: Stopwatch, request_id: str
+) -> None:
+    """End the trace of a request that got no answer."""
+    if trace is not None and trace.sampled:
+        name, attributes, fault = of_refusal(kind, error, request_id)
+        trace.finish(name, attributes, watch.stages, fault)
 
 
 class _Sent(web.StreamResponse):

@@ -62,8 +62,13 @@ class Pools:
             await pool.aclose()
 
 
-async def send(pool: UpstreamPool, prompt: Prompt, body: dict[str, Any]) -> UpstreamResponse:
+async def send(
+    pool: UpstreamPool, prompt: Prompt, body: dict[str, Any], headers: bytes = b""
+) -> UpstreamResponse:
     """POST and wait for the first event, or the first bytes, of a good answer.
+
+    Args:
+        headers: further lines, each ending in CRLF.
 
     Raises:
         UpstreamRefusedError: 400, 413 or 422: the request itself is at fault.
@@ -71,7 +76,7 @@ async def send(pool: UpstreamPool, prompt: Prompt, body: dict[str, Any]) -> Upst
         UpstreamBusyError: well, but it cannot take one more now.
         UpstreamError: anything else that is no answer.
     """
-    response = await pool.post(_PATHS[prompt.kind], msgspec.json.encode(body))
+    response = await pool.post(_PATHS[prompt.kind], msgspec.json.encode(body), headers=headers)
     timer = pool.deadline(response)
     try:
         if response.status == 200:

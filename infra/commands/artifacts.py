@@ -14,6 +14,7 @@ from infra.commands.options import (
     DEFAULT_STATE_DIR,
     JsonOption,
     OriginOption,
+    PublishKind,
     PullTokenFileOption,
     StateDirOption,
     TokenFileOption,
@@ -21,6 +22,7 @@ from infra.commands.options import (
     pull_token,
 )
 from infra.commands.output import command
+from infra.commands.publish_site import SiteOrder, publish_site, refuse_options_of_models
 from wire.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,6 +44,14 @@ def publish(
             help="A file, a folder, hf://ORG/NAME, hf://ORG/NAME@REVISION/FILE, or an https URL.",
         ),
     ],
+    kind: Annotated[
+        PublishKind,
+        typer.Option(
+            "--kind",
+            help="model: weights for workers. static: a folder of web pages, served by edges at "
+            "/assets/NAME/.",
+        ),
+    ] = PublishKind.MODEL,
     model: Annotated[
         str | None,
         typer.Option(
@@ -65,6 +75,15 @@ def publish(
     keep_source: Annotated[
         bool, typer.Option("--keep-source", help="With --quant: publish the file itself too.")
     ] = False,
+    immutable: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--immutable",
+            metavar="GLOB",
+            help="With --kind static: files whose names change with their content, beside those "
+            "that look so (app-3f9a02bc.js).",
+        ),
+    ] = None,
     publisher_key: Annotated[
         Path | None,
         typer.Option(
@@ -131,7 +150,7 @@ def publish(
     token_file: TokenFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check, cut, sign and upload a model, and point a channel at it.
+    """Check, cut, sign and upload a model or a static site, and point a channel at it.
 
     Only chunks that the origin lacks are sent; one that broke off is repeated. Models on a hub are
     fetched from HF_ENDPOINT with HF_TOKEN.
@@ -141,8 +160,24 @@ def publish(
       $ headwater publish chat-q5.gguf --model chat-small
       $ headwater publish hf://org/name@main --include '*Q4_K_M*' --channel candidate
       $ headwater publish chat-f16.gguf --model chat-small --quant Q4_K_M,Q8_0
+      $ headwater publish dist/ --kind static --model docs --channel preview
     """
     with command(as_json=as_json) as output, ExitStack() as stack:
+        if kind is PublishKind.STATIC:
+            given = {
+                "--include": include, "--quant": quant, "--keep-source": keep_source,
+                "--parity": parity, "--golden": golden, "--golden-prompts": golden_prompts,
+            }  # fmt: skip
+            refuse_options_of_models(name for name, value in given.items() if value)
+            publish_site(
+                output,
+                place(state_dir, origin=origin, token_file=token_file),
+                SiteOrder(Path(source), model or "", channel, tuple(immutable or ()), private),
+                publisher_key,
+            )
+            return
+        if immutable:
+            raise ConfigError("--immutable goes with --kind static")
         from infra.importing import ImportConfig, names_a_model, offered, requantized
 
         types = [kind.strip() for kind in quant.split(",") if kind.strip()]

@@ -40,9 +40,9 @@ EdgeOption = Annotated[
     str | None,
     typer.Option(
         "--edge",
-        metavar="URL",
+        metavar="URL|REGION",
         envvar="HEADWATER_EDGE_URL",
-        help="The edge, instead of the state directory's.",
+        help="The edge, instead of the state directory's; or which one of its regions.",
         rich_help_panel=_TIERS,
     ),
 ]
@@ -125,6 +125,13 @@ class PreferName(StrEnum):
     CLOUD = "cloud"
 
 
+class PublishKind(StrEnum):
+    """What is published."""
+
+    MODEL = "model"
+    STATIC = "static"
+
+
 class TryOn(StrEnum):
     """On a share of what a canary is tried."""
 
@@ -182,8 +189,11 @@ class Place:
         if not url:
             raise ConfigError(_nothing_runs("worker", self.state_dir, "--worker URL"))
         token = read_secret(self.token_file) if self.token_file is not None else None
-        if token is None and ready is not None and url == ready.worker:
-            token = read_secret(StateDir(self.state_dir).worker_token)
+        if token is None and ready is not None:
+            state = StateDir(self.state_dir)
+            own = {ready.worker: state.worker_token}
+            own |= {r.worker: state.region(r.name).worker_token for r in ready.regions}
+            token = read_secret(own[url]) if url in own else None
         return Access(url=url, secret=_need(token, url, "--token-file"))
 
     def reachable(self) -> dict[str, Access]:
@@ -197,19 +207,21 @@ class Place:
 
         token = self._token() or ""
         given = {"origin": self.origin, "edge": self.edge}
-        named = {tier: url.rstrip("/") for tier, url in given.items() if url is not None}
+        named = {tier: self._url(tier, url) for tier, url in given.items() if url is not None}
         if named:
             return {tier: Access(url=url, secret=token) for tier, url in named.items()}
         ready = read_ready(self.state_dir / READY_NAME)
         if ready is None:
             raise ConfigError(_nothing_runs("system", self.state_dir, "--origin and --edge"))
         state = StateDir(self.state_dir)
-        return {
-            "origin": Access(url=ready.origin, secret=token or ready.admin_token),
-            "edge": Access(url=ready.edge, secret=token or ready.admin_token),
-            "worker": Access(url=ready.worker, secret=read_secret(state.worker_token)),
-            "cloud": Access(url=ready.cloud, secret=read_secret(state.cloud_token)),
-        }
+        admin = token or ready.admin_token
+        sites = {f"-{r.name}": (r.edge, r.worker, state.region(r.name)) for r in ready.regions}
+        sites = sites or {"": (ready.edge, ready.worker, state)}
+        found = {"origin": Access(url=ready.origin, secret=admin)}
+        for suffix, (edge, worker, home) in sites.items():
+            found[f"edge{suffix}"] = Access(url=edge, secret=admin)
+            found[f"worker{suffix}"] = Access(url=worker, secret=read_secret(home.worker_token))
+        return found | {"cloud": Access(url=ready.cloud, secret=read_secret(state.cloud_token))}
 
     def publisher_key(self, given: Path | None) -> Path:
         """The publisher's key file."""
@@ -233,16 +245,38 @@ class Place:
     ) -> tuple[str, str | None]:
         from infra.state import READY_NAME, read_ready
 
-        if given is not None and secret is not None:
-            return given.rstrip("/"), secret
+        if given is not None:
+            given = self._url(tier, given)
+            if secret is not None:
+                return given, secret
         ready = read_ready(self.state_dir / READY_NAME)
         known = getattr(ready, tier) if ready is not None else None
-        url = given.rstrip("/") if given is not None else known
+        url = given if given is not None else known
         if url is None:
             raise ConfigError(_nothing_runs(tier, self.state_dir, f"--{tier} URL"))
-        if secret is None and ready is not None and url == known:
-            secret = getattr(ready, name)
+        if secret is None and ready is not None:
+            own = {known} | {r.edge for r in ready.regions if tier == "edge"}
+            secret = getattr(ready, name) if url in own else None
         return url, secret
+
+    def _url(self, tier: str, given: str) -> str:
+        """What was given, or the edge of the region whose name was given.
+
+        Raises:
+            ConfigError: it is neither a URL nor a region that runs here.
+        """
+        if tier != "edge" or "://" in given:
+            return given.rstrip("/")
+        from infra.state import READY_NAME, read_ready
+
+        ready = read_ready(self.state_dir / READY_NAME)
+        regions = {r.name: r.edge for r in ready.regions} if ready is not None else {}
+        if given not in regions:
+            known = ", ".join(regions) or "none"
+            raise ConfigError(
+                f"--edge {given}: neither a URL nor a region of {self.state_dir} (it has: {known})"
+            )
+        return regions[given]
 
 
 def place(

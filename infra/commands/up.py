@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from infra.local import Local
-    from infra.local_config import Ports
+    from infra.local_sites import Ports
     from infra.state import Ready
 
 _FREE = "0 is any free one."
@@ -26,6 +26,15 @@ def up(
     edge_port: Annotated[int, typer.Option(help=f"Port of the edge; {_FREE}")] = 7401,
     worker_port: Annotated[int, typer.Option(help=f"Port of the worker; {_FREE}")] = 7402,
     cloud_port: Annotated[int, typer.Option(help=f"Port of the cloud server; {_FREE}")] = 7403,
+    regions: Annotated[
+        str,
+        typer.Option(
+            "--regions",
+            metavar="NAME[,NAME...]",
+            help="An edge and a worker for each of these, with files of their own in "
+            "regions/NAME; the ports of each are 10 above the one before.",
+        ),
+    ] = "",
     ready_file: Annotated[
         Path | None,
         typer.Option(
@@ -46,21 +55,29 @@ def up(
 
       $ headwater up --state-dir /tmp/hw --edge-port 0 --ready-file /tmp/hw/ready
       $ headwater chat "What is the capital of France?"
+      $ headwater up --regions eu-west,us-east
     """
-    from infra.local_config import Ports
+    from infra.local_sites import Ports
 
     ports = Ports(origin=origin_port, edge=edge_port, worker=worker_port, cloud=cloud_port)
     with command(as_json=as_json) as output:
         from infra.signals import run_until_told
 
-        run_until_told(_up(output, state_dir, ports, ready_file))
+        names = tuple(name.strip() for name in regions.split(",") if name.strip())
+        run_until_told(_up(output, state_dir, ports, names, ready_file))
 
 
-async def _up(output: Output, state_dir: Path, ports: Ports, ready_file: Path | None) -> None:
+async def _up(
+    output: Output,
+    state_dir: Path,
+    ports: Ports,
+    regions: tuple[str, ...],
+    ready_file: Path | None,
+) -> None:
     from infra.local import Local
     from infra.signals import told_to_stop
 
-    async with Local(state_dir, ports, report=output.note) as local:
+    async with Local(state_dir, ports, regions=regions, report=output.note) as local:
         with output.notes.status("starting") as status:
 
             def progress(model: str, step: str, done: int, total: int) -> None:
@@ -78,11 +95,14 @@ async def _up(output: Output, state_dir: Path, ports: Ports, ready_file: Path | 
 
 def _announce(output: Output, local: Local, ready: Ready) -> None:
     from infra.render import pairs
+    from wire.paths import CONSOLE
 
-    shown: dict[str, str] = {
-        "origin": ready.origin,
-        "edge": ready.edge,
-        "worker": ready.worker,
+    shown: dict[str, str] = {"console": f"{ready.origin}{CONSOLE}", "origin": ready.origin}
+    for region in ready.regions:
+        shown |= {f"edge-{region.name}": region.edge, f"worker-{region.name}": region.worker}
+    if not ready.regions:
+        shown |= {"edge": ready.edge, "worker": ready.worker}
+    shown |= {
         "cloud": ready.cloud,
         "state_dir": ready.state_dir,
         "ready_file": str(local.state.ready_file),
@@ -95,6 +115,7 @@ def _announce(output: Output, local: Local, ready: Ready) -> None:
         console.print(f"\nOPENAI_BASE_URL={ready.edge}/v1", soft_wrap=True, markup=False)
         if not local.new_api_key:
             console.print("the API key is the one made earlier; it stands in ready.json")
+        console.print("the console is opened with the admin_token that stands in ready.json")
         console.print("Ctrl-C stops everything.")
 
     output.result(shown, show)

@@ -3,7 +3,30 @@
 ``GET /console/api/live`` is an event stream. Its first event, ``state``, carries a whole
 :class:`ConsoleState` as JSON; every later one, ``patch``, a JSON merge patch (RFC 7396) of it: only
 what changed, with ``null`` for what is gone. So every table here is an object whose keys are stable
-names, never an array. A viewer that cannot keep up gets a new ``state`` instead of a backlog.
+names, never an array. A viewer that cannot keep up gets a new ``state`` instead of a backlog. A
+patch comes with every look at the fleet, for ``at`` changes with each. Where there is no value the
+field is absent, in ``state`` as after a patch: null in a patch means gone, so no value is null.
+
+The page and its files are at ``/console`` and ``/console/NAME``, open to everybody. Below
+``/console/api``, all JSON; refusals are problem details (RFC 9457), whose ``detail`` says why:
+
+* ``GET session`` answers 200 to everybody: ``{"logged_in": true, "expires": 1790000000}`` or
+  ``{"logged_in": false}``.
+* ``POST login`` with ``{"token": "..."}``: 200 as ``session``, and a cookie; 401 where it is not
+  the administrator's token, 429 with ``Retry-After`` after too many tries. ``POST logout``: 200.
+* ``GET live``: the stream, until the login ends. 401 without one, 503 where too many watch.
+* ``GET boots/{worker}``: a list of :class:`Boot`; takes up to a few seconds, for an edge is asked.
+  404 where no edge that is here knows the worker.
+* ``GET playground``: a :class:`Playground`; with the header ``X-Headwater-Api-Key`` also which
+  models each edge offers to that key. 404 where ``origin.console.edges`` is not set.
+* ``POST chat``: a streaming request as OpenAI's API has it, with ``X-Headwater-Api-Key`` and
+  ``X-Headwater-Edge`` (a URL of ``playground``; the first one where it is absent). The answer is
+  the edge's, errors included (OpenAI's envelope), with its ``x-headwater-route``,
+  ``x-headwater-worker``, ``x-model-digest``, ``x-headwater-tokens``, ``x-headwater-plan`` (why it
+  went there) and ``Server-Timing``. Hints such as ``x-headwater-prefer`` are passed on.
+
+Every POST has the header ``X-Headwater-Console: 1``. All but ``session`` and ``login`` take the
+cookie or the administrator's token as bearer token.
 
 All counters are totals since the process that counts began; ``*_per_s`` are computed at the origin
 over its last seconds. Sizes are bytes, times milliseconds, moments seconds since 1970.
@@ -12,6 +35,7 @@ over its last seconds. Sizes are bytes, times milliseconds, moments seconds sinc
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 
 class EdgeRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,8 +49,8 @@ class EdgeRow(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_s: float = 0.0
     streams: int = 0
     """Answers that are being relayed now."""
-    hit_ratio: float | None = None
-    """Of chunk requests in the last minute; None where there were none."""
+    hit_ratio: float | UnsetType = UNSET
+    """Of chunk requests in the last minute; absent where there were none."""
     cache_used: int = 0
     cache_capacity: int = 0
     origin_bytes: int = 0
@@ -85,8 +109,8 @@ class RollRow(msgspec.Struct, frozen=True, kw_only=True):
     taken: int = 0
     """Workers that serve the new revision."""
     total: int = 0
-    failed_ratio: float | None = None
-    first_token_p95_ms: float | None = None
+    failed_ratio: float | UnsetType = UNSET
+    first_token_p95_ms: float | UnsetType = UNSET
 
 
 class RegionRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +124,7 @@ class RegionRow(msgspec.Struct, frozen=True, kw_only=True):
     busy: int = 0
     queue: int = 0
     requests_per_s: float = 0.0
-    hit_ratio: float | None = None
+    hit_ratio: float | UnsetType = UNSET
     origin_bytes_per_s: float = 0.0
 
 
@@ -109,6 +133,8 @@ class StageRow(msgspec.Struct, frozen=True, kw_only=True):
 
     order: int
     count: int
+    """Requests since the edges began; the times are of the last minute's, or where it had none of
+    all."""
     mean_ms: float
     p50_ms: float
     p99_ms: float
@@ -118,7 +144,10 @@ class RouteRow(msgspec.Struct, frozen=True, kw_only=True):
     """Where requests went and why, over all edges; its key is ``TARGET: REASON``."""
 
     target: str
+    """``worker``, ``cloud``, or ``none`` where nobody answered."""
     reason: str
+    """``named``, ``complexity``, ``preferred``, ``row NAME`` (of a decision table), ``must stay
+    local``, ``not ready``, ``saturated``, ``failed over`` or ``other``."""
     count: int
     share: float
 
@@ -132,11 +161,11 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_s: float = 0.0
     failed_per_s: float = 0.0
     streams: int = 0
-    hit_ratio: float | None = None
+    hit_ratio: float | UnsetType = UNSET
     origin_bytes_per_s: float = 0.0
     """What leaves this origin."""
-    first_token_p50_ms: float | None = None
-    first_token_p95_ms: float | None = None
+    first_token_p50_ms: float | UnsetType = UNSET
+    first_token_p95_ms: float | UnsetType = UNSET
     trust: str = "fresh"
 
 
@@ -167,5 +196,23 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     """``GET /console/api/boots/{worker}``: a list of these, one for each of its models."""
 
     model: str
+    revision: str = ""
+    """What serves now; the boot may have been another's."""
     spans: tuple[BootSpan, ...]
     total_ms: float
+
+
+class PlaygroundEdge(msgspec.Struct, frozen=True, kw_only=True):
+    """An edge that prompts can be sent to."""
+
+    url: str
+    models: tuple[str, ...] = ()
+    """What it offers to the key; empty without one."""
+    problem: str = ""
+    """Why it did not say."""
+
+
+class Playground(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /console/api/playground``."""
+
+    edges: tuple[PlaygroundEdge, ...]

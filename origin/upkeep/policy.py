@@ -50,6 +50,10 @@ def reasons(
         if revision in pins:
             found[revision] = "pinned"
     for pointer in view.pointers():
+        for name in pointer.previous:
+            if (pointer.model, name) in view.revisions:
+                found[pointer.model, name] = f"before the current one of {pointer.channel}"
+    for pointer in view.pointers():
         for name in pointer.revisions:
             found[pointer.model, name] = f"channel {pointer.channel}"
     return found

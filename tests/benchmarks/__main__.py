@@ -12,13 +12,18 @@ BENCHMARKS = (
     "personal_data",
     "classifiers",
     "artifacts",
+    "assets",
     "cold_start",
     "rolls",
     "nodes",
     "chaos",
     "canary",
+    "console",
     "chunk_store",
     "eviction",
+    "remote_write",
+    "traces",
+    "cdn",
 )
 
 

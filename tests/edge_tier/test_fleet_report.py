@@ -13,7 +13,7 @@ import pytest
 
 from edge_tier.app import REPORTER
 from edge_tier.fleet_report import FleetReportConfig, edge_name
-from origin.app import FLEET, ORDERS
+from origin.app import BOOTS, FLEET, ORDERS
 from origin.fleet import FleetView
 from origin.fleet_nodes import EdgeNode, WorkerNode
 from origin.orders import CommandRequest, Orders
@@ -23,8 +23,9 @@ from tests.fakes.reports import edge_report, worker_report
 from tests.fakes.waiting import until, until_async
 from wire.errors import ConfigError
 from wire.files import write_atomically
+from wire.http_server import LIFE
 from wire.paths import EDGE_REPORT, HEARTBEAT
-from wire.workers import Done
+from wire.workers import BootSpan, Done
 
 WORKER = {"Authorization": "Bearer worker"}
 
@@ -118,6 +119,26 @@ async def test_workers_are_told_with_the_age_of_their_last_heartbeat(
     await until(lambda: (w := the_worker(view)) is not None and w.age_s > 0.05)
     await beat(edge, ttl_s=0.0)
     await until(lambda: (w := the_worker(view)) is not None and w.presence == "missing")
+
+
+async def test_a_boot_is_told_while_somebody_looks_at_it(
+    start: StartEdge, view: FleetView, origin: Origin
+) -> None:
+    edge, boots = await start(), origin.server.app[BOOTS]
+    await beat(edge, boot_spans=[["pull", 0.0, 7.5]])
+    await until(lambda: the_worker(view) is not None)
+    node = the_worker(view)
+    assert node is not None
+    assert node.report.boot_spans == ()
+    (boot,) = await boots.of("w1")
+    assert (boot.model, boot.spans) == (MODEL, (BootSpan("pull", 0.0, 7.5),))
+    assert [told.worker for told in edge.app[REPORTER].report().boots] == ["w1"]
+
+
+async def test_an_edge_tells_what_its_gateway_did(start: StartEdge, view: FleetView) -> None:
+    edge = await start()
+    assert (await edge.post("/v1/chat/completions", data=b"{}")).status == 401
+    await until(lambda: (e := the_edge(view)) is not None and e.report.prompts.refused == 1)
 
 
 async def test_news_do_not_wait_for_the_next_report(start: StartEdge, view: FleetView) -> None:
@@ -284,3 +305,17 @@ def test_the_name_of_an_edge_lasts_and_tells_processes_apart() -> None:
 async def test_a_name_that_cannot_be_one_is_refused(start: StartEdge) -> None:
     with pytest.raises(ConfigError, match=r"edge\.fleet\.name"):
         await start("x", settings={"name": "two words"})
+
+
+async def test_an_edge_that_is_told_to_stop_says_so_while_it_still_serves(
+    start: StartEdge, view: FleetView
+) -> None:
+    edge = await start()
+    await until(lambda: the_edge(view) is not None)
+    edge.app[LIFE].stop()
+    await until(lambda: (seen := the_edge(view)) is not None and seen.report.leaving)
+    seen = the_edge(view)
+    assert seen is not None
+    assert seen.report.reason == "stopping"
+    assert (await edge.get("/readyz")).status == 503
+    assert (await edge.get("/healthz")).status == 200

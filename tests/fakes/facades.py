@@ -33,11 +33,13 @@ from origin.offline import sign_revisions
 from tests.fakes.revisions import PUBLISHER_KEY, Revision, SignedSource
 from tests.fakes.tiny_gguf import CHATML
 from tests.fakes.waiting import until
+from wire.assets import AssetsConfig
 from wire.bundle import CARD_PATH, TOKENIZER_PATH, ModelCard, SpecialToken, encode_card
 from wire.catalog import CatalogMissingError, FacadeConfig
 from wire.chunk import Chunk, ChunkId
 from wire.files import write_atomically
 from wire.http_access import Access
+from wire.http_assets import AssetRoutes
 from wire.http_errors import error_middleware
 from wire.http_events import EventsConfig
 from wire.http_facades import ACCESS, ERROR_BODIES, add_facades, open_access
@@ -119,7 +121,14 @@ def publish_in(
     """Publish in memory."""
     current = source.repository.trusted.bundle.roles[REVISIONS]
     added = [(revision.model, revision.id, len(revision.data))]
-    signed = sign_revisions(current, PUBLISHER_KEY, added, private=private, now=source.clock())
+    signed = sign_revisions(
+        current,
+        PUBLISHER_KEY,
+        added,
+        private=private,
+        kind=revision.manifest.kind,
+        now=source.clock(),
+    )
     accepted = source.repository.accept_revisions(signed, now=source.clock())
     source.repository = accepted.repository
     return source.publish(revision, channel=channel)
@@ -137,7 +146,11 @@ class Tier:
 
 @asynccontextmanager
 async def open_tier(
-    folder: Path, *, config: FacadeConfig | None = None, cache_name: str | None = None
+    folder: Path,
+    *,
+    config: FacadeConfig | None = None,
+    cache_name: str | None = None,
+    assets: AssetsConfig | None = None,
 ) -> AsyncIterator[Tier]:
     """Serve from memory, all routes guarded."""
     source = SignedSource()
@@ -149,6 +162,9 @@ async def open_tier(
         revisions = RevisionReader(source, pool, HELD_MANIFEST_BYTES)
         ArtifactRoutes(server=source, executor=pool, guard=access, revisions=revisions).add_to(app)
         sender = FileSender(source, pool, cache_name)
+        AssetRoutes(
+            access=access, revisions=revisions, sender=sender, config=assets or AssetsConfig()
+        ).add_to(app)
         add_facades(app, sender, revisions, access, config or FacadeConfig())
         server = TestServer(app)
         await server.start_server()
@@ -260,6 +276,7 @@ class StockTiers:
                 load_key(self.folder / "keys" / PUBLISHER_KEY_FILE),
                 [(revision.model, revision.id, len(revision.data))],
                 private=private,
+                kind=revision.manifest.kind,
                 now=time.time(),
             )
             await publisher.publish(signed)

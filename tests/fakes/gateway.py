@@ -47,6 +47,7 @@ from wire.chat import DONE, ChunkEncoder
 from wire.gguf import read_gguf
 from wire.http_errors import error_middleware
 from wire.manifest import build, encode
+from wire.telemetry.spans import Traces
 from wire.trust import TrustView
 from wire.workers import WorkerReport
 
@@ -62,6 +63,7 @@ class Backend:
         self.name = name
         self.bodies: list[dict[str, Any]] = []
         self.tokens: list[str | None] = []
+        self.traceparents: list[str | None] = []
         self.gone = asyncio.Event()
         self.answer: Handler = self.usual
         self.url = ""
@@ -69,6 +71,7 @@ class Backend:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.bodies.append(await request.json())
         self.tokens.append(request.headers.get("Authorization"))
+        self.traceparents.append(request.headers.get("traceparent"))
         return await self.answer(request)
 
     async def usual(self, request: web.Request) -> web.StreamResponse:
@@ -193,7 +196,7 @@ def publish_tiny(source: MemorySource, *, seed: int = 0) -> str:
     return source.add_manifest(manifest)
 
 
-def trusting(*revisions: str, canary: Canary | None = None) -> TrustView:
+def trusting(*revisions: str, canary: Canary | None = None, static: bool = False) -> TrustView:
     """A view in which the publisher signed these revisions; the first one is stable."""
     pointer = pointer_to(MODEL, "stable", revisions[0], sequence=1, canary=canary)
     return TrustView(
@@ -202,6 +205,7 @@ def trusting(*revisions: str, canary: Canary | None = None) -> TrustView:
         channels={(MODEL, "stable"): pointer},
         refused={},
         revisions={(MODEL, revision): 1 for revision in revisions},
+        static=frozenset((MODEL, revision) for revision in revisions if static),
     )
 
 
@@ -218,6 +222,7 @@ async def gateway_in(
     resume: ResumeConfig | None = None,
     upstream: UpstreamConfig | None = None,
     through: Literal["front", "application"] = "front",
+    traces: Traces | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway with one worker and one cloud backend, both ready.
 
@@ -277,6 +282,7 @@ async def gateway_in(
             aliases=settings.route.aliases,
             max_body_bytes=settings.parse.max_body_bytes,
             body_timeout_s=0.2,
+            traces=traces,
         )
         routes.add_to(app)
         front = FrontConfig(body_timeout_s=0.2, head_timeout_s=0.2, sweep_s=0.02)

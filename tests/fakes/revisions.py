@@ -122,7 +122,8 @@ class SignedSource(MemorySource):
         if (revision.model, revision.id) not in self.repository.view.revisions:
             current = self.repository.trusted.bundle.roles["revisions"]
             added = [(revision.model, revision.id, len(revision.data))]
-            signed = sign_revisions(current, PUBLISHER_KEY, added, now=self.clock())
+            kind = revision.manifest.kind
+            signed = sign_revisions(current, PUBLISHER_KEY, added, kind=kind, now=self.clock())
             self.repository = self.repository.accept_revisions(signed, now=self.clock()).repository
         if channel is not None:
             self.roll(revision, channel=channel)

@@ -14,6 +14,7 @@ from tests.fakes.revisions import ONLINE_KEY, PUBLISHER_KEY, ROOT_KEY, Revision
 from wire.chunk import Chunk, ChunkId
 from wire.events import EventLog
 from wire.http_events import EventHub
+from wire.static_file import MODEL
 
 
 @dataclass(slots=True)
@@ -46,6 +47,7 @@ class Shelf:
             publisher.repository.trusted.bundle.roles["revisions"],
             PUBLISHER_KEY,
             [(r.model, r.id, len(r.data)) for r in add],
+            kind=add[0].manifest.kind if add else MODEL,
             remove=[(r.model, r.id) for r in remove],
             now=self.now,
         )

@@ -25,6 +25,7 @@ from tests.fakes.programs import WHY_NO_LLAMA_SERVER, real_llama_server
 from tests.fakes.scripted_gguf import write_scripted_gguf
 from tests.fakes.worker_api import StartApi, WorkerApi
 from wire.http_errors import error_middleware
+from wire.telemetry.spans import Traces
 
 StartLlama = Callable[..., Awaitable[LlamaCpp]]
 StartChild = Callable[..., Awaitable[NativeEngine]]
@@ -128,6 +129,7 @@ async def start_api() -> AsyncIterator[StartApi]:
         *,
         routes: RoutesConfig | None = None,
         serving_config: ServingConfig | None = None,
+        traces: Traces | None = None,
     ) -> WorkerApi:
         serving = Serving(serving_config)
         if engine is not None:
@@ -139,6 +141,7 @@ async def start_api() -> AsyncIterator[StartApi]:
             tokens=("t0ken", "next-token"),
             registry=CollectorRegistry(),
             config=routes,
+            traces=traces,
             wall=lambda: 1_700_000_000.5,
         ).add_to(app)
         server = TestServer(app)

@@ -25,6 +25,7 @@ from gpu_worker.engines.openai_server import OpenAIConfig
 from gpu_worker.fit_needs import FitConfig
 from gpu_worker.order import EngineOrder
 from tests.fakes.engine import FakeEngine
+from tests.fakes.receivers import HttpSink
 from tests.fakes.revisions import Revision
 from tests.fakes.rolling import Faults, RollingEngine, model
 from tests.fakes.waiting import until
@@ -32,6 +33,7 @@ from tests.fakes.worker_api import CHAT, StartApi
 from tests.fakes.yard import Yard, a_yard
 from wire.errors import ConfigError
 from wire.http_server import serve
+from wire.telemetry.config import TelemetryConfig
 
 ONE, TWO = model(1), model(2)
 TOKEN = {"Authorization": "Bearer t0ken"}
@@ -213,6 +215,7 @@ class Process:
                 port=0,
                 ready_file=None,
                 drain_s=config.drain_s,
+                drain_delay_s=config.drain_delay_s,
                 on_bound=self._bound,
             )
         )
@@ -251,6 +254,22 @@ async def test_on_sigterm_it_says_so_first_and_lets_streams_finish(yard: Yard) -
     await asyncio.wait_for(process.task, 10)
     assert engine.closed
     assert yard.edge.states() == ["booting", "ready", "draining"][-len(yard.edge.states()) :]
+
+
+async def test_in_the_delay_new_requests_are_answered_while_edges_are_told(yard: Yard) -> None:
+    yard.config = replace(yard.config, drain_delay_s=60.0)
+    process = await start(yard, ONE)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await until(lambda: yard.edge.states()[-1:] == ["draining"])
+    async with aiohttp.ClientSession() as session:
+        async with session.get(process.url + "/readyz") as ready:
+            assert ready.status == 503
+        async with session.post(process.url + CHAT, json=STREAM, headers=TOKEN) as answer:
+            assert (await answer.text()).rstrip().endswith("data: [DONE]")
+    assert not process.task.done()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(process.task, 10)
+    assert yard.engines[0].closed
 
 
 async def test_streams_that_outlive_the_deadline_end_with_an_error_event(yard: Yard) -> None:
@@ -405,3 +424,14 @@ async def test_a_worker_over_a_server_that_runs_already_takes_messages_only(
         async with http.post(server.make_url(CHAT), json=asked, headers=TOKEN) as answer:
             assert answer.status == 400
             assert (await answer.json())["error"]["code"] == "token_ids_unsupported"
+
+
+async def test_a_worker_sends_its_metrics(yard: Yard, tmp_path: Path) -> None:
+    sink = HttpSink()
+    async with TestServer(sink.app()) as receiver:
+        telemetry = TelemetryConfig(
+            remote_write_url=str(receiver.make_url("/write")), spool_dir=tmp_path
+        )
+        async with yard.worker(telemetry=telemetry):
+            await until(lambda: bool(sink.bodies))
+    assert {"headwater_worker_slots", "headwater_telemetry_pending_samples"} <= sink.metrics

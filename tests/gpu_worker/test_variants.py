@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 
 from gpu_worker.disk import MANIFEST, VARIANT, ModelFolder
-from gpu_worker.errors import VariantUnknownError
+from gpu_worker.errors import NotAModelError, VariantUnknownError
 from gpu_worker.fit_needs import Ask
 from gpu_worker.fit_rule import Choice
 from gpu_worker.hardware import Hardware
@@ -20,6 +20,7 @@ from gpu_worker.variants import ManifestOnce, candidates, find_variant
 from tests.fakes import raw_gguf
 from tests.fakes.revisions import Revision, make_revision
 from tests.fakes.shaped_gguf import Shape, shaped_header
+from tests.fakes.sites import make_site
 from tests.fakes.source import MemorySource
 from wire.errors import GGUFInvalidError, NotFoundError, SourceUnavailableError
 from wire.manifest import encode
@@ -242,3 +243,15 @@ async def test_what_was_read_is_not_fetched_again_and_all_else_is_handed_on() ->
         await once.chunk(first.id, revalidate=True)
     await once.aclose()
     assert not inner.closed
+
+
+async def test_a_static_site_is_no_model(bench: Bench) -> None:
+    site = bench.hold(make_site({"index.html": b"page"}, model="chat"))
+    with pytest.raises(NotAModelError, match="static site, not a model: edges serve it at /assets"):
+        await bench.find(site)
+    place = bench.folder.path("chat", site.id)
+    place.mkdir(parents=True)
+    (place / MANIFEST).write_bytes(site.data)
+    (place / "index.html").write_bytes(b"page")
+    with pytest.raises(NotAModelError):
+        await bench.find(site, None)

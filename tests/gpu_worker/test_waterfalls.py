@@ -3,12 +3,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 
 from gpu_worker.waterfall import Waterfall
 from gpu_worker.waterfalls import Waterfalls, process_age_s
 from tests.fakes.clock import ManualClock
+from wire.workers import MAX_BOOT_SPANS, BootSpan
 
 
 def spans(waterfall: Waterfall) -> dict[str, tuple[float, float]]:
@@ -121,3 +123,31 @@ def test_this_process_has_an_age() -> None:
     age_s = process_age_s()
     assert age_s is not None
     assert 0.0 < age_s < 86_400.0
+
+
+def test_heartbeats_tell_the_spans_of_the_boot_and_of_nothing_later() -> None:
+    clock = ManualClock(100.0)
+    known = Waterfalls(model="chat", clock=clock)
+    assert known.boot_spans() == ()
+    boot = known.begin()
+    with boot.step("pull"):
+        clock.advance(0.25)
+    boot.add("x" * 500, 10.04, 1.0)
+    known.keep(boot)
+    assert known.boot_spans() == (BootSpan("pull", 0.0, 250.0), BootSpan("x" * 96, 10.0, 1.0))
+    assert known.boot_spans() is known.boot_spans()
+    roll = known.begin()
+    roll.add("later", 0.0, 1.0)
+    known.keep(roll)
+    assert len(known.boot_spans()) == 2
+
+
+def test_what_heartbeats_tell_of_a_boot_is_bounded_and_small() -> None:
+    known = Waterfalls(model="chat")
+    boot = known.begin()
+    for number in range(100):
+        boot.add(f"pull: step {number}", 1_000.123 * number, 12.345)
+    known.keep(boot)
+    told = known.boot_spans()
+    assert len(told) == MAX_BOOT_SPANS
+    assert len(msgspec.json.encode(told[:15])) < 600

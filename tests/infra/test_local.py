@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.local import Local, Tier, child_environment, prepare
-from infra.state import READY_NAME, StateDir, read_secret
-from origin.keys import load_key
+from infra.local import Local, child_environment
+from infra.local_sites import Tier
+from infra.state import READY_NAME, read_secret
 from tests.fakes.waiting import alive, until
 from wire.errors import ConflictError
 
@@ -32,71 +32,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-def content(state: StateDir) -> dict[str, bytes]:
-    """Every file of a state directory with its bytes."""
-    return {
-        str(path.relative_to(state.root)): path.read_bytes()
-        for path in state.root.rglob("*")
-        if path.is_file()
-    }
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> StateDir:
-    made = StateDir(tmp_path / "state")
-    made.make()
-    return made
-
-
-async def test_the_first_start_makes_keys_tokens_and_a_repository(state: StateDir) -> None:
-    await prepare(state)
-    load_key(state.publisher_key)
-    load_key(state.keys / "root.key", read_secret(state.passphrase_file))
-    assert state.trust_root.exists()
-    assert (state.origin_store / "trust" / "documents.json").exists()
-    files = (state.admin_token, state.worker_token, state.cloud_token, state.edge_report_token)
-    assert len({read_secret(file) for file in files}) == 4
-
-
-async def test_every_secret_is_for_its_owner_alone(state: StateDir) -> None:
-    await prepare(state)
-    secret = [*(state.root / "secrets").iterdir(), *state.keys.glob("*.key"), state.passphrase_file]
-    assert len(secret) == 11
-    assert {stat.S_IMODE(path.stat().st_mode) for path in secret} == {0o600}
-
-
-async def test_later_starts_find_everything_again(state: StateDir) -> None:
-    await prepare(state)
-    first = content(state)
-    await prepare(state)
-    assert content(state) == first
-
-
-async def test_a_first_start_that_was_cut_off_is_begun_anew(state: StateDir) -> None:
-    (state.root / ".initializing" / "keys").mkdir(parents=True)
-    (state.root / ".initializing" / "keys" / "root.key").write_text("half")
-    await prepare(state)
-    load_key(state.keys / "root.key", read_secret(state.passphrase_file))
-    assert not (state.root / ".initializing").exists()
-
-
-async def test_a_first_start_cut_off_while_moving_is_finished(state: StateDir) -> None:
-    await prepare(state)
-    first = content(state)
-    whole = state.root / ".initialized"
-    whole.mkdir()
-    state.origin_store.rename(whole / "origin")
-    await prepare(state)
-    assert content(state) == first
-
-
-async def test_keys_that_are_there_are_never_replaced(state: StateDir) -> None:
-    state.keys.mkdir()
-    (state.keys / "root.key").write_text("mine")
-    await prepare(state)
-    assert [path.name for path in state.keys.iterdir()] == ["root.key"]
 
 
 def test_the_commands_own_secrets_stay_with_the_command() -> None:
@@ -193,3 +128,24 @@ async def test_a_killed_launcher_leaves_no_process(tmp_path: Path) -> None:
     launcher.send_signal(signal.SIGKILL)
     await launcher.communicate()
     await until(lambda: not alive(tier))
+
+
+async def test_each_region_has_tokens_of_its_own_and_all_share_the_keys(tmp_path: Path) -> None:
+    async with Local(tmp_path, regions=("a", "b")) as local:
+        homes = [local.state.region(name) for name in ("a", "b")]
+        assert local.api_key == local.new_api_key
+    secrets = [read_secret(home.worker_token) for home in homes]
+    secrets += [read_secret(home.edge_pull_token) for home in homes]
+    assert len(set(secrets)) == 4
+    assert not (tmp_path / "secrets" / "worker-token").exists()
+
+
+async def test_the_regions_of_a_system_stand_in_its_ready_file(tmp_path: Path) -> None:
+    async with Local(tmp_path / "two", regions=("a", "b")) as local:
+        ready = json.loads(local.announce().state_dir and local.state.ready_file.read_text())
+        assert [region["name"] for region in ready["regions"]] == ["a", "b"]
+        assert "[edge]" not in local.state.config_file.read_text()
+        assert 'region = "b"' in local.state.region("b").config_file.read_text()
+    async with Local(tmp_path / "one") as local:
+        local.announce()
+        assert "regions" not in json.loads(local.state.ready_file.read_text())

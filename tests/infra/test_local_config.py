@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 
 from edge_tier.config import EdgeConfig
 from gpu_worker.config import WorkerConfig
-from infra.local_config import Ports, Urls, Value, cloud_tables, render, tier_tables, to_toml
+from infra.local_config import (
+    Urls,
+    Value,
+    cloud_tables,
+    local_url,
+    origin_tables,
+    render,
+    site_tables,
+    tier_tables,
+    to_toml,
+)
+from infra.local_sites import Ports, sites_of
 from infra.state import StateDir
 from origin.config import OriginConfig
 from wire.settings import load
@@ -99,3 +110,34 @@ def test_learning_a_url_leaves_the_others() -> None:
     assert Urls(origin="http://o").knowing("edge", "http://e") == Urls(
         origin="http://o", edge="http://e"
     )
+
+
+def test_the_console_may_ask_the_edges() -> None:
+    edges = [local_url(2), local_url(12)]
+    tables = tomllib.loads(render(origin_tables(STATE, PORTS, edges)))
+    assert tables["origin"]["console"]["edges"] == ["http://127.0.0.1:2", "http://127.0.0.1:12"]
+
+
+def test_a_region_has_what_its_own_machine_would_have(tmp_path: Path) -> None:
+    sites = sites_of(STATE, PORTS, ("eu-west", "us-east"))
+    assert set(origin_tables(STATE, PORTS)) == {"origin"}
+    edges, workers = [], []
+    for site in sites:
+        file = tmp_path / f"{site.region}.toml"
+        file.write_text(render(site_tables(site, URLS)))
+        edges.append(load("edge", EdgeConfig, file=file, environ={}))
+        workers.append(load("worker", WorkerConfig, file=file, environ={}))
+    assert [edge.fleet.region for edge in edges] == ["eu-west", "us-east"]
+    assert [edge.fleet.name for edge in edges] == ["edge-eu-west", "edge-us-east"]
+    assert [worker.name for worker in workers] == ["worker-eu-west", "worker-us-east"]
+    assert [edge.port for edge in edges] == [2, 12]
+    assert [worker.port for worker in workers] == [3, 13]
+    for edge, worker in zip(edges, workers, strict=True):
+        assert edge.worker_token_file == worker.token_file
+    for name in ("worker_token_file", "origin_token_file", "trust_dir", "ready_file"):
+        assert len({getattr(edge, name) for edge in edges}) == 2
+    for name in ("models_dir", "trust_dir", "ready_file"):
+        assert len({getattr(worker, name) for worker in workers}) == 2
+    assert len({edge.cache.folder for edge in edges}) == 2
+    # What callers hold opens every region, and one root is trusted everywhere.
+    assert len({(edge.gateway.keys_file, edge.trust_root) for edge in edges}) == 1

@@ -17,6 +17,7 @@ from origin.store import ObjectStore
 from tests.fakes.origin_home import Home
 from tests.fakes.publishing import chunk_file, flip_bit
 from tests.fakes.revisions import ONLINE_KEY, chunk_of, make_revision
+from tests.fakes.sites import make_site
 from tests.fakes.upkeep import Shelf
 from wire.channel import Canary, ChannelPointer
 from wire.chunk import Chunk
@@ -231,6 +232,15 @@ async def test_a_revision_signed_for_another_model_or_size_is_refused(
     lie = replace(other, model="chat")
     with pytest.raises(ConflictError, match="its manifest here is of other"):
         await publisher.publish(home.sign(publisher.repository, lie))
+
+
+async def test_a_revision_signed_as_another_kind_is_refused(
+    home: Home, publisher: Publisher
+) -> None:
+    site = make_site({"index.html": b"page"})
+    await home.fill(publisher.store, site)
+    with pytest.raises(ConflictError, match="is static by its manifest"):
+        await publisher.publish(home.sign(publisher.repository, site))
 
 
 async def test_rolls_at_the_same_time_take_turns(home: Home, publisher: Publisher) -> None:

@@ -16,11 +16,13 @@ from origin.app import PUBLISHER, build_app
 from origin.keys import ONLINE_KEY
 from tests.fakes.origin_home import Home, StartOrigin
 from tests.fakes.publishing import flip_bit
+from tests.fakes.receivers import HttpSink
 from tests.fakes.revisions import Revision, chunk_of, make_revision
 from tests.fakes.waiting import until
 from wire.chunk import Chunk
 from wire.errors import ConfigError
 from wire.http_client import BlockingClient
+from wire.telemetry.config import TelemetryConfig, TracesConfig
 
 ONE = make_revision({"m.gguf": [chunk_of(1), chunk_of(2)]})
 TWO = make_revision({"m.gguf": [chunk_of(1), chunk_of(3)]})
@@ -309,3 +311,23 @@ async def test_what_cannot_be_used_is_a_configuration_error(
     await spoil(home)
     with pytest.raises(ConfigError):
         await build_app(home.config)
+
+
+async def test_an_origin_sends_its_metrics(
+    home: Home, start_origin: StartOrigin, tmp_path: Path
+) -> None:
+    sink = HttpSink()
+    async with TestServer(sink.app()) as receiver:
+        telemetry = TelemetryConfig(
+            remote_write_url=str(receiver.make_url("/write")), spool_dir=tmp_path / "spool"
+        )
+        origin = await start_origin(replace(home.config, telemetry=telemetry))
+        await until(lambda: bool(sink.bodies))
+        await origin.close()
+    assert {"headwater_origin_chunks_corrupt_total", "headwater_fleet_nodes"} & sink.metrics
+
+
+async def test_an_origin_says_that_it_has_no_traces(home: Home) -> None:
+    traces = TracesConfig(endpoint="http://collector/v1/traces")
+    with pytest.raises(ConfigError, match="only edges and workers"):
+        await build_app(replace(home.config, telemetry=TelemetryConfig(traces=traces)))

@@ -9,7 +9,8 @@ from origin.fleet import FleetConfig, FleetFullError, FleetView
 from origin.fleet_nodes import FleetKept
 from tests.fakes.clock import ManualClock
 from tests.fakes.reports import REVISIONS, edge_report, worker_report
-from wire.fleet import Preheat, Preheated, RevisionFigures
+from wire.fleet import Preheat, Preheated, PromptFigures, RevisionFigures, WorkerBoot
+from wire.workers import BootSpan
 
 OLD, NEW = REVISIONS[:2]
 
@@ -318,3 +319,21 @@ def test_a_view_and_its_restart_say_the_same_of_everybody_who_reports_again(
             assert worker.age_s >= 0
             if worker.presence == "here":
                 assert any(worker.name in last[name] for name in worker.edges)
+
+
+# For the console
+
+
+def test_what_is_told_for_the_console_is_shown_and_not_kept(
+    view: FleetView, clock: ManualClock
+) -> None:
+    told = PromptFigures(answered=7)
+    spans = (BootSpan("pull", 0.0, 1.0),)
+    boot = WorkerBoot(worker="w1", model="chat", spans=spans)
+    report = edge_report("e1", worker_report("w1", boot_spans=spans), prompts=told, boots=(boot,))
+    view.report(report)
+    (edge,), (worker,) = view.edges(), view.workers()
+    assert edge.report.prompts == told
+    assert (edge.report.boots, worker.report.boot_spans) == ((), ())
+    (again,) = restarted(view, clock).edges()
+    assert again.report.prompts == PromptFigures()

@@ -225,7 +225,7 @@ async def test_a_report_out_of_bounds_is_refused_whole(
     assert (await get(client, "/admin/fleet", admin))["edges"] == []
 
 
-@pytest.mark.parametrize("body", [b"", b"[" * 50_000, b"\xff", b"{}"])
+@pytest.mark.parametrize("body", [b"", b"[" * 50_000, b"\xff", b'{"edge":"\xff"}', b"{}"])
 async def test_a_report_that_is_none_is_refused(client: Client, body: bytes) -> None:
     assert (await client.post(EDGE_REPORT, data=body, headers=EDGE)).status == 400
 

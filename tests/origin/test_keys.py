@@ -29,6 +29,7 @@ from origin.keys import (
     next_path,
     next_root_key,
     promote,
+    promote_if_writable,
     promote_roots,
     root_key_files,
     write_public,
@@ -206,6 +207,19 @@ def test_next_key_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     assert promote(path)
     assert load_key(path).public_key == newest
     assert load_key(tmp_path / "publisher.retired.key").public_key == new
+
+
+def test_a_folder_that_cannot_be_written_keeps_both_keys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "online.key"
+    new_key(path)
+    next_key(path)
+    (tmp_path / "online.retired.key" / "in the way").mkdir(parents=True)
+    promote_if_writable(path)
+    assert path.exists()
+    assert next_path(path).exists()
+    assert "do it by hand" in capsys.readouterr().out
 
 
 def test_next_root_keys_take_the_place_of_all_before(tmp_path: Path) -> None:

@@ -141,3 +141,14 @@ def test_wrong_kind_of_document_is_named() -> None:
         sign_targets(PUBLISHER, online=ONLINE.public_key, now=NOW, previous=root)
     with pytest.raises(RequestInvalidError, match="not a signed role file"):
         root_of(ROOT, previous=b"{}")
+
+
+def test_a_site_is_signed_as_one() -> None:
+    added = [("site", "a" * 64, 1)]
+    for private, custom in (
+        (False, {"kind": "static"}),
+        (True, {"kind": "static", "private": True}),
+    ):
+        data = sign_revisions(None, PUBLISHER, added, kind="static", private=private, now=NOW)
+        (target,) = read(data, Targets).signed.targets.values()
+        assert target.custom == custom

@@ -12,6 +12,7 @@ from origin.rollout_state import RolloutRequest
 from tests.fakes.reports import worker_report
 from tests.fakes.revisions import chunk_of, make_revision
 from tests.fakes.rollouts import CONFIG, Desk, open_desk
+from tests.fakes.sites import make_site, page
 from tests.fakes.upkeep import Shelf
 from tests.fakes.waiting import until
 from wire.errors import ConflictError, GoneError, NotFoundError, RequestInvalidError
@@ -400,3 +401,23 @@ async def test_the_driver_looks_when_it_is_poked(desk: Desk) -> None:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_site_is_rolled_and_rolled_back_without_workers(desk: Desk) -> None:
+    shelf = Shelf()
+    alone = await open_desk(shelf, revision=ONE.id)
+    first, second = make_site(page(1)), make_site(page(2))
+    for revision in (first, second):
+        await shelf.publish(alone.publisher, revision, channel="")
+    await shelf.publish(alone.publisher, first)
+    with pytest.raises(RequestInvalidError, match="static site, which no worker could try"):
+        await alone.rollouts.start(wanted(second.id, model="site", percent=10))
+    await alone.rollouts.start(wanted(second.id, model="site"))
+    await alone.pass_time()
+    view = alone.publisher.repository.view
+    assert view.pointer("site", "stable").revision == second.id
+    assert view.pointer("site", "stable").previous == (first.id,)
+    assert alone.rollouts.records()[-1].current is None
+    await alone.rollouts.rollback(wanted("", model="site"))
+    await alone.pass_time()
+    assert alone.publisher.repository.view.pointer("site", "stable").revision == first.id

@@ -55,6 +55,12 @@ def test_the_ready_file_tells_only_its_owner_where_everything_is(up: Up) -> None
     assert ask(up, up.ready["api_key"]) == LOCAL_MODEL
 
 
+def test_people_are_told_where_the_console_is(up: Up) -> None:
+    log = up.state_dir.with_name(f"{up.state_dir.name}-up.log")
+    eventually(lambda: f"{up.ready['origin']}/console" in log.read_text())
+    assert up.ready["admin_token"] not in log.read_text()
+
+
 def test_a_second_up_on_the_same_folder_is_refused(up: Up) -> None:
     code, document, _ = headwater("up", "--edge-port=0", state_dir=up.state_dir)
     assert code != 0

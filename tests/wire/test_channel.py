@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from wire.channel import (
     MAX_POINTER_BYTES,
+    MAX_PREVIOUS,
     Canary,
     ChannelPointer,
     channel_target,
@@ -36,7 +37,13 @@ canaries = st.none() | st.builds(
     seed=st.integers(0, 2**31 - 1),
 )
 pointers = st.builds(
-    pointer_to, names, names, revisions, sequence=st.integers(1, 2**53), canary=canaries
+    pointer_to,
+    names,
+    names,
+    revisions,
+    sequence=st.integers(1, 2**53),
+    canary=canaries,
+    previous=st.lists(revisions, max_size=MAX_PREVIOUS).map(tuple),
 )
 
 
@@ -157,3 +164,12 @@ def test_revision_target_is_read_back() -> None:
 )
 def test_target_of_another_kind_or_hash_signs_no_revision(path: str, digest: str) -> None:
     assert revision_of_target(path, {"sha256": digest}) is None
+
+
+def test_earlier_revisions_are_bounded_and_checked() -> None:
+    with pytest.raises(NameInvalidError, match="4 earlier revisions at most, not 5"):
+        pointer_to("site", "stable", REVISION, sequence=1, previous=(OTHER,) * 5)
+    with pytest.raises(NameInvalidError):
+        pointer_to("site", "stable", REVISION, sequence=1, previous=("x",))
+    pointer = pointer_to("site", "stable", REVISION, sequence=1, previous=(OTHER,))
+    assert pointer.revisions == (REVISION,)

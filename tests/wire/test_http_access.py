@@ -20,6 +20,7 @@ from wire.http_access import (
     SERVICE,
     Access,
     credential,
+    tag_headers,
 )
 from wire.http_server import background
 from wire.pull_tokens import ANYBODY, REFUSED, PullTokens
@@ -108,3 +109,11 @@ async def test_the_file_of_tokens_is_followed(access: Access) -> None:
     access.tokens.path.write_text("{")
     await until(lambda: access.reader(asking(f"Bearer {token}")).known)
     await anext(follower, None)
+
+
+def test_every_kind_of_cache_gets_its_tag() -> None:
+    assert tag_headers("channel:chat@stable") == {
+        "Surrogate-Key": "channel:chat@stable",
+        "Cache-Tag": "channel:chat@stable",
+        "Edge-Cache-Tag": "channel~chat~stable",
+    }

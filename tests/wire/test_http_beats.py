@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -100,3 +101,35 @@ async def test_a_body_that_cannot_be_made_is_logged_and_the_next_one_sent(
         async with beating(server.url, body=body):
             await until(lambda: len(server.received) >= 1)
     assert "no report could be made" in capsys.readouterr().out
+
+
+async def test_whoever_has_the_name_is_told_and_whoever_lost_it_no_more() -> None:
+    addresses = ["127.0.0.1"]
+    heard: list[str] = []
+    with stub_tier(ANSWERS) as server:
+        port = int(server.url.rpartition(":")[2])
+        beats = Beats(
+            [f"dns+http://edges:{port}"],
+            "t",
+            PATH,
+            lambda: b"{}",
+            interval_s=0.01,
+            answered=lambda url, _body: heard.append(url),
+            name="beat",
+            look_s=0.02,
+            resolve=lambda _host, _port: list(addresses),
+        )
+        running = asyncio.create_task(beats.run())
+        first = f"http://127.0.0.1:{port}"
+        await until(lambda: first in heard)
+        addresses[:] = []
+        await until(lambda: "beat-" not in " ".join(t.name for t in threading.enumerate()))
+        addresses[:] = ["127.0.0.1"]
+        heard.clear()
+        await until(lambda: first in heard)
+        heard.clear()
+        await beats.send()
+        assert first in heard  # the goodbye goes to all that are known
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await beats.aclose()

@@ -61,7 +61,17 @@ async def test_json_becomes_a_value(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b'{"name":1}', b'{"x":"y"}', b"\xff", b"[" * LIMIT_BYTES]
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"name":1}',
+        b'{"x":"y"}',
+        b"\xff",
+        b'{"name":"\xff"}',
+        b"[" * LIMIT_BYTES,
+    ],
 )
 async def test_what_is_no_such_value_is_said(url: str, body: bytes) -> None:
     status, answer = await posted(f"{url}/json", body)

@@ -10,6 +10,7 @@ from aiohttp.test_utils import make_mocked_request
 from yarl import URL
 
 from tests.fakes.facades import Tier, make_model, open_tier, publish_in
+from tests.fakes.sites import make_site
 from wire.catalog import FacadeConfig
 from wire.errors import RequestInvalidError
 from wire.http_hub import base_url
@@ -227,3 +228,16 @@ def test_only_hosts_are_repeated(host: str) -> None:
     request: Any = make_mocked_request("GET", "/", headers={"Host": host})
     with pytest.raises(RequestInvalidError):
         base_url(request, "")
+
+
+async def test_a_static_site_is_files_without_weights(
+    tier: Tier, http: aiohttp.ClientSession
+) -> None:
+    site = make_site({"index.html": b"page"})
+    publish_in(tier.source, site)
+    async with http.get(f"{tier.url}/api/models/site") as answer:
+        info = await answer.json()
+    assert [file["rfilename"] for file in info["siblings"]] == ["index.html"]
+    async with http.get(f"{tier.url}/site/resolve/{site.id[:40]}/index.html") as answer:
+        assert await answer.read() == b"page"
+        assert answer.headers["Content-Type"] == "application/octet-stream"

@@ -12,6 +12,7 @@ import pytest
 from yarl import URL
 
 from tests.fakes.facades import Tier, make_model, open_tier, publish_in
+from tests.fakes.sites import make_site
 from wire.catalog import FacadeConfig
 from wire.paths import revision_key
 from wire.registry import digest_of
@@ -201,3 +202,18 @@ async def test_what_was_taken_down_is_not_found_by_its_digests(
         assert answer.status == 404
     async with http.get(f"{tier.url}/v2/chat/manifests/stable") as answer:
         assert answer.status == 410
+
+
+async def test_a_static_site_is_an_image_for_oci_clients_and_nothing_for_ollama(
+    tier: Tier, http: aiohttp.ClientSession
+) -> None:
+    publish_in(tier.source, make_site({"index.html": b"page"}))
+    url = f"{tier.url}/v2/site/manifests/latest"
+    async with http.get(url) as answer:
+        assert answer.status == 404
+        assert (await answer.json())["errors"][0]["code"] == "MANIFEST_UNKNOWN"
+    async with http.get(url, headers=OCI) as answer:
+        layers = (await answer.json(content_type=None))["layers"]
+        assert [layer["annotations"]["org.cncf.model.filepath"] for layer in layers] == [
+            "index.html"
+        ]

@@ -17,6 +17,7 @@ from wire.errors import ConfigError, UnauthorizedError
 from wire.files import write_atomically
 from wire.http_errors import error_middleware
 from wire.http_server import (
+    LIFE,
     add_operations,
     background,
     read_token,
@@ -65,6 +66,20 @@ def test_a_token_file_must_be_private_and_not_empty(tmp_path: Path) -> None:
     file.chmod(0o600)
     file.write_text("\n")
     with pytest.raises(ConfigError, match="empty"):
+        read_token(file)
+
+
+def test_a_credential_of_systemd_is_a_token_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "token"
+    write_atomically(file, b"secret\n", mode=0o440)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        read_token(file)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert read_token(file) == "secret"
+    file.chmod(0o444)
+    with pytest.raises(ConfigError, match="chmod 600"):
         read_token(file)
 
 
@@ -123,3 +138,39 @@ async def test_background_work_lives_as_long_as_the_application() -> None:
         await asyncio.wait_for(started.wait(), 5)
         assert not ended.is_set()
     assert ended.is_set()
+
+
+async def test_told_to_stop_it_is_not_ready_while_it_still_answers(tmp_path: Path) -> None:
+    app = web.Application(middlewares=[error_middleware()])
+    add_operations(app, ready=lambda: None, registry=CollectorRegistry())
+    told: list[bool] = []
+    app[LIFE].on_stopping.append(lambda: told.append(app[LIFE].stopping))
+    ready = tmp_path / "ready.json"
+    task = asyncio.create_task(
+        serve(
+            app,
+            host="127.0.0.1",
+            port=0,
+            ready_file=ready,
+            drain_s=1,
+            drain_delay_s=60,
+        )
+    )
+    await until(ready.exists)
+    url = json.loads(ready.read_text())["url"]
+    assert await _status(url + "/readyz") == 200
+    os.kill(os.getpid(), signal.SIGTERM)
+    await until(lambda: bool(told))
+    assert told == [True]
+    # By connections of their own: the listener is still open.
+    assert await _status(url + "/readyz") == 503
+    assert await _status(url + "/healthz") == 200
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(task, 5)
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await _status(url + "/healthz")
+
+
+async def _status(url: str) -> int:
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return answer.status

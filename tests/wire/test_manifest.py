@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -20,6 +20,7 @@ from wire.manifest import (
     encode,
     revision_of,
 )
+from wire.static_file import StaticFile
 
 
 def entry(path: str = "model.gguf", parts: tuple[bytes, ...] = (b"abc", b"de")) -> FileEntry:
@@ -146,3 +147,47 @@ def test_a_manifest_without_variants_has_the_bytes_it_always_had() -> None:
 def test_a_variant_s_name_cannot_climb() -> None:
     with pytest.raises(NameInvalidError, match="variant"):
         variants("../Q8_0")
+
+
+PAGE = StaticFile(type="text/html; charset=utf-8")
+
+
+def test_manifests_from_before_there_were_kinds_keep_their_names() -> None:
+    """The bytes as the first version wrote them, and their digest."""
+    data = (
+        b'{"files":[{"chunks":[["6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85",'
+        b'3]],"path":"model.gguf","role":"weights","sha256":"ba7816bf8f01cfea414140de5dae2223b0036'
+        b'1a396177a9cb410ff61f20015ad","size":3}],"format":"headwater.manifest/1","metadata":{"a":'
+        b'"b"},"model":"chat"}'
+    )
+    read = decode(data, "ede83e64b516a142b1b0a10cf8dc58d8c110aad30ed0920a0b1ebaa849bca1ba")
+    assert read.kind == "model"
+    assert encode(read) == data
+
+
+def test_a_site_says_so_and_has_a_name_of_its_own() -> None:
+    files = (spoiled(role="other", static=PAGE),)
+    site = build("site", files, {}, kind="static")
+    data = encode(site)
+    assert b'"kind":"static"' in data
+    assert decode(data, revision_of(data)) == site
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "why"),
+    [
+        ("model", {"static": PAGE}, "no file of a static site"),
+        ("static", {"static": PAGE}, "neither weights nor variants"),
+        ("static", {"role": "other", "static": PAGE, "variant": "Q8_0"}, "neither weights"),
+        ("static", {"role": "other"}, "has a media type"),
+    ],
+)
+def test_kinds_do_not_mix(kind: Literal["model", "static"], file: dict[str, Any], why: str) -> None:
+    with pytest.raises(ManifestInvalidError, match=why):
+        build("m", (spoiled(**file),), {}, kind=kind)
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    data = encode(manifest()).replace(b'"metadata"', b'"kind":"other","metadata"')
+    with pytest.raises(ManifestInvalidError, match="malformed"):
+        decode(data, revision_of(data))

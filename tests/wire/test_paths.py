@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -76,3 +77,16 @@ def test_error_answers_do_not_echo_the_name() -> None:
     with pytest.raises(NameInvalidError) as caught:
         paths.model_name("../../etc/shadow")
     assert "shadow" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("key", "tag"),
+    [
+        (paths.channel_key("chat-v1.2", "stable"), "channel~chat-v1.2~stable"),
+        (paths.revision_key("0a" * 32), "revision~" + "0a" * 32),
+        (paths.TRUST_KEY, "trust"),
+    ],
+)
+def test_an_edge_tag_holds_nothing_that_akamai_refuses(key: str, tag: str) -> None:
+    assert paths.edge_tag(key) == tag
+    assert re.fullmatch(r"[A-Za-z0-9!#$%'+./^_`|~-]{1,128}", tag)

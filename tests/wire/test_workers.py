@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from wire.workers import WorkerReport, decode_heartbeat, decode_report
+from wire.workers import BootSpan, WorkerReport, decode_heartbeat, decode_report
 
 REPORT = WorkerReport(
     worker="w",
@@ -62,3 +62,13 @@ def test_names_that_could_do_harm_are_refused(name: str) -> None:
     named = msgspec.structs.replace(REPORT, worker=name)
     with pytest.raises(msgspec.ValidationError):
         decode_report(msgspec.json.encode(named))
+
+
+def test_the_spans_of_a_boot_are_small_arrays() -> None:
+    spans = (BootSpan("pull: chunks", 12.5, 1_234.5),)
+    booted = msgspec.structs.replace(REPORT, boot_spans=spans)
+    body = msgspec.json.encode(booted)
+    assert b'"boot_spans":[["pull: chunks",12.5,1234.5]]' in body
+    assert decode_report(body) == booted
+    with pytest.raises(msgspec.ValidationError):
+        decode_report(msgspec.json.encode(msgspec.structs.replace(REPORT, boot_spans=spans * 49)))

@@ -272,6 +272,21 @@ async def test_where_the_cloud_may_answer_saturated_workers_are_relieved_by_it(
         answer = await post(made, AUTO, x_headwater_explain="1")
         assert answer.headers["x-headwater-route"].startswith("cloud")
         assert "saturated" in answer.headers["x-headwater-plan"]
+        await answer.read()
+        await asyncio.sleep(0.01)
+        counted = 'headwater_gateway_routes_total{reason="saturated",target="cloud"} 1.0'
+        assert counted in generate_latest(made.registry).decode()
+
+
+async def test_an_answer_of_the_second_choice_is_counted_as_that(gateway: Make) -> None:
+    async with gateway() as made:
+        made.worker.answer = made.worker.failing
+        answer = await post(made, AUTO)
+        assert answer.headers["x-headwater-route"].startswith("cloud")
+        await answer.read()
+        await asyncio.sleep(0.01)
+        counted = 'headwater_gateway_routes_total{reason="failed over",target="cloud"} 1.0'
+        assert counted in generate_latest(made.registry).decode()
 
 
 async def test_a_turned_away_request_leaves_nothing_reserved(gateway: Make) -> None:

@@ -32,6 +32,11 @@ async def test_channels_are_what_is_signed(source: MemorySource) -> None:
     assert ModelDirectory(source, lambda: trusting(revision)).channels() == {MODEL: revision}
 
 
+async def test_a_static_site_answers_no_prompt(source: MemorySource) -> None:
+    view = trusting(publish_tiny(source), static=True)
+    assert ModelDirectory(source, lambda: view).channels() == {}
+
+
 async def test_a_model_is_loaded_once_for_all_who_wait(source: MemorySource) -> None:
     revision = publish_tiny(source)
     directory = ModelDirectory(source, lambda: trusting(revision))

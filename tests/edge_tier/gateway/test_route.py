@@ -396,3 +396,33 @@ def test_in_shadow_it_goes_where_it_would_without_a_table(
         assert made.shadow
         assert bare.shadow.startswith("other side")
         assert not made.rule
+
+
+LOCAL = Rules(privacy="local")
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (partial(plan), "complexity"),
+        (partial(plan, score=0.9), "complexity"),
+        (partial(plan, "edge-small"), "named"),
+        (partial(plan, "cloud-large"), "named"),
+        (partial(plan, hints=Hints(prefer="cloud")), "preferred"),
+        (partial(plan, score=0.9, rules=LOCAL), "must stay local"),
+        (partial(plan, score=0.2, rules=LOCAL), "complexity"),
+        (partial(plan, score=0.9, fleet=NO_CLOUD), "not ready"),
+        (partial(plan, score=0.2, fleet=NO_LOCAL), "not ready"),
+    ],
+)
+def test_what_decided_is_said_in_a_word_that_can_be_counted(
+    made: Callable[[], Plan], why: str
+) -> None:
+    assert made().why == why
+
+
+def test_a_row_that_decides_is_named() -> None:
+    table, config = Table((RouteRow(name="night", target="cloud"),)), RouteConfig()
+    facts = facts_of("auto", "t", Rules(), NONE, BOTH, config, complexity=0.2)
+    made = route("auto", Complexity(0.2, {}), Rules(), BOTH, config, table=table, facts=facts)
+    assert (made.why, targets(made)[0]) == ("row night", "cloud")

@@ -20,6 +20,10 @@ from infra.commands.output import USAGE
         (["hf://org/name"], "no origin is known"),
         (["x.gguf", "--model=m", "--no-golden", "--golden-prompts=p.txt"], "with --golden"),
         (["x.gguf", "--model=m", "--golden-prompts=absent.txt"], "golden prompts absent.txt"),
+        (["x.gguf", "--model=m", "--immutable=*.js"], "goes with --kind static"),
+        (["dist", "--kind=static"], "give the site a name: --model NAME"),
+        (["dist", "--kind=static", "--model=m", "--quant=Q8_0", "--golden"], "--quant, --golden:"),
+        (["dist", "--kind=other", "--model=m"], "Invalid value"),
     ],
 )
 def test_a_publish_that_cannot_be_is_refused(

@@ -3,9 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from infra.commands.options import Access, Place
-from infra.state import Ready, StateDir, write_private, write_ready
+from infra.state import Ready, ReadyRegion, StateDir, write_private, write_ready
 from wire.errors import ConfigError
 
 READY = Ready(
@@ -98,3 +99,45 @@ def test_keys_and_root_are_the_state_directorys_unless_given(tmp_path: Path) -> 
     assert where.publisher_key(None) == tmp_path / "keys" / "publisher.key"
     assert where.trust_root(None) == tmp_path / "keys" / "root.json"
     assert where.publisher_key(Path("mine")) == Path("mine")
+
+
+def with_regions(folder: Path) -> Path:
+    """The state directory of two regions."""
+    state = StateDir(folder)
+    regions = tuple(
+        ReadyRegion(
+            name=name, edge=f"http://127.0.0.1:{port}", worker=f"http://127.0.0.1:{port + 1}"
+        )
+        for name, port in (("eu", 11), ("us", 21))
+    )
+    first = regions[0]
+    ready = replace(READY, edge=first.edge, worker=first.worker, regions=regions)
+    write_ready(state.ready_file, ready)
+    write_private(state.cloud_token, b"hwcld-own")
+    for region in regions:
+        write_private(state.region(region.name).worker_token, f"hwwrk-{region.name}".encode())
+    return folder
+
+
+def test_an_edge_may_be_named_by_its_region(tmp_path: Path) -> None:
+    folder = with_regions(tmp_path)
+    expected = Access(url="http://127.0.0.1:21", secret="hw-k-own")
+    assert Place(state_dir=folder, edge="us").edge_client() == expected
+    assert Place(state_dir=folder, edge=expected.url).edge_client() == expected
+    assert Place(state_dir=folder).edge_client().url == "http://127.0.0.1:11"
+    assert Place(state_dir=folder, edge="us").reachable()["edge"].url == expected.url
+
+
+def test_a_region_that_is_not_here_is_named_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="eu, us"):
+        Place(state_dir=with_regions(tmp_path), edge="asia").edge_client()
+    with pytest.raises(ConfigError, match="none"):
+        Place(state_dir=tmp_path / "other", edge="asia", api_key="k").edge_client()
+
+
+def test_every_tier_of_every_region_is_known(tmp_path: Path) -> None:
+    where = Place(state_dir=with_regions(tmp_path))
+    names = ["origin", "edge-eu", "worker-eu", "edge-us", "worker-us", "cloud"]
+    assert list(where.reachable()) == names
+    assert where.worker("http://127.0.0.1:22").secret == "hwwrk-us"
+    assert where.worker(None).secret == "hwwrk-eu"

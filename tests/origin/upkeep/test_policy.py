@@ -4,6 +4,7 @@ import pytest
 
 from origin.upkeep.policy import GcConfig, expendable, reasons
 from tests.fakes.revisions import chunk_of, make_revision
+from tests.fakes.sites import make_site, page
 from tests.fakes.upkeep import Shelf
 from wire.channel import Canary
 from wire.trust import TrustView
@@ -66,3 +67,18 @@ def test_the_young_stay(view: TrustView) -> None:
 def test_a_revision_whose_age_nobody_knows_is_old(view: TrustView) -> None:
     config = GcConfig(keep_recent=0, keep_younger_s=3 * DAY_S)
     assert names(expendable(view, set(), {}, config, 100 * DAY_S)) == [2, 3, 4, 5, 6]
+
+
+async def test_what_open_pages_may_still_ask_for_stays() -> None:
+    shelf = Shelf()
+    publisher = await shelf.origin()
+    builds = [make_site(page(number)) for number in range(7)]
+    for build in builds:
+        await shelf.publish(publisher, build)
+    config = GcConfig(keep_recent=0, keep_younger_s=0.0)
+    after = publisher.repository.view
+    gone = expendable(after, set(), {}, config, 100 * DAY_S)
+    assert {revision for _, revision in gone} == {build.id for build in builds[:2]}
+    why = reasons(after, set(), {}, config, 100 * DAY_S)
+    assert why["site", builds[6].id] == "channel stable"
+    assert why["site", builds[5].id] == "before the current one of stable"

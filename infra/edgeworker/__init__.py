@@ -1,0 +1,7 @@
+"""The shipped bundle for Akamai EdgeWorkers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent

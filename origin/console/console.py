@@ -1,0 +1,101 @@
+"""Assembles the console of an origin."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from origin.boots import BootDesk
+from origin.console.access import Logins, Tries
+from origin.console.assets import read_assets
+from origin.console.build import Look
+from origin.console.config import ConsoleConfig
+from origin.console.live import Live
+from origin.console.pages import PageRoutes
+from origin.console.playground import Relay
+from origin.console.routes import ConsoleRoutes
+from origin.fleet import FleetView
+from origin.rollout_records import ChannelRecord
+from wire.http_server import background
+from wire.trust import TrustView
+
+_RELAY = web.AppKey("relay", Relay)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleParts:
+    """What the console shows, from the rest of the origin."""
+
+    view: FleetView
+    boots: BootDesk
+    trust: Callable[[], TrustView]
+    records: Callable[[], list[ChannelRecord]]
+    sent: Callable[[], float]
+    """Bytes that left this origin since it began."""
+    token: str
+    """The administrator's."""
+
+
+async def add_console(
+    app: web.Application,
+    parts: ConsoleParts,
+    config: ConsoleConfig,
+    registry: CollectorRegistry,
+) -> None:
+    """Register the console, unless it is turned off.
+
+    Raises:
+        ConfigError: its files cannot be used.
+    """
+    if not config.enabled:
+        return
+    told = _version()
+
+    def look() -> Look:
+        trust = parts.trust()
+        return Look(
+            at=time.time(),
+            version=told,
+            edges=parts.view.edges(),
+            workers=parts.view.workers(),
+            pointers=trust.pointers(),
+            records=parts.records(),
+            trust=trust.state,
+        )
+
+    live = Live(look, parts.view.edges, parts.sent, config, registry)
+    ConsoleRoutes(
+        config=config,
+        logins=Logins(parts.token, clock=time.time, lasts_s=config.session_s),
+        tries=Tries(
+            clock=time.monotonic,
+            at_once=config.login_tries,
+            per_minute=config.login_tries_per_minute,
+        ),
+        live=live,
+        boots=parts.boots,
+        clock=time.time,
+        relay=lambda: app[_RELAY],
+    ).add_to(app)
+    PageRoutes(assets=await asyncio.to_thread(read_assets)).add_to(app)
+
+    async def relay(app: web.Application) -> AsyncIterator[None]:
+        app[_RELAY] = made = Relay(config)
+        yield
+        await made.aclose()
+
+    app.cleanup_ctx.append(relay)
+    app.cleanup_ctx.append(background("console", live.run))
+
+
+def _version() -> str:
+    try:
+        return version("headwater")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,67 @@
+// Every request that the page makes of its origin, but the live stream.
+
+const API = "/console/api";
+
+/** An answer that is not 2xx; `status` 0: there was none. */
+export class ApiError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Whether this browser is logged in. Throws ApiError where nobody answers. */
+export async function session() {
+  return Boolean((await (await asked("/session")).json()).logged_in);
+}
+
+export const login = (token) => posted("/login", JSON.stringify({ token }));
+export const logout = () => posted("/logout", "{}");
+export const boots = async (worker) => (await asked(`/boots/${encodeURIComponent(worker)}`)).json();
+/** The edges that may be asked, and what each offers to this key. */
+export async function playground(key) {
+  const headers = key ? { "X-Headwater-Api-Key": key } : {};
+  return (await asked("/playground", { headers })).json();
+}
+export const LIVE = `${API}/live`;
+
+/** Send a prompt to an edge; gives the Response, whose body streams. */
+export function chat(body, { edge, key, signal }) {
+  const headers = { "X-Headwater-Api-Key": key };
+  if (edge) headers["X-Headwater-Edge"] = edge;
+  return posted("/chat", JSON.stringify(body), headers, signal);
+}
+
+const posted = (path, body, headers = {}, signal = undefined) =>
+  asked(path, {
+    method: "POST",
+    body,
+    signal,
+    headers: { "Content-Type": "application/json", "X-Headwater-Console": "1", ...headers },
+  });
+
+async function asked(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(API + path, { credentials: "same-origin", cache: "no-store", ...options });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, "The origin does not answer.");
+  }
+  if (answer.ok) return answer;
+  throw new ApiError(answer.status, await reason(answer));
+}
+
+/** What the origin or the edge says went wrong, in their error forms, at most a few lines. */
+async function reason(answer) {
+  const body = (await answer.text().catch(() => "")).slice(0, 4000);
+  let said = body;
+  try {
+    const parsed = JSON.parse(body);
+    said = parsed.error?.message ?? parsed.detail ?? parsed.title ?? body;
+  } catch {
+    // It is not JSON: shown as it is.
+  }
+  const words = typeof said === "string" ? said.trim().slice(0, 500) : "";
+  return words || `The origin answered ${answer.status}.`;
+}

@@ -1,0 +1,181 @@
+// Where each channel points, who serves what, and the latest roll of each, live.
+
+import { attribute, el, Keyed, shown, text } from "./dom.js";
+import { ago, count, duration, many, percent, plain, revision } from "./format.js";
+import { badge, cell, heading, section, shortTable } from "./parts.js";
+import { hash } from "./router.js";
+import { ROLL_STAGES, rollTone } from "./states.js";
+
+const SHADES = 5;
+
+export class RollsView {
+  #rolls;
+  #channels;
+
+  constructor() {
+    this.rolls = new Keyed(el("ul", { class: "rolls" }), rollCard);
+    this.none = el("p", { class: "note" }, "No roll yet: a channel has never moved while this origin looked.");
+    this.channels = shortTable("Channels", CHANNEL_COLUMNS);
+    this.node = el(
+      "div",
+      { class: "view" },
+      heading("Rolls"),
+      section("Latest roll of each channel", this.none, this.rolls.parent),
+      section("Channels", this.channels.node),
+    );
+  }
+
+  go({ parts }) {
+    this.asked = parts[0];
+  }
+
+  update({ rolls = {}, channels = {} }) {
+    const order = Object.keys(rolls).sort(
+      (a, b) => rolls[b].running - rolls[a].running || rolls[b].since - rolls[a].since || (a < b ? -1 : 1),
+    );
+    this.rolls.update(order, (key) => ({ roll: rolls[key], channel: channels[key] }));
+    shown(this.none, order.length === 0);
+    if (channels !== this.#channels)
+      this.channels.update(Object.keys(channels).sort(), (key) => channels[key]);
+    this.#rolls = rolls;
+    this.#channels = channels;
+    if (this.asked && rolls[this.asked]) {
+      const card = this.rolls.parent.children[order.indexOf(this.asked)];
+      card.scrollIntoView({ block: "nearest" });
+      this.asked = null;
+    }
+  }
+}
+
+function rollCard(key) {
+  const stage = badge();
+  const since = el("span", { class: "hint" });
+  const from = el("code", {});
+  const to = el("code", {});
+  const steps = ROLL_STAGES.map((name) => el("li", {}, name));
+  const fill = el("span", { class: "fill" });
+  const told = `Workers of ${plain(key)} that serve the new revision`;
+  const progress = el("div", { class: "progress", role: "progressbar", "aria-label": told, "aria-valuemin": "0" }, fill);
+  const taken = el("span", { class: "figure" });
+  const facts = el("span", { class: "hint" });
+  const reason = el("bdi", {});
+  const why = el("p", { class: "reason" }, reason);
+  const node = el(
+    "li",
+    { class: "card roll" },
+    el("div", { class: "heading" }, el("h3", {}, el("bdi", {}, plain(key))), stage.node, since),
+    el("p", { class: "revisions" }, from, el("span", { class: "to" }, " → "), to),
+    el("ol", { class: "steps", "aria-label": "Stages" }, ...steps),
+    el("div", { class: "progressed" }, progress, taken),
+    facts,
+    why,
+  );
+  return {
+    node,
+    update({ roll }) {
+      stage.set(rollTone(roll.stage), roll.running ? "▶" : roll.stage === "done" ? "✓" : "■", plain(roll.stage));
+      const age = ago(Date.now() / 1000 - roll.since);
+      text(since, roll.since ? (roll.running ? `for ${age}` : `${age} ago`) : "");
+      text(from, revision(roll.previous) === "–" ? "new" : revision(roll.previous));
+      text(to, revision(roll.revision));
+      attribute(to, "title", plain(roll.revision));
+      stepsOf(roll).forEach((kind, number) => {
+        attribute(steps[number], "class", kind);
+        attribute(steps[number], "aria-current", kind === "now" ? "step" : null);
+      });
+      attribute(progress, "aria-valuemax", roll.total || 1);
+      attribute(progress, "aria-valuenow", roll.taken);
+      attribute(progress, "aria-valuetext", `${roll.taken} of ${many(roll.total, "worker")}`);
+      attribute(progress, "class", `progress ${rollTone(roll.stage)}`);
+      const share = roll.total ? roll.taken / roll.total : 0;
+      fill.style.width = `${(share * 100).toFixed(1)}%`;
+      text(taken, `${count(roll.taken)} of ${many(roll.total, "worker")} (${percent(share)})`);
+      text(facts, factsOf(roll));
+      text(reason, plain(roll.reason));
+      shown(why, Boolean(roll.reason));
+    },
+  };
+}
+
+/** Which stages lie behind, and which is now; of a roll that ended early, none is now. */
+function stepsOf(roll) {
+  const at = ROLL_STAGES.indexOf(roll.stage);
+  return ROLL_STAGES.map((_, number) => {
+    if (number === at) return roll.stage === "done" ? "past" : "now";
+    return number < at ? "past" : "";
+  });
+}
+
+function factsOf(roll) {
+  const facts = [];
+  if (roll.percent) facts.push(`canary of ${roll.percent} %`);
+  if (typeof roll.failed_ratio === "number") facts.push(`${percent(roll.failed_ratio)} of its answers failed`);
+  if (typeof roll.first_token_p95_ms === "number") facts.push(`first token within ${duration(roll.first_token_p95_ms)} for 95 %`);
+  return facts.join(" · ");
+}
+
+/** The revisions that are served, as one bar in parts and in words. */
+const spreadCell = () => {
+  const strip = el("span", { class: "strip", "aria-hidden": "true" });
+  const list = el("span", { class: "spread" });
+  const parts = new Keyed(strip, () => {
+    const node = el("span", {});
+    return {
+      node,
+      update({ share, shade }) {
+        node.style.width = `${(share * 100).toFixed(2)}%`;
+        attribute(node, "class", shade);
+      },
+    };
+  });
+  return {
+    node: el("span", { class: "spreads" }, strip, list),
+    update(row) {
+      const serving = row.serving ?? {};
+      const keys = Object.keys(serving).sort((a, b) => serving[b] - serving[a]);
+      const all = keys.reduce((sum, key) => sum + serving[key], 0);
+      const shade = (key) =>
+        key === row.revision ? "signed" : key === row.canary_revision ? "canary" : `other${keys.indexOf(key) % SHADES}`;
+      parts.update(keys, (key) => ({ share: all ? serving[key] / all : 0, shade: shade(key) }));
+      const words = keys.slice(0, 6).map((key) => `${revision(key)} ${count(serving[key])}`);
+      if (keys.length > 6) words.push(`${keys.length - 6} more`);
+      text(list, words.join(" · ") || "nobody serves it");
+    },
+  };
+};
+
+const consistentCell = () => {
+  const made = badge();
+  return {
+    node: made.node,
+    update: (row) =>
+      row.consistent ? made.set("ok", "●", "consistent") : made.set("warn", "▲", "not consistent"),
+  };
+};
+
+const CHANNEL_COLUMNS = [
+  {
+    head: "Channel",
+    kind: "name",
+    cell() {
+      const name = el("bdi", {});
+      const link = el("a", {}, name);
+      return {
+        node: link,
+        update(_, key) {
+          text(name, plain(key));
+          const [model, channel] = key.split("@");
+          attribute(link, "href", hash("fleet", ["workers"], { words: `${model} ${channel ?? ""}`.trim() }));
+        },
+      };
+    },
+  },
+  { head: "Signed revision", cell: cell((row) => revision(row.revision), "code") },
+  { head: "Sequence", kind: "number", cell: cell((row) => count(row.sequence)) },
+  {
+    head: "Canary",
+    cell: cell((row) => (row.canary_revision ? `${revision(row.canary_revision)}, ${row.canary_percent} %` : "none")),
+  },
+  { head: "Workers by revision", cell: spreadCell },
+  { head: "State", cell: consistentCell },
+];

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from origin.console.access import Logins, TooManyTriesError, Tries
+
+TOKEN = "hwadm-secret"
+
+
+def logins(token: str = TOKEN, *, at: float = 1_000.0) -> Logins:
+    return Logins(token, clock=lambda: at, lasts_s=60)
+
+
+def test_a_login_holds_until_it_ends_at_every_origin_with_the_token() -> None:
+    cookie, until = logins().make()
+    assert until == 1_060
+    assert logins(at=1_059).until(cookie) == 1_060
+    assert logins(at=1_060).until(cookie) is None
+    assert logins("another token").until(cookie) is None
+
+
+def test_two_logins_are_not_the_same_and_none_holds_the_token() -> None:
+    one, other = logins().make()[0], logins().make()[0]
+    assert one != other
+    assert TOKEN not in one
+
+
+def test_only_the_token_opens() -> None:
+    assert logins().opens(TOKEN)
+    assert not any(logins().opens(text) for text in ("", TOKEN[:-1], TOKEN + "x", "\udcff"))
+
+
+@given(st.data())
+def test_a_cookie_that_was_changed_is_none(data: st.DataObject) -> None:
+    cookie, _ = logins().make()
+    place = data.draw(st.integers(0, len(cookie) - 1))
+    changed = cookie[:place] + data.draw(st.characters()) + cookie[place + 1 :]
+    assert changed == cookie or logins().until(changed) is None
+
+
+@given(st.text(max_size=300))
+def test_any_other_text_is_none(text: str) -> None:
+    assert logins().until(text) is None
+
+
+def test_wrong_tries_run_out_and_come_back() -> None:
+    now = 0.0
+    tries = Tries(clock=lambda: now, at_once=2, per_minute=6)
+    for _ in range(2):
+        tries.check()
+        tries.failed()
+    with pytest.raises(TooManyTriesError, match="try again in") as refused:
+        tries.check()
+    assert refused.value.headers["Retry-After"] == "11"
+    now = 10.0
+    tries.check()
+    tries.failed()
+    with pytest.raises(TooManyTriesError):
+        tries.check()
+
+
+def test_right_tries_cost_nothing() -> None:
+    tries = Tries(clock=lambda: 0.0, at_once=1, per_minute=0)
+    for _ in range(100):
+        tries.check()
+    tries.failed()
+    with pytest.raises(TooManyTriesError):
+        tries.check()
+
+
+def test_tries_do_not_pile_up() -> None:
+    now = 0.0
+    tries = Tries(clock=lambda: now, at_once=3, per_minute=60)
+    now = 1e6
+    for _ in range(3):
+        tries.check()
+        tries.failed()
+    with pytest.raises(TooManyTriesError):
+        tries.check()

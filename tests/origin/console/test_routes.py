@@ -1,0 +1,274 @@
+"""The console of a whole origin, as a browser and others ask it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import ClientResponse, CookieJar, web
+from aiohttp.test_utils import TestClient, TestServer
+
+from origin.app import BOOTS, FLEET, build_app
+from origin.config import OriginConfig
+from origin.console.access import COOKIE, Logins
+from origin.console.config import ConsoleConfig
+from origin.console.merge_patch import apply
+from origin.console.routes import OWN_HEADER
+from tests.fakes.origin_home import Home, StartOrigin
+from tests.fakes.reports import edge_report, worker_report
+from tests.fakes.waiting import until_async
+from wire.fleet import WorkerBoot
+from wire.sse import SSEDecoder
+from wire.workers import BootSpan
+
+Client = TestClient[web.Request, web.Application]
+OWN = {OWN_HEADER: "1"}
+API = "/console/api"
+
+
+@pytest.fixture
+def config(home: Home) -> OriginConfig:
+    return replace(home.config, console=ConsoleConfig(interval_ms=5, login_tries=3))
+
+
+@pytest.fixture
+async def server(config: OriginConfig, start_origin: StartOrigin) -> TestServer:
+    return await start_origin(config)
+
+
+@pytest.fixture
+async def client(server: TestServer) -> AsyncIterator[Client]:
+    async with TestClient(server, cookie_jar=CookieJar(unsafe=True)) as made:
+        yield made
+
+
+@pytest.fixture
+def bearer(home: Home) -> dict[str, str]:
+    return {"Authorization": f"Bearer {home.token.strip()}"}
+
+
+async def login(client: Client, home: Home, **headers: str) -> ClientResponse:
+    token = home.token.strip()
+    return await client.post(f"{API}/login", json={"token": token}, headers={**OWN, **headers})
+
+
+async def detail(answer: ClientResponse) -> str:
+    return str((await answer.json(content_type=None))["detail"])
+
+
+class Stream:
+    """The live stream as a page follows it."""
+
+    def __init__(self, answer: ClientResponse) -> None:
+        self._answer = answer
+        self._decoder = SSEDecoder(max_event_bytes=1 << 24)
+        self.state: Any = None
+
+    async def until(self, path: str, value: Any) -> None:
+        """Follow until ``a/b/c`` is so."""
+        async with asyncio.timeout(5):
+            while self._at(path) != value:
+                for event in self._decoder.feed(await self._answer.content.readany()):
+                    told = msgspec.json.decode(event.data)
+                    self.state = told if event.event == "state" else apply(self.state, told)
+
+    def _at(self, path: str) -> Any:
+        found = self.state
+        for name in path.split("."):
+            found = (found or {}).get(name)
+        return found
+
+
+# Login
+
+
+async def test_a_login_opens_the_console_until_it_is_given_up(client: Client, home: Home) -> None:
+    session = await client.get(f"{API}/session")
+    assert (session.status, await session.json()) == (200, {"logged_in": False})
+    answer = await login(client, home)
+    assert answer.status == 200
+    told = await answer.json()
+    assert told["logged_in"]
+    assert await (await client.get(f"{API}/session")).json() == told
+    assert (await client.get(f"{API}/boots/nobody")).status == 404
+    assert (await client.post(f"{API}/logout", headers=OWN)).status == 200
+    assert (await client.get(f"{API}/boots/nobody")).status == 401
+
+
+async def test_the_cookie_is_for_this_origin_and_no_script(client: Client, home: Home) -> None:
+    cookie = (await login(client, home)).cookies[COOKIE]
+    assert (cookie["path"], cookie["samesite"], cookie["httponly"]) == ("/console", "Strict", True)
+    assert (cookie["secure"], cookie["domain"]) == ("", "")
+    assert 43_100 < int(cookie["max-age"]) <= 43_200
+    secure = (await login(client, home, **{"X-Forwarded-Proto": "https"})).cookies[COOKIE]
+    assert secure["secure"] is True
+
+
+async def test_a_cookie_that_is_over_or_anothers_opens_nothing(client: Client, home: Home) -> None:
+    old = Logins(home.token.strip(), clock=lambda: 1.0, lasts_s=60).make()[0]
+    other = Logins("another", clock=lambda: 4e9, lasts_s=60).make()[0]
+    for value in (old, other, "", "x" * 5_000, "9999999999.x.y"):
+        headers = {"Cookie": f"{COOKIE}={value}"}
+        assert (await client.get(f"{API}/live", headers=headers)).status == 401
+        session = await client.get(f"{API}/session", headers=headers)
+        assert await session.json() == {"logged_in": False}
+
+
+async def test_wrong_tokens_run_out_for_everybody_but_not_for_who_has_the_token_itself(
+    client: Client, home: Home, bearer: dict[str, str]
+) -> None:
+    for _ in range(3):
+        answer = await client.post(f"{API}/login", json={"token": "guess"})
+        assert answer.status == 401
+        assert COOKIE not in answer.cookies
+    answer = await login(client, home)
+    assert answer.status == 429
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert (await client.get(f"{API}/boots/nobody", headers=bearer)).status == 404
+
+
+async def test_many_tries_at_once_are_no_more_than_one_after_the_other(client: Client) -> None:
+    tries = [client.post(f"{API}/login", json={"token": f"guess {n}"}) for n in range(20)]
+    statuses = [answer.status for answer in await asyncio.gather(*tries)]
+    assert (statuses.count(401), statuses.count(429)) == (3, 17)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b'{"token":"\xff"}',
+        b'{"token":1}',
+        b'{"token":"a","b":1}',
+        b'{"token":"' + b"a" * 2_000 + b'"}',
+    ],
+)
+async def test_a_login_that_is_none_is_refused(client: Client, body: bytes) -> None:
+    assert (await client.post(f"{API}/login", data=body)).status == 400
+
+
+async def test_a_post_by_cookie_alone_is_refused(client: Client, home: Home) -> None:
+    await login(client, home)
+    for path in ("logout", "chat"):
+        answer = await client.post(f"{API}/{path}", data=b"{}")
+        assert answer.status == 403
+        assert OWN_HEADER in await detail(answer)
+
+
+@pytest.mark.parametrize("path", ["live", "boots/w1", "playground"])
+async def test_nothing_is_shown_without_a_login(client: Client, path: str) -> None:
+    answer = await client.get(f"{API}/{path}")
+    assert answer.status == 401
+    assert "log in" in await detail(answer)
+    wrong = {"Authorization": "Bearer guess"}
+    assert (await client.get(f"{API}/{path}", headers=wrong)).status == 401
+    for post in ("chat", "logout"):
+        assert (await client.post(f"{API}/{post}", data=b"{}", headers=OWN)).status == 401
+
+
+# What is shown
+
+
+async def test_the_stream_tells_the_fleet_and_what_changes(
+    client: Client, server: TestServer, home: Home
+) -> None:
+    view = server.app[FLEET]
+    view.report(edge_report("e1", worker_report("w1", busy=1), region="eu"))
+    await login(client, home)
+    answer = await client.get(f"{API}/live")
+    assert answer.content_type == "text/event-stream"
+    assert answer.headers["Cache-Control"] == "no-store"
+    stream = Stream(answer)
+    await stream.until("workers.w1/chat.busy", 1)
+    assert stream.state["regions"]["eu"]["workers"] == 1
+    view.report(edge_report("e1", worker_report("w1", busy=3), region="eu"))
+    await stream.until("workers.w1/chat.busy", 3)
+    view.report(edge_report("e1", region="eu", ready=False, reason="full"))
+    await stream.until("workers.w1/chat.state", "missing")
+    assert stream.state["edges"]["e1"]["reason"] == "full"
+    answer.close()
+
+
+async def test_what_leaves_the_origin_is_counted(
+    client: Client, server: TestServer, bearer: dict[str, str]
+) -> None:
+    metrics = await (await client.get("/metrics")).text()
+    assert "headwater_console_viewers 0.0" in metrics
+    answer = await client.get(f"{API}/live", headers=bearer)
+    await Stream(answer).until("totals.origin_bytes_per_s", 0)
+    assert "headwater_console_viewers 1.0" in await (await client.get("/metrics")).text()
+    answer.close()
+
+
+async def test_a_viewer_that_takes_nothing_is_given_up(
+    home: Home, config: OriginConfig, bearer: dict[str, str]
+) -> None:
+    def small(sock: socket.socket, option: int) -> socket.socket:
+        sock.setsockopt(socket.SOL_SOCKET, option, 4_096)
+        return sock
+
+    def listener(*_where: object) -> socket.socket:
+        made = small(socket.socket(), socket.SO_SNDBUF)
+        made.bind(("127.0.0.1", 0))
+        return made
+
+    impatient = replace(config.console, write_timeout_s=0.05)
+    app = await build_app(replace(config, console=impatient))
+    async with TestServer(app, socket_factory=listener) as server:
+        workers = [worker_report(f"w{n}") for n in range(800)]
+        app[FLEET].report(edge_report("e1", *workers, ttl_s=60.0))
+        with small(socket.socket(), socket.SO_RCVBUF) as viewer:
+            viewer.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(viewer, ("127.0.0.1", server.port))
+            lines = [f"{name}: {value}" for name, value in {"Host": "a", **bearer}.items()]
+            head = "\r\n".join([f"GET {API}/live HTTP/1.1", *lines, "", ""])
+            await loop.sock_sendall(viewer, head.encode())
+            async with TestClient[web.Request, None](server) as other:
+
+                async def viewers(count: int) -> bool:
+                    shown = await (await other.get("/metrics")).text()
+                    return f"headwater_console_viewers {count}.0" in shown
+
+                await until_async(lambda: viewers(1))
+                await until_async(lambda: viewers(0))
+
+
+async def test_an_origin_that_stops_ends_its_streams(
+    server: TestServer, client: Client, bearer: dict[str, str]
+) -> None:
+    answer = await client.get(f"{API}/live", headers=bearer)
+    await Stream(answer).until("totals.streams", 0)
+    async with asyncio.timeout(5):
+        await asyncio.gather(server.close(), answer.read())
+
+
+async def test_a_boot_is_a_list_of_spans_for_each_model(
+    client: Client, server: TestServer, bearer: dict[str, str]
+) -> None:
+    app, worker = server.app, worker_report("w1")
+    app[FLEET].report(edge_report("e1", worker))
+    asked = asyncio.create_task(client.get(f"{API}/boots/w1", headers=bearer))
+    async with asyncio.timeout(5):
+        while not app[BOOTS].wanted("e1"):  # noqa: ASYNC110 - asked for, not told
+            await asyncio.sleep(0.001)
+    spans = (BootSpan("pull", 0.0, 12.5), BootSpan("load", 12.5, 100.0))
+    told = WorkerBoot(worker="w1", model="chat", revision="a" * 64, spans=spans)
+    app[BOOTS].heard(edge_report("e1", worker, boots=(told,)))
+    (boot,) = await (await asked).json()
+    assert (boot["model"], boot["revision"], boot["total_ms"]) == ("chat", "a" * 64, 112.5)
+    assert boot["spans"][1] == {"name": "load", "start_ms": 12.5, "length_ms": 100.0}
+
+
+async def test_without_edges_the_playground_says_what_to_set(
+    client: Client, bearer: dict[str, str]
+) -> None:
+    answer = await client.get(f"{API}/playground", headers=bearer)
+    assert answer.status == 404
+    assert "origin.console.edges" in await detail(answer)
