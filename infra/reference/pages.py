@@ -7,11 +7,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from infra.reference.configuration import draw_configuration
+from infra.reference.errors import draw_errors
+from infra.reference.openapi.documents import draw_edge, draw_origin
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
 PAGES: Mapping[str, Callable[[], str]] = {
     "configuration.md": draw_configuration,
+    "errors.md": draw_errors,
+    "openapi-edge.json": draw_edge,
+    "openapi-origin.json": draw_origin,
 }
 """File name below ``docs/reference`` → what draws it."""
 
