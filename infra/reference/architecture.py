@@ -17,7 +17,7 @@ LAYERS: Sequence[Sequence[str]] = (
 )
 """From the top. A room is a package with what is below it, unless that is a room of its own."""
 ABOUT: Mapping[str, str] = {
-    "infra": "the command, the launcher, deployment",
+    "infra": "command, launcher, deployment",
     "origin": "publish, sign, store, roll",
     "edge_tier": "one process of a region",
     "edge_tier.cache": "artifact plane",
@@ -93,6 +93,10 @@ def _arrow(start: tuple[int, int], end: tuple[int, int], count: int, *, wrong: b
         x1, x2, y = start[0] + _W // 2, end[0] + _W // 2, start[1] + _H
         path = f"M{x1},{y} C{x1},{y + 44} {x2},{y + 44} {x2},{y + 2}"
         at = ((x1 + x2) // 2, y + 30)
+    elif end[1] - start[1] > _H + _GAP_Y:  # past a layer: through the gap beside its middle
+        x, y1, y2 = start[0] + _W + _GAP_X // 2, start[1] + _H, end[1] - 2
+        path = f"M{x - 40},{y1} L{x},{y1 + 40} L{x},{y2 - 40} L{x - 40},{y2}"
+        at = (x, y2 - 30)
     else:
         shift = (start[0] - end[0]) // 6
         x1, x2 = start[0] + _W // 2 - shift, end[0] + _W // 2 + shift
