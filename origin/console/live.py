@@ -110,8 +110,7 @@ class Live:
                 continue
             try:
                 took_s = await self.tick()
-            except Exception:
-                # One look that cannot be shown must not be the last one.
+            except Exception:  # noqa: BLE001 - one that cannot be shown is not the last one
                 _log.exception("look failed")
                 await asyncio.sleep(self._retry_s)
                 continue

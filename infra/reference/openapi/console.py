@@ -18,7 +18,7 @@ from origin.console.access import TooManyTriesError
 from origin.console.live import TooManyViewersError
 from origin.console.pages import PageRoutes
 from origin.console.playground import EDGE_HEADER, KEY_HEADER, TooManyChatsError
-from origin.console.routes import API, ConsoleRoutes, LoginRequest
+from origin.console.routes import API, OWN_HEADER, ConsoleRoutes, LoginRequest
 from origin.console.state import Boot, Playground
 from wire.catalog import CatalogMissingError, ModelUnknownError, RevisionUnknownError
 from wire.errors import (
@@ -37,8 +37,9 @@ from wire.paths import ASSETS, CONSOLE
 COOKIE_SCHEME: Mapping[str, Any] = {
     "type": "apiKey",
     "in": "cookie",
-    "name": "headwater_console",
-    "description": "What `POST /console/api/login` sets.",
+    "name": "headwater_console_ID",
+    "description": "What `POST /console/api/login` sets; `ID` differs from one administrator's "
+    "token to another. A POST under it needs the header `X-Headwater-Console: 1`.",
 }
 _LOGGED_IN: tuple[type[HeadwaterError], ...] = (UnauthorizedError,)
 _SESSION: Mapping[str, Any] = {
@@ -161,8 +162,12 @@ def _login() -> Operation:
         path=f"{API}/login",
         handler=ConsoleRoutes.login,
         body=LoginRequest,
+        parameters=(Parameter(name=OWN_HEADER, where="header", about="`1`; 403 without it."),),
         answers={200: Answer(content={JSON: _SESSION})},
-        errors=(UnauthorizedError, RequestInvalidError, TooLargeError, TooManyTriesError),
+        errors=(
+            *(UnauthorizedError, ForbiddenError, RequestInvalidError),
+            *(TooLargeError, TooManyTriesError),
+        ),
         shape=problem_shape,
     )
 

@@ -132,12 +132,12 @@ async def test_a_cookie_that_is_over_or_anothers_opens_nothing(
 async def test_wrong_tokens_run_out_but_keep_nobody_out_who_has_the_right_one(
     client: Client, home: Home
 ) -> None:
-    guess = {"json": {"token": "guess"}, "headers": OWN}
+    guess = {"token": "guess"}
     for _ in range(3):
-        answer = await client.post(f"{API}/login", **guess)
+        answer = await client.post(f"{API}/login", json=guess, headers=OWN)
         assert answer.status == 401
         assert not answer.cookies
-    answer = await client.post(f"{API}/login", **guess)
+    answer = await client.post(f"{API}/login", json=guess, headers=OWN)
     assert answer.status == 429
     assert int(answer.headers["Retry-After"]) >= 1
     assert (await login(client, home)).status == 200
