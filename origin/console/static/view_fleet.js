@@ -288,6 +288,7 @@ const EDGE_COLUMNS = [
 
 /** All that is known of one node. */
 class Details {
+  #key;
   #last;
 
   constructor(close) {
@@ -308,7 +309,8 @@ class Details {
 
   update(key, kind, row) {
     shown(this.node, Boolean(key));
-    if (!key || row === this.#last) return;
+    if (!key || (key === this.#key && row === this.#last)) return;
+    this.#key = key;
     this.#last = row;
     text(this.name, plain(key));
     if (row) this.state.state(row.state);

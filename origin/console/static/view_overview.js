@@ -22,8 +22,9 @@ export class OverviewView {
   #tiles = new Map();
   #last = {};
 
-  constructor({ history, soon }) {
+  constructor({ history, now, soon }) {
     this.history = history;
+    this.now = now;
     this.soon = soon;
     const figures = el("dl", { class: "tiles" });
     for (const [name, title, options] of TILES) {
@@ -81,7 +82,7 @@ export class OverviewView {
 
   #figures(state) {
     const { totals } = state;
-    const now = Date.now() / 1000;
+    const now = this.now() / 1000;
     for (const [name, , , shownAs] of TILES) {
       const made = this.#tiles.get(name);
       const failing = name === "failed_per_s" && totals.failed_per_s > 0;
