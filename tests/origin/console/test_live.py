@@ -256,7 +256,9 @@ async def test_a_look_that_fails_is_not_the_last_one() -> None:
             raise ValueError("a report that nobody foresaw")
         return shown()
 
-    live = Live(look, list, lambda: 0.0, ConsoleConfig(interval_ms=1), CollectorRegistry(), retry_s=0)
+    live = Live(
+        look, list, lambda: 0.0, ConsoleConfig(interval_ms=1), CollectorRegistry(), retry_s=0
+    )
     task = asyncio.create_task(live.run())
     viewer = Viewer(live)
     while viewer.state is None:

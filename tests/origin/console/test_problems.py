@@ -112,7 +112,9 @@ def test_a_channel_that_nobody_serves() -> None:
     names = [f"m{n}" for n in range(5)]
     workers = [worker(f"w{n}", model=name, state="booting") for n, name in enumerate(names)]
     pointers = [pointer_to(name, "stable", NEW, sequence=3) for name in names]
-    told = "nobody serves m0@stable, m1@stable, m2@stable and 2 more: none of their workers is ready"
+    told = (
+        "nobody serves m0@stable, m1@stable, m2@stable and 2 more: none of their workers is ready"
+    )
     channels = {f"{name}@stable": 3 for name in names}
     found = state_of(edge(channels=channels), *workers, pointers=pointers)
     assert found.totals.problems[0] == told
