@@ -6,6 +6,7 @@ import json
 
 from edge_tier.cache.fill_config import NotStoredError
 from infra.reference.openapi.artifacts import artifacts_area
+from infra.reference.openapi.console import COOKIE_SCHEME, assets_area, console_area
 from infra.reference.openapi.edge_admin import edge_admin_area, internal_area
 from infra.reference.openapi.facades import facades_area
 from infra.reference.openapi.model import Api
@@ -34,13 +35,16 @@ def origin_api() -> Api:
             operations_area(),
             artifacts_area(behind),
             facades_area(behind),
+            assets_area(behind),
             admin_area(),
             rollouts_area(),
             upkeep_area(),
             fleet_area(),
+            console_area(),
         ),
         schemes={
             "adminToken": _ADMIN,
+            "consoleCookie": COOKIE_SCHEME,
             "edgeToken": bearer("The secret of the edges; opens their reports and nothing else."),
             "pullToken": _PULL,
         },
@@ -58,6 +62,7 @@ def edge_api() -> Api:
             prompts_area(),
             artifacts_area(behind),
             facades_area(behind),
+            assets_area(behind),
             edge_admin_area(),
             internal_area(),
         ),
