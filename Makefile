@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # one is not to be had, its tests are skipped and say so.
 beside = -$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/clients/$(1) '$(2)'
 
-.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-console bench-quality docs docs-console clean bench-telemetry bench-cdn lock
+.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-console bench-quality docs docs-console docs-metrics scale-test clean bench-telemetry bench-cdn lock
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -82,6 +82,9 @@ bench-roll: $(STAMP)  ## A roll: seconds, bytes, streams under it, a canary that
 bench-chaos: $(STAMP)  ## Five minutes of kill -9 at random, under load and rolls
 	$(BIN)/python -m tests.benchmarks chaos
 
+scale-test: $(STAMP)  ## Two origins on one bucket, two edges of each plane, three workers: each kind killed under load
+	$(BIN)/python -m tests.benchmarks scale
+
 bench-console: $(STAMP)  ## The console's page in Chromium: first paint, CPU under 1,000 changes a second, memory, axe
 	$(BIN)/python -m tests.benchmarks console
 
@@ -104,6 +107,10 @@ lock: $(STAMP)  ## Make infra/docker/*.lock again: what each image installs, pin
 
 docs: $(STAMP)  ## Draw docs/reference again from the code
 	$(BIN)/python -m infra.reference
+	$(BIN)/python -m infra.grafana.dashboards
+
+docs-metrics: $(STAMP)  ## Draw docs/reference/metrics.md again, from a running system
+	$(BIN)/python -m tests.fakes.metric_page
 
 docs-console: $(STAMP)  ## Take the console's pictures in docs/figures again (needs Chromium)
 	$(BIN)/python -m tests.fakes.console_figures

@@ -67,9 +67,14 @@ class PromptPlane:
         self.models = ModelDirectory(source, view, gateway.models)
         self._counts = RevisionCounts()
         registry.register(self._counts)
-        LoadMetrics(registry, self.fleet.workers, self._streams)
         self._cloud = Cloud(gateway.cloud, cloud_token, gateway.upstream)
         self._limiter = _limiter(gateway)
+        LoadMetrics(
+            registry,
+            self.fleet.workers,
+            self._streams,
+            lambda: isinstance(self._limiter, RedisLimiter) and self._limiter.degraded,
+        )
         self._backends = Backends(
             self.fleet,
             self._cloud,

@@ -10,6 +10,7 @@ from infra.commands import (
     artifacts,
     audit,
     chat,
+    cost,
     demo,
     fit,
     fleet,
@@ -70,6 +71,7 @@ app.command(rich_help_panel=_OPERATE)(upkeep.verify)
 app.command(rich_help_panel=_OPERATE)(upkeep.diff)
 app.add_typer(keys.keys_app, name="keys", rich_help_panel=_OPERATE)
 app.command(rich_help_panel=_OPERATE)(audit.audit)
+app.command(rich_help_panel=_OPERATE)(cost.cost)
 app.add_typer(policy.policy_app, name="policy", rich_help_panel=_OPERATE)
 app.add_typer(tokens.tokens_app, name="tokens", rich_help_panel=_OPERATE)
 app.add_typer(operate.config_app, name="config", rich_help_panel=_OPERATE)

@@ -48,6 +48,7 @@ from wire.http_server import add_operations, background, read_token
 from wire.revision_reader import RevisionReader
 from wire.telemetry.http_telemetry import add_telemetry
 from wire.trust import TrustView
+from wire.trust_metrics import TrustMetrics
 
 _log = structlog.get_logger("origin")
 PUBLISHER = web.AppKey("publisher", Publisher)
@@ -106,6 +107,7 @@ async def build_app(config: OriginConfig) -> web.Application:
     app = web.Application(middlewares=[error_middleware(ERROR_BODIES)], client_max_size=0)
     app[PUBLISHER] = publisher
     add_operations(app, ready=lambda: None, registry=registry)
+    TrustMetrics(registry, lambda: publisher.repository.view)
     TakedownRoutes(gone=lambda: publisher.gone).add_to(app)  # before the path that matches all
     ArtifactRoutes(
         server=server,

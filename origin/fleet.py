@@ -47,7 +47,7 @@ class FleetConfig:
     name: str = ""
     """Under which this origin keeps its view in the store; empty: the machine's name where the
     store is a bucket, which other origins may share, else ``origin``."""
-    max_edges: int = 256
+    max_edges: int = 2_048
     max_workers: int = 16_384
     """Of each of its models a worker counts once."""
     forget_s: float = 86_400.0

@@ -30,6 +30,8 @@ from wire.http_server import guard, read_token
 _log = structlog.get_logger("purge")
 CACHE_HEADER = "X-Cache"
 BYPASSED = "BYPASS"
+_SILENT_MOST = 8
+"""Requests in a row without an answer, after which a cache is left alone until the next attempt."""
 
 
 class Announcer(Protocol):
@@ -68,6 +70,14 @@ class PurgeMetrics:
 class _Want:
     hard: bool
     attempts: int = 0
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One telling of all that waits. ``silent``: requests without an answer, in a row."""
+
+    gate: asyncio.Semaphore
+    silent: int = 0
 
 
 class Desk:
@@ -139,8 +149,10 @@ class Desk:
             root_version=self._root_version(),
             now_s=time.time(),
         )
-        gate = asyncio.Semaphore(self._config.requests_at_once)
-        reasons = await asyncio.gather(*(self._send(session, gate, r) for r in requests))
+        # One that hangs must not be waited for with each of thousands of keys: what is told
+        # meanwhile would wait for hours behind them.
+        attempt = _Attempt(asyncio.Semaphore(self._config.requests_at_once))
+        reasons = await asyncio.gather(*(self._send(session, attempt, r) for r in requests))
         failed = {
             key: reason
             for request, reason in zip(requests, reasons, strict=True)
@@ -172,11 +184,13 @@ class Desk:
         self._delay_s = min(2 * self._delay_s, self._config.retry_max_s)
 
     async def _send(
-        self, session: aiohttp.ClientSession, gate: asyncio.Semaphore, request: PurgeRequest
+        self, session: aiohttp.ClientSession, attempt: _Attempt, request: PurgeRequest
     ) -> str:
         """Why it did not work; empty where it did."""
         url = self._target.url.rstrip("/") + request.path if request.path else self._target.url
-        async with gate:
+        async with attempt.gate:
+            if attempt.silent >= _SILENT_MOST:
+                return "it answers nothing"
             try:
                 async with session.request(
                     request.method,
@@ -185,8 +199,10 @@ class Desk:
                     data=request.body or None,
                     allow_redirects=False,
                 ) as answer:
+                    attempt.silent = 0
                     return _judge(request, answer.status, answer.headers.get(CACHE_HEADER, ""))
             except (aiohttp.ClientError, OSError) as error:
+                attempt.silent += 1
                 return f"{type(error).__name__}: {error}"[:200]
 
 

@@ -46,8 +46,15 @@ class Name:
             host, port = parts.hostname, parts.port or 80
         except ValueError:
             host, port = None, 0
-        if host is None or parts.scheme != "http" or parts.path.strip("/"):
-            raise ConfigError(f"a URL to look up must be dns+http://name[:port], not {url!r}")
+        shown = f"{PREFIX}…@{url.rpartition('@')[2]}" if "@" in url else url
+        if (
+            host is None
+            or parts.scheme != "http"
+            or parts.path.strip("/")
+            or parts.query
+            or "@" in parts.netloc  # a password that would be dropped, and missed later
+        ):
+            raise ConfigError(f"a URL to look up must be dns+http://name[:port], not {shown!r}")
         self._host, self._port = host, port
         self._resolve = resolve
         self._found: tuple[str, ...] = ()

@@ -49,7 +49,8 @@ class EventHub:
 
     def add_to(self, app: web.Application) -> None:
         """Register the route, and end its streams when the application stops."""
-        app.router.add_get(EVENTS, self._subscribe)
+        # HEAD is refused: an answer without a body would take a subscriber's place and never end.
+        app.router.add_get(EVENTS, self._subscribe, allow_head=False)
         app.on_shutdown.append(self._end_all)
 
     def publish(self, kind: EventKind, keys: Iterable[str], *, hard: bool = False) -> Event:

@@ -21,6 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from wire.errors import ConfigError, HeadwaterError, UnauthorizedError
 from wire.files import open_to_others, write_atomically
+from wire.operations_metrics import OperationsMetrics
 from wire.paths import HEALTHZ, METRICS, READYZ
 from wire.service_manager import (
     Manager,
@@ -103,6 +104,8 @@ def add_operations(
             process stays ready (200): without it there would be less, not more.
     """
     life = app[LIFE] = Life(ready)
+
+    OperationsMetrics(registry, ready, degraded)
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"}, headers=NO_STORE)
@@ -217,7 +220,8 @@ async def serve(
     runner = web.AppRunner(
         app, access_log=None, shutdown_timeout=drain_s, handler_cancellation=True
     )
-    await runner.setup()
+    async with _setting_up(manager):
+        await runner.setup()
     try:
         bound = _listen(host, port, reuse_port=reuse_port)
         site = _Site(runner, bound, app.get(ENTRANCE))
@@ -245,6 +249,27 @@ async def _delay(told: asyncio.Event, seconds: float) -> None:
     told.clear()
     with suppress(TimeoutError):
         await asyncio.wait_for(told.wait(), seconds)
+
+
+@asynccontextmanager
+async def _setting_up(manager: Manager | None) -> AsyncIterator[None]:
+    """Ask the service manager, if there is one, for time while the block runs: what the tier opens
+    and reads before it listens may be large, and the disk slow."""
+    if manager is None:
+        yield
+        return
+
+    async def ask() -> None:
+        while True:
+            send(manager, starting("setting up", manager.beat_s))
+            await asyncio.sleep(manager.beat_s)
+
+    task = asyncio.create_task(guard("service-manager", ask()), name="manager-start")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ class LoadMetrics(Collector):
     Args:
         workers: those that this edge hears, one report for each of their models.
         streams: requests that are being answered now.
+        limits_degraded: whether limits are this edge's own lease, because Redis is away.
     """
 
     def __init__(
@@ -27,9 +28,11 @@ class LoadMetrics(Collector):
         registry: CollectorRegistry,
         workers: Callable[[], Sequence[WorkerReport]],
         streams: Callable[[], int],
+        limits_degraded: Callable[[], bool] = lambda: False,
     ) -> None:
         self._workers = workers
         self._streams = streams
+        self._limits_degraded = limits_degraded
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
@@ -56,4 +59,9 @@ class LoadMetrics(Collector):
             "headwater_gateway_workers_slots",
             "Requests that these workers can run at once.",
             value=sum(report.slots for report in serving),
+        )
+        yield GaugeMetricFamily(
+            "headwater_gateway_limits_degraded",
+            "1 while Redis is away and each edge gives out its lease of the limits.",
+            value=float(self._limits_degraded()),
         )

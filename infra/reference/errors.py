@@ -19,6 +19,7 @@ _ADVICE = {
     403: "Ask with a credential that has the scope, or change the configuration it names.",
     404: "Check the name; `headwater status` lists what there is.",
     405: "Use a method that `Allow` names.",
+    406: "Accept one of the forms that there are.",
     408: "Send the body faster, or over a better line.",
     409: "Read the state again, then repeat what still fits.",
     410: "It was taken down on purpose. Use another revision.",
@@ -33,6 +34,7 @@ _ADVICE = {
     503: "It is not ready or is full: wait for `Retry-After`, or ask another one.",
     507: "Free space, or give the folder a larger disk.",
 }
+_OTHER_ADVICE = "`detail` says what to do."
 _HEAD = """# Errors
 
 Drawn from the code by `make docs`; do not edit. A code stays the same for ever and means what its
@@ -86,7 +88,7 @@ def _section(status: int, errors: list[type[HeadwaterError]]) -> str:
         for error in errors
     ]
     fault = "whoever asked" if status < 500 else "a peer behind" if status == 502 else "this tier"
-    head = f"## {status}\n\nAt fault: {fault}. {_ADVICE[status]}\n\n"
+    head = f"## {status}\n\nAt fault: {fault}. {_ADVICE.get(status, _OTHER_ADVICE)}\n\n"
     table = "| Code | What it means | Tiers | Class |\n|---|---|---|---|\n"
     return head + table + "\n".join(rows) + "\n"
 

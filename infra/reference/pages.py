@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from infra.reference.configuration import draw_configuration
 from infra.reference.errors import draw_errors
 from infra.reference.openapi.documents import draw_edge, draw_origin
 
@@ -15,6 +16,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "errors.md": draw_errors,
     "openapi-edge.json": draw_edge,
     "openapi-origin.json": draw_origin,
+    "configuration.md": draw_configuration,
 }
 """File name below ``docs/reference`` → what draws it."""
 

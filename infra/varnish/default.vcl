@@ -14,6 +14,7 @@ sub vcl_recv {
     # Nobody may bring what is set here.
     unset req.http.Headwater-Expected-Secret;
     unset req.http.Headwater-Kind;
+    unset req.http.Headwater-Encoding;
 
     if (req.method == "BAN" || req.method == "PURGE") {
         call headwater_purge;
@@ -43,6 +44,21 @@ sub vcl_recv {
             # May be private: what is asked for with a token is neither kept nor given from here.
             return (pass);
         }
+    } else if (req.url ~ "^/assets/") {
+        set req.http.Headwater-Kind = "asset";
+        if (req.http.Authorization) {
+            return (pass);
+        }
+        call headwater_encoding;
+        if (req.http.Headwater-Encoding == "weighed"
+            || (req.http.If-Range && req.http.Headwater-Encoding)) {
+            # Rare, and up to the backend.
+            return (pass);
+        }
+        if (req.http.Range) {
+            # A part is one of the file as it is.
+            unset req.http.Headwater-Encoding;
+        }
     } else {
         return (pass);
     }
@@ -50,10 +66,12 @@ sub vcl_recv {
     # What cannot change the answer must not split the cache.
     unset req.http.Authorization;
     unset req.http.Cookie;
-    unset req.http.Accept-Encoding;
+    if (req.http.Headwater-Kind != "asset") {
+        unset req.http.Accept-Encoding;
+    }
     if (req.url ~ "^/artifacts/(trust/bundle|takedowns)\?(.*&)?(root|since)=") {
         set req.url = regsub(req.url, "\?(?:.*&)?((?:root|since)=[^&]*).*$", "?\1");
-    } else {
+    } else if (req.http.Headwater-Kind != "asset") {
         set req.url = regsub(req.url, "\?.*$", "");
     }
     # Old pointers are given where the backend is known to be down or has just failed, for a day
@@ -65,6 +83,24 @@ sub vcl_recv {
         set req.grace = 86400s;
     }
     return (hash);
+}
+
+# Which compressed forms of a static file a client takes, in one spelling for all who take the same.
+sub headwater_encoding {
+    std.collect(req.http.Accept-Encoding);
+    if (req.http.Accept-Encoding ~ "[;*]") {
+        set req.http.Headwater-Encoding = "weighed";
+        return;
+    }
+    if (req.http.Accept-Encoding ~ "(?i)(^|[ ,\t])br([ ,\t]|$)") {
+        set req.http.Headwater-Encoding = "br, ";
+    }
+    if (req.http.Accept-Encoding ~ "(?i)(^|[ ,\t])zstd([ ,\t]|$)") {
+        set req.http.Headwater-Encoding = req.http.Headwater-Encoding + "zstd, ";
+    }
+    if (req.http.Accept-Encoding ~ "(?i)(^|[ ,\t])gzip([ ,\t]|$)") {
+        set req.http.Headwater-Encoding = req.http.Headwater-Encoding + "gzip, ";
+    }
 }
 
 # A purge by surrogate keys (BAN) or of one URL (PURGE).
@@ -89,8 +125,9 @@ sub headwater_purge {
         return (synth(400, "No surrogate keys"));
     }
     # On obj only, so that the ban lurker can test and drop what is banned by itself.
-    if (!std.ban("obj.http.Surrogate-Key ~ ^("
-                 + regsuball(req.http.Headwater-Purge, "[.]", "[.]") + ")$")) {
+    # A static file has two keys, with a space between.
+    if (!std.ban("obj.http.Surrogate-Key ~ (^|[^!-~])("
+                 + regsuball(req.http.Headwater-Purge, "[.]", "[.]") + ")([^!-~]|$)")) {
         return (synth(500, "Ban failed"));
     }
     return (synth(200, "Banned"));
@@ -98,14 +135,20 @@ sub headwater_purge {
 
 sub vcl_hash {
     # The same bytes under every name that this cache is known by.
-    hash_data(req.url);
+    # The query of a static file is the page's own matter; a redirect must not lose it.
+    if (req.url ~ "^/assets/") {
+        hash_data(regsub(req.url, "\?.*$", ""));
+        hash_data(req.http.Headwater-Encoding);
+    } else {
+        hash_data(req.url);
+    }
     return (lookup);
 }
 
 sub vcl_miss {
     # A piece out of the middle of a large file must not wait for all that lies before it. From the
     # first byte on it is the whole file, and kept (if it is not too large to keep).
-    if (req.url ~ "^/artifacts/files/" && req.http.Range && req.http.Range !~ "^bytes=0-$") {
+    if (req.url ~ "^/(artifacts/files|assets)/" && req.http.Range && req.http.Range !~ "^bytes=0-$") {
         return (pass);
     }
 }
@@ -115,6 +158,12 @@ sub vcl_backend_fetch {
         set bereq.first_byte_timeout = 600s;
         set bereq.between_bytes_timeout = 600s;
     }
+    if (bereq.http.Headwater-Kind == "asset" && bereq.http.Headwater-Encoding != "weighed"
+        && !bereq.http.Authorization) {
+        # Varnish itself would ask for gzip alone.
+        set bereq.http.Accept-Encoding = bereq.http.Headwater-Encoding;
+    }
+    unset bereq.http.Headwater-Encoding;
     unset bereq.http.Headwater-Kind;
     unset bereq.http.Headwater-Expected-Secret;
 }
@@ -126,7 +175,7 @@ sub vcl_backend_response {
         return (deliver);
     }
     if (beresp.status >= 500
-        && (bereq.is_bgfetch || bereq.url ~ "^/artifacts/(channels|trust|takedowns)")) {
+        && (bereq.is_bgfetch || bereq.url ~ "^/(artifacts/(channels|trust|takedowns)|assets/)")) {
         # The stale answer was given already, or will be (vcl_synth), and stays.
         return (abandon);
     }
@@ -147,7 +196,7 @@ sub vcl_backend_response {
         # Larger than what should fall out of the cache for it: asked for in pieces from now on.
         return (pass(1h));
     }
-    if (bereq.url ~ "^/artifacts/(channels|trust|takedowns)") {
+    if (bereq.url ~ "^/(artifacts/(channels|trust|takedowns)|assets/)") {
         set beresp.grace = 86400s;
     } else {
         set beresp.grace = 0s;
@@ -186,7 +235,7 @@ sub vcl_deliver {
 sub vcl_synth {
     # The backend failed: once more, and this time an old answer is good enough.
     if (resp.status >= 500 && req.restarts == 0
-        && req.url ~ "^/artifacts/(channels|trust|takedowns)" && req.method == "GET") {
+        && req.url ~ "^/(artifacts/(channels|trust|takedowns)|assets/)" && req.method == "GET") {
         return (restart);
     }
     set resp.http.Cache-Control = "no-store";

@@ -24,6 +24,8 @@ BENCHMARKS = (
     "remote_write",
     "traces",
     "cdn",
+    "reports",
+    "scale",
 )
 
 

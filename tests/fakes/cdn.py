@@ -68,7 +68,7 @@ def nginx_files(folder: Path, upstream: str, port: int, *, hurry: bool = True) -
     """
     folder.mkdir(parents=True, exist_ok=True)
     conf = (NGINX_FOLDER / "headwater.conf").read_text()
-    for told, count in (("proxy_cache_valid 200 4s;", 5), ("proxy_cache_valid 200 206 1m;", 1)):
+    for told, count in (("proxy_cache_valid 200 4s;", 7), ("proxy_cache_valid 200 206 1m;", 1)):
         assert conf.count(told) == count
         if hurry:
             conf = conf.replace(told, re.sub(r"\S+;", "1s;", told))

@@ -30,6 +30,7 @@ from origin.purge_config import PurgeConfig, PurgeStyle, PurgeTarget
 from tests.fakes.cdn import SECRET, Cdn, free_port, nginx, varnish
 from tests.fakes.replays import Answer, ask
 from tests.fakes.revisions import Revision
+from wire.assets import AssetsConfig
 from wire.chunk import Chunk
 from wire.files import write_atomically
 from wire.pull_tokens import PullTokens
@@ -185,6 +186,7 @@ class Rig:
             admin_token_file=folder / "admin-token",
             worker_token_file=folder / "worker-token",
             cache=CacheConfig(folder=folder / "cache", name=name),
+            assets=AssetsConfig(max_age_s=1),
         )
         server = TestServer(await build_edge(config), handler_cancellation=True)
         await server.start_server()
@@ -198,6 +200,7 @@ class Rig:
             admin_token_file=folder / "token",
             pull_tokens_file=folder / "pull-tokens.json",
             purge=PurgeConfig(targets=targets),
+            assets=AssetsConfig(),
         )
         await initialize(config, "passphrase")
         _, self.reader = PullTokens.open(config.pull_tokens_file).mint(["*"])
@@ -220,6 +223,7 @@ class Rig:
                 [(revision.model, revision.id, len(revision.data))],
                 now=time.time(),
                 private=private,
+                kind=revision.manifest.kind,
             )
         )
         await publisher.roll(revision.model, channel, revision.id)

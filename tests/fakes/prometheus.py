@@ -31,8 +31,12 @@ class Prometheus:
         (folder / "prometheus.yml").write_text("{}")
 
     @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
     def write_url(self) -> str:
-        return f"http://127.0.0.1:{self._port}/api/v1/write"
+        return f"{self.url}/api/v1/write"
 
     def start(self) -> None:
         """Returns when it answers."""

@@ -153,6 +153,22 @@ async def test_a_cache_that_hangs_holds_nobody_up_for_long(tmp_path: Path, cache
         cache.gate.set()
 
 
+async def test_a_cache_that_hangs_is_not_waited_for_with_every_key(
+    tmp_path: Path, cache: Cache
+) -> None:
+    cache.gate.clear()
+    keys = [f"chunk:{n:064x}" for n in range(1000)]
+    async with running(
+        tmp_path, cache, "nginx", timeout_s=0.02, hold_s=0.01, attempts=50, retry_max_s=0.01
+    ) as desk:
+        desk.hook.publish("purge", keys, hard=True)
+        await until(lambda: desk.count("retried") >= len(keys))
+        assert len(cache.seen) < 50
+        desk.hook.publish("channel", [CHANNEL])
+        cache.gate.set()
+        await until(lambda: desk.count("done") == len(keys) + 1)
+
+
 async def test_what_a_cache_did_not_take_is_told_again(tmp_path: Path, cache: Cache) -> None:
     cache.status = 503
     async with running(tmp_path, cache, attempts=100) as desk:

@@ -65,6 +65,13 @@ def test_what_cannot_be_looked_up_is_refused(url: str) -> None:
         Name(url)
 
 
+@pytest.mark.parametrize("url", ["dns+http://me:s3cret@edges:1", "dns+http://edges:1?token=1"])
+def test_what_would_be_dropped_is_refused_and_a_password_not_shown(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Name(url)
+    assert "s3cret" not in caught.value.message
+
+
 @given(st.text(max_size=40))
 def test_any_text_is_a_name_or_refused(text: str) -> None:
     try:

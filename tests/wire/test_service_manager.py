@@ -23,11 +23,16 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from wire.http_server import add_operations, serve
 
+async def opens(app):
+    while not Path(sys.argv[1] + "-opened").exists():
+        await asyncio.sleep(0.01)
+
 async def main():
     app, flag = web.Application(), Path(sys.argv[1])
     add_operations(
         app, ready=lambda: None if flag.exists() else "pulling 1 of 2", registry=CollectorRegistry()
     )
+    app.on_startup.append(opens)
     await serve(app, host="127.0.0.1", port=0, ready_file=flag.parent / "url", drain_s=1)
 
 asyncio.run(main())
@@ -113,9 +118,15 @@ def test_a_tier_says_ready_when_it_is_and_stopping_when_it_is_told_to(tmp_path: 
         }
         process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(flag)], env=environ)
         try:
-            first = lines(manager.recv(4096))
-            assert first["STATUS"] == "pulling 1 of 2"
-            assert "READY" not in first
+            for _ in range(3):  # it does not listen yet, and must not run out of time
+                first = lines(manager.recv(4096))
+                assert first["STATUS"] == "setting up"
+                assert int(first["EXTEND_TIMEOUT_USEC"]) > 30_000_000
+            (tmp_path / "flag-opened").touch()
+            while (said := lines(manager.recv(4096)))["STATUS"] == "setting up":
+                assert "READY" not in said
+            assert said["STATUS"] == "pulling 1 of 2"
+            assert "READY" not in said
             flag.touch()
             while "READY" not in (said := lines(manager.recv(4096))):
                 assert "WATCHDOG" not in said

@@ -51,10 +51,15 @@ class HttpReceiver:
                 headers=self._headers,
                 timeout=self._timeout,
                 skip_auto_headers=("Accept-Encoding",),
+                auto_decompress=False,  # nothing compressed was asked for, and nothing is unpacked
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         try:
             async with self._session.post(self._url, data=body, allow_redirects=False) as answer:
+                if 200 <= answer.status < 300:
+                    # Taken. What else is said, or never said to its end, cannot undo that; the
+                    # batch would be sent again and again.
+                    return Answer(answer.status)
                 said = await answer.content.read(_MAX_REASON_BYTES)
                 after = answer.headers.get("Retry-After")
                 reason = "".join(c for c in said.decode("utf-8", "replace") if c.isprintable())

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Annotated, BinaryIO, Literal
 
 import msgspec
 
@@ -38,19 +38,21 @@ from wire.telemetry.segments import Segment, locked, numbered, repaired, segment
 _MAX_SLOTS = 64
 _STATE = "state"
 _LOCK = "lock"
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+"""A place or a number of samples: what is no such thing on disk is damage, and not sought for."""
 
 
 class SpoolState(msgspec.Struct, frozen=True, kw_only=True):
     """What outlives a process besides the segments."""
 
-    segment: int = 0
-    offset: int = 0
+    segment: _Count = 0
+    offset: _Count = 0
     """Where the oldest batch begins that is not acknowledged."""
-    sent: int = 0
-    rejected: int = 0
-    dropped: int = 0
+    sent: _Count = 0
+    rejected: _Count = 0
+    dropped: _Count = 0
     """Samples, by what became of them."""
-    last_ms: int = 0
+    last_ms: _Count = 0
     """The time of the newest batch that was acknowledged."""
 
 

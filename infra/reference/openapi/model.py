@@ -232,7 +232,9 @@ def _head(get: Mapping[str, Any]) -> dict[str, Any]:
 
 def _identifier(operation: Operation) -> str:
     words = re.findall(r"\w+", operation.path)
-    return "_".join([operation.method.lower(), *words]) or operation.method.lower()
+    if operation.path.endswith("/"):
+        words.append("root")
+    return "_".join([operation.method.lower(), *words])
 
 
 def sentence(thing: object) -> str:

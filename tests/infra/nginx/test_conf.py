@@ -11,6 +11,11 @@ from tests.fakes.cdn import nginx_files, program
 from wire.http_routes import SHORT
 
 CONF = (FOLDER / "headwater.conf").read_text()
+KEYS = (
+    "$headwater_key",
+    "/artifacts/channels/$headwater_site/$headwater_channel",
+    '"$headwater_path $headwater_encoding$headwater_pointer"',
+)
 
 
 def test_nginx_takes_it(tmp_path: Path) -> None:
@@ -52,6 +57,13 @@ def test_pointers_are_kept_for_less_than_their_max_age() -> None:
     assert kept == {4}
 
 
+def test_what_is_judged_of_an_answer_is_judged_of_each() -> None:
+    """Before a static file its channel's pointer is asked for, in the same request: that this one
+    is public must say nothing of that one."""
+    maps = re.findall(r"map \"?\$upstream_[^{]*\{\n\s*(\S+)", CONF)
+    assert maps == ["volatile;"] * 3
+
+
 def test_every_cached_location_keeps_to_the_same_rules() -> None:
     """A location that sets one of these itself no longer inherits the common one."""
     locations = re.findall(r"location [^{]*\{(.*?)\n    \}", CONF, re.DOTALL)
@@ -62,4 +74,4 @@ def test_every_cached_location_keeps_to_the_same_rules() -> None:
         for told in re.findall(r"proxy_no_cache ([^;]+);", body):
             assert told == "0" or "$headwater_unshared $headwater_failed" in told
         if "proxy_cache headwater;" in body:
-            assert "proxy_cache_key $headwater_key;" in body
+            assert [key for key in KEYS if f"proxy_cache_key {key};" in body]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,34 @@ async def test_a_redirect_is_not_followed(serve_app: Serve) -> None:
     assert (await receiver.post(b"")).status == 307
     await receiver.aclose()
     assert len(sink.bodies) == 1
+
+
+async def _never_ends(request: web.Request) -> web.StreamResponse:
+    await request.read()
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b"tak")
+    await asyncio.sleep(5.0)
+    return response
+
+
+async def test_what_was_taken_is_taken_though_the_answer_never_ends(serve_app: Serve) -> None:
+    app = web.Application()
+    app.router.add_post("/write", _never_ends)
+    receiver = HttpReceiver(f"{await serve_app(app)}/write", "shown", timeout_s=0.3)
+    assert await receiver.post(b"body") == Answer(200)
+    await receiver.aclose()
+
+
+@pytest.mark.parametrize("status", [200, 400])
+async def test_an_answer_is_not_unpacked(serve_app: Serve, status: int) -> None:
+    sink = HttpSink()
+    sink.answer = lambda: web.Response(
+        status=status, body=b"no gzip", headers={"Content-Encoding": "gzip"}
+    )
+    receiver = HttpReceiver(f"{await serve_app(sink.app())}/write", "shown")
+    assert (await receiver.post(b"body")).status == status
+    await receiver.aclose()
 
 
 async def test_silence_and_absence_are_named_without_the_password(serve_app: Serve) -> None:

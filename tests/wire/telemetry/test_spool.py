@@ -315,3 +315,25 @@ def test_a_state_that_is_none_sends_again_rather_than_lose(tmp_path: Path) -> No
     again = opened(tmp_path)
     assert drained(again) == [b"a", b"b"]
     again.close()
+
+
+@pytest.mark.parametrize("offset", [-3, -(10**30), 10**30])
+def test_a_cursor_that_is_no_place_is_not_sought_for(tmp_path: Path, offset: int) -> None:
+    spool = opened(tmp_path)
+    spool.append(b"kept", 1, 1_000)
+    spool.close()
+    (tmp_path / "state").write_text(f'{{"segment":1,"offset":{offset}}}')
+    again = opened(tmp_path)
+    assert drained(again) == [b"kept"]
+    assert again.state.dropped == 0
+    again.close()
+
+
+def test_counts_that_are_less_than_none_are_damage(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.append(b"kept", 1, 1_000)
+    spool.close()
+    (tmp_path / "state").write_text('{"segment":1,"sent":-5}')
+    again = opened(tmp_path)
+    assert (again.state.sent, again.pending) == (0, 1)
+    again.close()

@@ -1,0 +1,1 @@
+"""First boot of a machine: cloud-init's user data for each tier, and the scripts that it runs."""

@@ -1,0 +1,13 @@
+terraform {
+  required_version = ">= 1.9, < 2.0"
+
+  required_providers {
+    linode = {
+      source  = "linode/linode"
+      version = "~> 3.2"
+    }
+  }
+}
+
+# The token is taken from LINODE_TOKEN, so that it stands in no file.
+provider "linode" {}

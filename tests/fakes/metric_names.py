@@ -1,0 +1,101 @@
+"""Which metrics the tiers really have, and which ones an expression of PromQL asks for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.fakes.fleet import Fleet, get
+from wire.paths import METRICS
+
+PAGE_HEAD = """# Metrics
+
+What `/metrics` of each tier tells, read off a running system (`make docs-metrics`). `headwater_`
+are ours, `gen_ai_` follow OpenTelemetry's GenAI conventions, `process_` are Prometheus's own.
+Counters begin anew with their process. Alerts and dashboards: [monitor](../how-to/monitor.md).
+"""
+_SUFFIXES = ("_bucket", "_sum", "_count", "_total", "_created")
+_WORDS = frozenset(
+    [
+        "abs",
+        "and",
+        "avg",
+        "bool",
+        "changes",
+        "clamp_min",
+        "count",
+        "delta",
+        "histogram_quantile",
+        "increase",
+        "max",
+        "min",
+        "offset",
+        "or",
+        "rate",
+        "sum",
+        "time",
+        "topk",
+        "unless",
+        "vector",
+    ]
+)
+_STRING = re.compile(r'"[^"]*"')
+_BRACES = re.compile(r"\{[^}]*\}")
+_RANGE = re.compile(r"\[[^]]*\]")
+_GROUPING = re.compile(r"\b(by|without|on|ignoring|group_left)\s*\([^)]*\)")
+_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+
+
+def families(text: str) -> Mapping[str, Metric]:
+    """Families of an exposition by name, without the moments at which counters were made."""
+    found = {family.name: family for family in text_string_to_metric_families(text)}
+    return {name: family for name, family in found.items() if not name.endswith("_created")}
+
+
+def scrape(fleet: Fleet) -> dict[str, Mapping[str, Metric]]:
+    """What each tier of a fleet tells."""
+    urls = {tier: getattr(fleet.urls, tier) for tier in ("origin", "edge", "worker")}
+    return {tier: families(get(url, METRICS, 1 << 22).decode()) for tier, url in urls.items()}
+
+
+def draw(tiers: Mapping[str, Mapping[str, Metric]]) -> str:
+    """``docs/reference/metrics.md``."""
+    parts = [PAGE_HEAD]
+    for tier, found in tiers.items():
+        parts.append(f"## {tier}\n\n| metric | type | |\n|---|---|---|")
+        for name, family in sorted(found.items()):
+            shown = f"{name}_total" if family.type == "counter" else name
+            text = family.documentation.replace("|", "\\|")
+            parts.append(f"| `{shown}` | {family.type} | {text} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def on_page(page: str) -> dict[str, set[str]]:
+    """Tier → the names on the page."""
+    found: dict[str, set[str]] = {}
+    for line in page.splitlines():
+        if line.startswith("## "):
+            names = found[line[3:]] = set()
+        elif row := re.match(r"\| `([a-z_0-9]+)` \|", line):
+            names.add(row[1])
+    return found
+
+
+def asked_for(expression: str) -> set[str]:
+    """The metrics that an expression names, as families: without ``_bucket`` and the like."""
+    bare = _STRING.sub("", expression)
+    for pattern in (_BRACES, _RANGE, _GROUPING):
+        bare = pattern.sub(" ", bare)
+    return {family_of(name) for name in _NAME.findall(bare) if name not in _WORDS}
+
+
+def family_of(name: str) -> str:
+    """A sample's family."""
+    for suffix in _SUFFIXES:
+        if name.endswith(suffix):
+            return name.removesuffix(suffix)
+    return name
