@@ -21,6 +21,7 @@ from origin.app import build_app as build_origin
 from origin.config import OriginConfig
 from origin.init import initialize
 from tests.fakes.edges import Origin
+from wire.assets import AssetsConfig
 from wire.files import write_atomically
 
 TOKENS = {"adminToken": "admin", "edgeToken": "edges", "workerToken": "worker"}
@@ -45,6 +46,7 @@ async def api_tiers(folder: Path) -> AsyncIterator[Tiers]:
         keys_dir=folder / "keys",
         admin_token_file=folder / "admin-token",
         edge_token_file=folder / "edge-token",
+        assets=AssetsConfig(enabled=True),
     )
     await initialize(origin_config, "passphrase")
     for name, token in (("admin", "admin"), ("edge", "edges"), ("worker", "worker")):
@@ -84,8 +86,11 @@ def running_tiers(folder: Path) -> Iterator[Tiers]:
     thread.start()
     made = api_tiers(folder)
     try:
-        yield asyncio.run_coroutine_threadsafe(made.__aenter__(), loop).result(60)
-        asyncio.run_coroutine_threadsafe(made.__aexit__(None, None, None), loop).result(60)
+        tiers = asyncio.run_coroutine_threadsafe(made.__aenter__(), loop).result(60)
+        try:
+            yield tiers
+        finally:
+            asyncio.run_coroutine_threadsafe(made.__aexit__(None, None, None), loop).result(60)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -21,7 +21,6 @@ from infra.reference.openapi.parts import (
     SERVED,
     problem_shape,
 )
-from origin.takedowns import Takedowns
 from wire.errors import HeadwaterError, NameInvalidError, NotFoundError, SourceUnavailableError
 from wire.http_files import OCTETS
 from wire.http_range import RangeNotSatisfiableError
@@ -49,6 +48,14 @@ _DOCUMENT = Parameter(
         "[.]json$",
     },
 )
+_TAKEN_DOWN = {
+    "type": "object",
+    "required": ["keys"],
+    "properties": {
+        "keys": {"type": "array", "items": {"type": "string"}},
+        "count": {"type": "integer", "description": "How many there are in all; of origins."},
+    },
+}
 _ROOT = Parameter(
     name="root", where="query", about="The version of the root that the client has.", schema=COUNT
 )
@@ -60,11 +67,12 @@ _LAST = Parameter(
 )
 
 
-def artifacts_area(behind: tuple[type[HeadwaterError], ...]) -> Area:
+def artifacts_area(behind: tuple[type[HeadwaterError], ...], *, counts: bool) -> Area:
     """The paths of artifacts.
 
     Args:
         behind: what can go wrong behind this tier: at its store, or at its upstreams.
+        counts: whether takedowns are counted, and asked for by count.
     """
     return Area(
         name="artifacts",
@@ -77,7 +85,7 @@ def artifacts_area(behind: tuple[type[HeadwaterError], ...]) -> Area:
             _bundle(behind),
             _role(behind),
             _events(),
-            _takedowns(),
+            _takedowns(counts=counts),
             _unknown(),
         ),
     )
@@ -178,16 +186,16 @@ def _events() -> Operation:
     )
 
 
-def _takedowns() -> Operation:
+def _takedowns(*, counts: bool) -> Operation:
     return _get(
         TAKEDOWNS,
         None,
-        (_SINCE, IF_NONE_MATCH),
+        (_SINCE, IF_NONE_MATCH) if counts else (IF_NONE_MATCH,),
         {
-            200: Answer(about="The list.", content={JSON: Takedowns}, headers=_ETAG),
+            200: Answer(about="The list.", content={JSON: _TAKEN_DOWN}, headers=_ETAG),
             304: NOT_MODIFIED,
         },
-        (NameInvalidError,),
+        (NameInvalidError,) if counts else (),
         summary="The surrogate keys of all that was taken down.",
     )
 

@@ -78,7 +78,14 @@ def console_area() -> Area:
             _login(),
             _inside("POST", "/logout", ConsoleRoutes.logout, _SESSION, errors=(ForbiddenError,)),
             _live(),
-            _inside("GET", "/boots/{worker}", ConsoleRoutes.boot, tuple[Boot, ...], (worker,)),
+            _inside(
+                "GET",
+                "/boots/{worker}",
+                ConsoleRoutes.boot,
+                tuple[Boot, ...],
+                (worker,),
+                (NotFoundError,),
+            ),
             _inside(
                 "GET",
                 "/playground",
@@ -113,7 +120,7 @@ def assets_area(behind: tuple[type[HeadwaterError], ...]) -> Area:
     )
     return Area(
         name="assets",
-        about="Static sites for browsers, verified like everything else.",
+        about="Static sites for browsers, where `assets.enabled` is set. Verified like all else.",
         operations=tuple(
             Operation(
                 method="GET",

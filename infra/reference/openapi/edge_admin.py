@@ -33,6 +33,7 @@ from wire.paths import EDGE_REPORT, HEARTBEAT
 from wire.workers import HeartbeatAnswer, WorkerReport
 
 _KEYS: tuple[type[HeadwaterError], ...] = (
+    NameInvalidError,
     InvalidKeyError,
     ForbiddenError,
     AuthBusyError,
@@ -44,7 +45,7 @@ _LIMIT = Parameter(
     name="limit",
     where="query",
     about="The most records; never more than 1000.",
-    schema={"type": "integer", "minimum": -(2**31), "maximum": 2**31},
+    schema={"type": "integer"},
 )
 
 

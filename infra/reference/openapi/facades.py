@@ -191,5 +191,6 @@ def _get(
         shape=shape,
         security=("pullToken", "adminToken"),
         open_to_all=True,
+        unmatched=shape is hub_shape,
         head=True,
     )

@@ -23,6 +23,7 @@ Schema: TypeAlias = Mapping[str, Any] | type
 ErrorShape: TypeAlias = Callable[[Sequence[str]], tuple[str, Mapping[str, Any]]]
 """Codes → media type and schema of an error's body."""
 JSON = "application/json"
+PROBLEM = "application/problem+json"
 _TEMPLATE = "#/components/schemas/{name}"
 _VARIABLE = re.compile(r"\{(\w+)\}")
 
@@ -70,6 +71,8 @@ class Operation:
     """Schemes, each of which opens it; empty: everybody may ask."""
     open_to_all: bool = False
     """A credential shows more, but none is needed."""
+    unmatched: bool = False
+    """Whether the router may refuse the path in its own shape, which is not ``shape``."""
     head: bool = False
     """Whether HEAD is answered as well."""
 
@@ -145,9 +148,11 @@ def _all_types(operations: Iterable[Operation]) -> list[type]:
 
 
 def _portable(value: Any) -> Any:
-    """Patterns as ECMA 262 has them (no ``\\A`` and ``\\Z``), docstrings as plain text."""
+    """Patterns as ECMA 262 has them (no ``\\A`` and ``\\Z``), docstrings as plain text; a set may
+    be sent with one thing twice."""
     if isinstance(value, dict):
-        return {name: _text(name, _portable(inner)) for name, inner in value.items()}
+        kept = {name: inner for name, inner in value.items() if name != "uniqueItems"}
+        return {name: _text(name, _portable(inner)) for name, inner in kept.items()}
     return [_portable(inner) for inner in value] if isinstance(value, list) else value
 
 
@@ -201,6 +206,9 @@ def _responses(operation: Operation, types: _Types) -> dict[str, Any]:
         media_type, schema = operation.shape(sorted(codes))
         about = " ".join(f"`{code}`: {codes[code]}" for code in sorted(codes))
         made[str(status)] = {"description": about, "content": {media_type: {"schema": schema}}}
+    if operation.unmatched and "404" in made:
+        # A line feed in such a path is no path of the handler's: the router says so.
+        made["404"]["content"][PROBLEM] = {"schema": {"type": "object"}}
     return {status: made[status] for status in sorted(made)}
 
 
