@@ -94,9 +94,10 @@ def fuzz(
     for event in from_schema(schema).execute():
         if isinstance(event, events.ScenarioFinished):
             _note(found, event.recorder)
-        elif isinstance(event, events.NonFatalError | events.FatalError):
-            told = getattr(event, "value", None) or event.exception
-            found.problems[f"run: {type(told).__name__}"] = str(told)
+        elif isinstance(event, events.NonFatalError):
+            found.problems[f"run: {type(event.value).__name__}"] = str(event.value)
+        elif isinstance(event, events.FatalError):
+            found.problems[f"run: {type(event.exception).__name__}"] = str(event.exception)
     return found
 
 
@@ -119,6 +120,7 @@ def _config(
     }
     made: dict[str, Any] = {
         "seed": seed,
+        "cache": {"enabled": False},
         # Slow generation is no fault of the tier's.
         "suppress-health-check": ["all"],
         "base-url": url,

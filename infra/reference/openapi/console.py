@@ -47,6 +47,8 @@ _SESSION: Mapping[str, Any] = {
     "properties": {"logged_in": {"type": "boolean"}, "expires": {"type": "number"}},
 }
 _ANY_FILE: Mapping[str, Schema] = {"*/*": {}}
+_RELAYED = (400, 401, 403, 404, 408, 411, 413, 429, 500, 502, 503)
+"""What an edge may answer to a prompt, in OpenAI's envelope."""
 _STREAM: Mapping[str, Any] = {"type": "string", "description": "Server-sent events."}
 _PLAYGROUND = tuple(
     Parameter(name=name, where="header", about=about)
@@ -228,6 +230,7 @@ def _chat() -> Operation:
             TooManyChatsError,
             SourceUnavailableError,
         ),
+        also=dict.fromkeys(_RELAYED, JSON),
         shape=problem_shape,
         security=("consoleCookie", "adminToken"),
     )

@@ -51,7 +51,7 @@ _LIMIT = Parameter(
 
 def edge_admin_area() -> Area:
     """What an operator does at an edge."""
-    write = (LengthRequiredError, *_KEYS, ConfigError)
+    write: tuple[type[HeadwaterError], ...] = (LengthRequiredError, *_KEYS, ConfigError)
     return Area(
         name="admin",
         about="Keys, audit, warm-ups and status. The admin token, or a key with scope `admin`.",

@@ -71,8 +71,8 @@ class Operation:
     """Schemes, each of which opens it; empty: everybody may ask."""
     open_to_all: bool = False
     """A credential shows more, but none is needed."""
-    unmatched: bool = False
-    """Whether the router may refuse the path in its own shape, which is not ``shape``."""
+    also: Mapping[int, str] = field(default_factory=dict)
+    """Status → media type of errors that somebody else's answers are, beside those of ``shape``."""
     head: bool = False
     """Whether HEAD is answered as well."""
 
@@ -206,9 +206,9 @@ def _responses(operation: Operation, types: _Types) -> dict[str, Any]:
         media_type, schema = operation.shape(sorted(codes))
         about = " ".join(f"`{code}`: {codes[code]}" for code in sorted(codes))
         made[str(status)] = {"description": about, "content": {media_type: {"schema": schema}}}
-    if operation.unmatched and "404" in made:
-        # A line feed in such a path is no path of the handler's: the router says so.
-        made["404"]["content"][PROBLEM] = {"schema": {"type": "object"}}
+    for status, media_type in operation.also.items():
+        answer = made.setdefault(str(status), {"description": "As it was relayed."})
+        answer.setdefault("content", {})[media_type] = {"schema": {"type": "object"}}
     return {status: made[status] for status in sorted(made)}
 
 
