@@ -14,6 +14,35 @@ from edge_tier.cache.store import StoreStats
 from wire.sources.member import SOURCE_COUNTERS, SourceStats
 
 _GAUGES = {"chunks", "used_bytes", "pinned_bytes", "capacity_bytes"}
+_CACHE_HELP = {
+    "hits": "Chunks that were there.",
+    "hit_bytes": "Bytes of chunks that were there.",
+    "misses": "Chunks that were not there.",
+    "collapsed": "Misses that shared somebody else's fetch.",
+    "fetched": "Chunks fetched from a source.",
+    "fetched_bytes": "Bytes of chunks fetched from a source.",
+    "mismatches": "Fetches that brought other bytes than asked for.",
+    "failures": "Fetches that failed otherwise.",
+    "ahead": "Chunks fetched before they were asked for.",
+    "ahead_dropped": "Chunks announced that there was no room to fetch ahead.",
+    "ahead_failures": "Fetches ahead that failed.",
+    "manifest_hits": "Manifests that were there.",
+    "manifest_misses": "Manifests that were not there.",
+}
+_STORE_HELP = {
+    "chunks": "Chunks in the store.",
+    "used_bytes": "Bytes that they take.",
+    "pinned_bytes": "Bytes of those that are pinned.",
+    "capacity_bytes": "Bytes that the store may take.",
+    "stored": "Chunks stored.",
+    "evicted": "Chunks evicted for others.",
+    "refused": "Chunks not stored because pinned ones left no room.",
+    "corrupt": "Stored chunks found rotten, and dropped.",
+    "vanished": "Files that somebody else removed.",
+    "store_errors": "Chunks that the disk did not take.",
+    "read_errors": "Chunks that the disk did not give back.",
+    "leftovers": "Unfinished files found at the start.",
+}
 
 
 class CacheCollector(Collector):
@@ -45,14 +74,13 @@ class CacheCollector(Collector):
             value=float(bool(self._degraded())),
         )
         for name, value in asdict(self._cache()).items():
-            yield CounterMetricFamily(f"headwater_edge_cache_{name}", name, value=value)
+            text = _CACHE_HELP[name]
+            yield CounterMetricFamily(f"headwater_edge_cache_{name}", text, value=value)
         for name, value in asdict(self._store()).items():
             family = GaugeMetricFamily if name in _GAUGES else CounterMetricFamily
-            yield family(f"headwater_edge_store_{name}", name, value=value)
-        for field in SOURCE_COUNTERS:
-            figures = CounterMetricFamily(
-                f"headwater_edge_source_{field}", field, labels=["source"]
-            )
+            yield family(f"headwater_edge_store_{name}", _STORE_HELP[name], value=value)
+        for field, text in SOURCE_COUNTERS.items():
+            figures = CounterMetricFamily(f"headwater_edge_source_{field}", text, labels=["source"])
             for stats in self._sources():
                 figures.add_metric([stats.name], getattr(stats, field))
             yield figures

@@ -74,6 +74,7 @@ class PromptPlane:
             self.fleet.workers,
             self._streams,
             lambda: isinstance(self._limiter, RedisLimiter) and self._limiter.degraded,
+            self.fleet.passed_over,
         )
         self._backends = Backends(
             self.fleet,

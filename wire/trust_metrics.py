@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from wire.trust import TrustState, TrustView
 
@@ -26,7 +28,7 @@ def trust_status(view: TrustView | None) -> dict[str, object]:
     }
 
 
-class TrustMetrics:
+class TrustMetrics(Collector):
     """Gauges over a trusted view, read when they are asked for.
 
     Args:
@@ -47,6 +49,19 @@ class TrustMetrics:
         )
         state.set_function(self._state)
         expires.set_function(self._expires)
+        registry.register(self)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """By role: those of offline keys expire months apart from those that are renewed."""
+        view = self._view()
+        roles = GaugeMetricFamily(
+            "headwater_trust_role_expires_timestamp_seconds",
+            "When a role of the trusted metadata expires, seconds since 1970.",
+            labels=["role"],
+        )
+        for role, expires in view.expires.items() if view else ():
+            roles.add_metric([role], expires)
+        yield roles
 
     def _state(self) -> float:
         view = self._view()

@@ -185,6 +185,11 @@ class Fleet:
         members = [m for _, m in sorted(self._members.items())]
         return [(m.report, max(0.0, now - m.expires + m.report.ttl_s)) for m in members]
 
+    def passed_over(self) -> int:
+        """How many workers, one for each of their models, have a breaker that is not closed."""
+        self._expire(self._clock())
+        return sum(m.breaker.state() != "closed" for m in self._members.values())
+
     def member(self, worker: str, model: str) -> Member | None:
         """A worker by its name and one of its models, whatever its state."""
         return self._members.get((worker, model))

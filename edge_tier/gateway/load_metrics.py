@@ -21,6 +21,7 @@ class LoadMetrics(Collector):
         workers: those that this edge hears, one report for each of their models.
         streams: requests that are being answered now.
         limits_degraded: whether limits are this edge's own lease, because Redis is away.
+        passed_over: workers, one for each of their models, whose breaker is not closed.
     """
 
     def __init__(
@@ -29,10 +30,12 @@ class LoadMetrics(Collector):
         workers: Callable[[], Sequence[WorkerReport]],
         streams: Callable[[], int],
         limits_degraded: Callable[[], bool] = lambda: False,
+        passed_over: Callable[[], int] = int,
     ) -> None:
         self._workers = workers
         self._streams = streams
         self._limits_degraded = limits_degraded
+        self._passed_over = passed_over
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
@@ -64,4 +67,9 @@ class LoadMetrics(Collector):
             "headwater_gateway_limits_degraded",
             "1 while Redis is away and each edge gives out its lease of the limits.",
             value=float(self._limits_degraded()),
+        )
+        yield GaugeMetricFamily(
+            "headwater_gateway_breakers_open",
+            "Workers, one for each of their models, whose breaker is not closed.",
+            value=self._passed_over(),
         )

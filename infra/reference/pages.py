@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from infra.reference.architecture import draw_architecture
+from infra.reference.commands import draw_commands
 from infra.reference.configuration import draw_configuration
 from infra.reference.errors import draw_errors
 from infra.reference.openapi.documents import draw_edge, draw_origin
@@ -13,10 +15,12 @@ from infra.reference.openapi.documents import draw_edge, draw_origin
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
 PAGES: Mapping[str, Callable[[], str]] = {
+    "architecture.svg": draw_architecture,
+    "commands.md": draw_commands,
+    "configuration.md": draw_configuration,
     "errors.md": draw_errors,
     "openapi-edge.json": draw_edge,
     "openapi-origin.json": draw_origin,
-    "configuration.md": draw_configuration,
 }
 """File name below ``docs/reference`` → what draws it."""
 

@@ -21,6 +21,7 @@ _SUFFIXES = ("_bucket", "_sum", "_count", "_total", "_created")
 _WORDS = frozenset(
     [
         "abs",
+        "absent",
         "and",
         "avg",
         "bool",
@@ -46,7 +47,7 @@ _STRING = re.compile(r'"[^"]*"')
 _BRACES = re.compile(r"\{[^}]*\}")
 _RANGE = re.compile(r"\[[^]]*\]")
 _GROUPING = re.compile(r"\b(by|without|on|ignoring|group_left)\s*\([^)]*\)")
-_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_NAME = re.compile(r"(?<![a-zA-Z0-9_:])[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
 def families(text: str) -> Mapping[str, Metric]:

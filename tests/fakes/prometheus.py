@@ -21,14 +21,18 @@ _READY_S = 30.0
 
 
 class Prometheus:
-    """One server; its samples are in ``folder`` and outlive its process."""
+    """One server; its samples are in ``folder`` and outlive its process.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        config: its configuration's text.
+    """
+
+    def __init__(self, folder: Path, config: str = "{}") -> None:
         self._folder = folder
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir()
-        (folder / "prometheus.yml").write_text("{}")
+        (folder / "prometheus.yml").write_text(config)
 
     @property
     def url(self) -> str:
@@ -86,6 +90,13 @@ class Prometheus:
             return []
         assert len(found) == 1, [one["metric"] for one in found]
         return [(float(time_s), float(value)) for time_s, value in found[0]["values"]]
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """What an expression says now. Fails, with the server's words, where it is none."""
+        result: list[dict[str, Any]] = self._get("/api/v1/query", query=expression)["data"][
+            "result"
+        ]
+        return result
 
     def count(self, selector: str) -> int:
         """All samples of all series of a selector, over the last hour; stale markers are none."""

@@ -111,7 +111,8 @@ def worker_of(fleet: Fleet, other: Child) -> Callable[[str], int]:
 
 @pytest.mark.parametrize("sampling", [{}, SEEDED], ids=["greedy", "seeded"])
 async def test_the_same_text_goes_on(fleet: Fleet, other: Child, sampling: dict[str, Any]) -> None:
-    fields = fleet.endless() | sampling
+    # Long enough to be cut in its middle; the longer, the more tokens that are as good as equal.
+    fields = fleet.endless(800) | sampling
     expected = await ask(fleet, fields)
     before = resumed(fleet)
     answer = await ask(fleet, fields, worker_of(fleet, other))
@@ -134,7 +135,7 @@ async def test_a_sampled_answer_says_so_in_a_comment(fleet: Fleet, other: Child)
 async def test_a_worker_whose_engine_alone_is_killed_is_followed_too(
     fleet: Fleet, other: Child
 ) -> None:
-    fields = fleet.endless()
+    fields = fleet.endless(800)
     expected = await ask(fleet, fields)
     find = worker_of(fleet, other)
     answer = await ask(fleet, fields, lambda name: engine_of(find(name)))

@@ -26,6 +26,9 @@ def test_state_is_told_as_word_and_number(days: int, state: str, number: int) ->
     assert registry.get_sample_value("headwater_trust_state") == number
     expires = registry.get_sample_value("headwater_trust_expires_timestamp_seconds")
     assert expires == NOW + DAY_S
+    name = "headwater_trust_role_expires_timestamp_seconds"
+    assert registry.get_sample_value(name, {"role": "timestamp"}) == NOW + DAY_S
+    assert registry.get_sample_value(name, {"role": "root"}) == NOW + 365 * DAY_S
     told = trust_status(view)
     assert (told["state"], told["expired"]) == (state, days > 0)
     assert told["grace_until"] == NOW + 8 * DAY_S

@@ -75,10 +75,11 @@ class Story:
         """Caches are warm, and it is known what each revision answers."""
         await self.settle()
         await self.load.warm()
-        for _ in self.rig.revisions:
-            await self.load.learn()
+        await self.load.learn()
+        for _ in self.rig.revisions[1:]:
             await self.roll(ORIGINS[0])
             await self.settle()
+            await self.load.learn()
 
     async def settle(self) -> None:
         """Wait until all is well. Raises ``TimeoutError``."""

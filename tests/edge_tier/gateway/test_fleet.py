@@ -266,9 +266,11 @@ def test_who_has_started_again_is_asked_at_once() -> None:
     assert member is not None
     fleet.penalize(member)
     fleet.report(report("w", busy=1))
+    assert fleet.passed_over() == 1
     assert not member.breaker.passable, "a heartbeat alone is no reason to trust it again"
     fleet.report(report("w", state="booting"))
     fleet.report(report("w"))
     assert (again := fleet.pick("m")) is not None
     assert again.breaker.passable
+    assert fleet.passed_over() == 0
     assert again.failed_until == 0.0

@@ -30,7 +30,7 @@ def registry() -> CollectorRegistry:
         report("gpu-1", "code", "asleep", 2),
         report("gpu-2", "chat", "booting", 1),
     ]
-    LoadMetrics(made, lambda: reports, lambda: 7, lambda: True)
+    LoadMetrics(made, lambda: reports, lambda: 7, lambda: True, lambda: 2)
     return made
 
 
@@ -42,6 +42,7 @@ def registry() -> CollectorRegistry:
         ("headwater_gateway_workers_queue", 6),
         ("headwater_gateway_workers_slots", 8),
         ("headwater_gateway_limits_degraded", 1),
+        ("headwater_gateway_breakers_open", 2),
     ],
 )
 def test_what_is_carried_now(registry: CollectorRegistry, name: str, value: float) -> None:
