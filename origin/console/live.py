@@ -110,7 +110,7 @@ class Live:
                 continue
             try:
                 took_s = await self.tick()
-            except Exception:
+            except Exception:  # noqa: BLE001
                 # One look that cannot be shown must not be the last one.
                 _log.exception("look failed")
                 await asyncio.sleep(self._retry_s)

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from origin.console.build import build
 from origin.console.problems import MAX_PROBLEMS
+from origin.console.window import Window
 from origin.rollout_config import RolloutConfig
 from origin.rollout_records import ChannelRecord
 from origin.rollout_state import Rollout
-from origin.console.build import build
-from origin.console.window import Window
 from tests.fakes.looks import AT, NEW, OLD, edge, look, state_of, worker
 from wire.channel import pointer_to
 from wire.fleet import CacheFigures, PromptFigures
