@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
@@ -14,6 +15,7 @@ from tests.fakes.chromium import browser, chromium
 from tests.fakes.console_fleet import HOSTILE, SyntheticFleet
 from tests.fakes.console_origin import API_KEY, TOKEN, ConsoleOrigin
 from tests.fakes.console_page import VIEWS, Console, open_page, opened
+from tests.fakes.looks import state_of
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -23,6 +25,20 @@ NODES = 120
 MIDDLE_OF_FIRST = """() => {
   const canvas = document.querySelector("canvas");
   return [...canvas.getContext("2d").getImageData(6, 6, 1, 1).data];
+}"""
+FORBIDDEN = """async () => {
+  const refused = new Set();
+  addEventListener("securitypolicyviolation", (event) => refused.add(event.effectiveDirective));
+  const add = (html) => document.body.append(document.createRange().createContextualFragment(html));
+  add("<script>globalThis.hacked = 1</script>");
+  add("<img src=https://evil.invalid/a.png style='color: red'>");
+  add("<iframe src=https://evil.invalid/></iframe>");
+  add("<form action=https://evil.invalid/></form>");
+  document.forms[document.forms.length - 1].submit();
+  await fetch("https://evil.invalid/").catch(() => {});
+  for (let tries = 0; refused.size < 6 && tries < 300; tries++)
+    await new Promise((done) => setTimeout(done, 10));
+  return [...refused].sort();
 }"""
 REFUSED = "Failed to load resource: the server responded with a status of 401"
 
@@ -102,6 +118,50 @@ async def test_every_view_can_be_linked_to(console: Console) -> None:
     assert console.complaints.pop().startswith("Failed to load resource")
 
 
+async def test_a_fleet_that_is_not_there_yet_is_told_in_words(console: Console) -> None:
+    page = console.page
+    empty = state_of(pointers=[])
+    console.origin.send(msgspec.to_builtins(empty), "state")
+    await expect(page.locator("#health")).to_contain_text("no edge has reported to this origin")
+    for place, told in {
+        "overview": ["No edge is known, and so no region."],
+        "fleet/workers": ["0 workers.", "None is known yet."],
+        "rolls": ["No roll yet.", "Nothing is published yet"],
+        "gateway": ["No edge has told of a request yet.", "No request has been routed yet."],
+        "boots": ["No worker is known."],
+    }.items():
+        await console.page.goto(f"{console.url}/console#/{place}")
+        for words in told:
+            await expect(page.get_by_text(words)).to_be_visible()
+    await expect(page.get_by_text("logarithmic")).to_be_hidden()
+
+
+async def test_a_node_that_is_not_in_the_fleet_is_said_to_be_none(console: Console) -> None:
+    details = console.page.get_by_role("complementary", name="One node")
+    for name in ("gpu-none", "constructor", "__proto__"):
+        await console.go(f"fleet/workers/{name}")
+        await expect(details.get_by_role("heading")).to_have_text(name)
+        await expect(details).to_contain_text("not in the fleet")
+
+
+async def test_an_origin_that_is_away_is_asked_again_by_the_page_itself(console: Console) -> None:
+    page = console.page
+    await page.route("**/api/session", lambda route: route.abort(), times=1)
+    await page.reload(wait_until="commit")
+    await expect(page.get_by_text("The origin does not answer. Trying again.")).to_be_visible()
+    await page.evaluate("globalThis.same = true")
+    await expect(page.locator("#health")).to_be_visible()
+    assert await page.evaluate("globalThis.same")
+    assert console.complaints.pop().startswith("Failed to load resource: net::ERR_FAILED")
+
+
+async def test_a_page_that_the_browser_kept_asks_for_a_stream_anew(console: Console) -> None:
+    again = "dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))"
+    async with console.page.expect_request("**/api/live"):
+        await console.page.evaluate(again)
+    await expect(console.page.locator("#connection")).to_contain_text("Live")
+
+
 async def test_what_happens_is_seen_as_it_happens(console: Console) -> None:
     await console.again(fleet(troubled=False))
     page, origin = console.page, console.origin
@@ -128,6 +188,10 @@ async def test_a_roll_is_seen_to_move(console: Console) -> None:
     total = int(await progress.get_attribute("aria-valuemax") or 0)
     await expect(progress).to_have_attribute("aria-valuenow", str(int(total * 0.136)))
     await expect(roll).to_contain_text("canary of 10 %")
+    # How long ago is by the origin's clock: the browser's may be anything.
+    since = console.origin.state["rolls"]["chat-small@stable"]["since"]
+    console.origin.send({"at": since + 125})
+    await expect(roll).to_contain_text("for 2 min 5 s")
     await expect(roll.locator("[aria-current=step]")).to_have_text("observing")
     console.origin.send(console.origin.fleet.roll(0.8))
     await expect(progress).to_have_attribute("aria-valuenow", str(int(total * 0.8)))
@@ -245,6 +309,12 @@ async def test_the_origin_itself_is_understood(chrome: Browser) -> None:
         await expect(stages.get_by_role("row", name="sanitize")).to_contain_text(
             re.compile("[mµ]s")
         )
+        assert await page.evaluate(FORBIDDEN) == [
+            *("connect-src", "form-action", "frame-src", "img-src"),
+            *("script-src-elem", "style-src-attr"),
+        ]
+        assert await page.evaluate("globalThis.hacked") is None
+        console.complaints.clear()
         await console.go("playground")
         await page.get_by_label("API key").fill(real.API_KEY)
         await page.get_by_label("Prompt").fill("one two three")

@@ -103,7 +103,7 @@ export class FleetView {
     this.#chips(rows, state);
     const all = Object.keys(rows).length;
     const kind = this.#kind.slice(0, -1);
-    text(this.tally, keys.length === all ? `All ${many(all, kind)}.` : `${count(keys.length)} of ${many(all, kind)} fit.`);
+    text(this.tally, keys.length === all ? `${all > 1 ? "All " : ""}${many(all, kind)}.` : `${count(keys.length)} of ${many(all, kind)} fit.`);
     shown(this.clear, Boolean(words || state || region));
     shown(this.where, Boolean(region));
     text(this.where, `in ${plain(region)}`);

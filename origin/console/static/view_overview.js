@@ -41,7 +41,7 @@ export class OverviewView {
     const rolls = el("ul", { class: "running" });
     this.rolls = new Keyed(rolls, running);
     this.rolling = section("Rolls that run", rolls);
-    this.regions = shortTable("Regions", REGION_COLUMNS);
+    this.regions = shortTable("Regions", REGION_COLUMNS, "No edge is known, and so no region.");
     this.foot = el("p", { class: "hint" });
     this.node = el(
       "div",

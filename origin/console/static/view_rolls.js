@@ -15,7 +15,7 @@ export class RollsView {
   constructor() {
     this.rolls = new Keyed(el("ul", { class: "rolls" }), rollCard);
     this.none = el("p", { class: "note" }, "No roll yet. A channel that was moved in one step, as a first publication is, has none: see below where it points.");
-    this.channels = shortTable("Channels", CHANNEL_COLUMNS);
+    this.channels = shortTable("Channels", CHANNEL_COLUMNS, "Nothing is published yet; `headwater publish` does it.");
     this.node = el(
       "div",
       { class: "view" },
