@@ -132,7 +132,7 @@ async def test_a_cookie_that_is_over_or_anothers_opens_nothing(
 async def test_wrong_tokens_run_out_but_keep_nobody_out_who_has_the_right_one(
     client: Client, home: Home
 ) -> None:
-    guess = {"json": {"token": "guess"}, "headers": OWN}
+    guess: dict[str, Any] = {"json": {"token": "guess"}, "headers": OWN}
     for _ in range(3):
         answer = await client.post(f"{API}/login", **guess)
         assert answer.status == 401
