@@ -78,7 +78,7 @@ MAX_BOOTS_WANTED = 16
 """Workers whose boots an origin asks an edge for at once."""
 MAX_BOOTS = 128
 """Boots in one report: of each worker's models one."""
-_Milliseconds = Annotated[float, Meta(ge=0, le=2**53)]
+_Milliseconds = Annotated[float, Meta(ge=0, le=2**53 - 1)]
 _Channel = Annotated[str, Meta(max_length=193)]
 
 

@@ -49,6 +49,7 @@ class EventHub:
 
     def add_to(self, app: web.Application) -> None:
         """Register the route, and end its streams when the application stops."""
+        # HEAD is refused: an answer without a body would take a subscriber's place and never end.
         app.router.add_get(EVENTS, self._subscribe, allow_head=False)
         app.on_shutdown.append(self._end_all)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from infra.reference.openapi.model import sentence
@@ -13,6 +13,7 @@ from wire.errors import HeadwaterError
 TIERS = ("wire", "origin", "edge_tier", "gpu_worker", "infra")
 _ROOT = Path(__file__).resolve().parents[2]
 _DEFINES = re.compile(r"^class \w+\((?:\w+\.)?\w*(?:Error)\b.*\):", re.MULTILINE)
+_NAMES = re.compile(r"\b\w+Error\b")
 _ADVICE = {
     400: "Mend the request; `detail` says which part.",
     401: "Send a valid credential for this path.",
@@ -49,7 +50,9 @@ def draw_errors() -> str:
     by_status: dict[int, list[type[HeadwaterError]]] = {}
     for error in error_classes():
         by_status.setdefault(error.status, []).append(error)
-    return _HEAD + "\n".join(_section(status, by_status[status]) for status in sorted(by_status))
+    words = {tier: _words(tier) for tier in TIERS}
+    sections = [_section(status, by_status[status], words) for status in sorted(by_status)]
+    return _HEAD + "\n".join(sections)
 
 
 def error_classes() -> list[type[HeadwaterError]]:
@@ -80,10 +83,12 @@ def _modules() -> Iterator[str]:
                 yield ".".join(path.relative_to(_ROOT).with_suffix("").parts)
 
 
-def _section(status: int, errors: list[type[HeadwaterError]]) -> str:
+def _section(
+    status: int, errors: list[type[HeadwaterError]], words: Mapping[str, frozenset[str]]
+) -> str:
     rows = [
         f"| `{error.code}` | {sentence(error).replace('|', chr(92) + '|')} "
-        f"| {', '.join(_seen_in(error))} | `{error.__module__}.{error.__name__}` |"
+        f"| {', '.join(_seen_in(error, words))} | `{error.__module__}.{error.__name__}` |"
         for error in errors
     ]
     fault = "whoever asked" if status < 500 else "a peer behind" if status == 502 else "this tier"
@@ -92,15 +97,15 @@ def _section(status: int, errors: list[type[HeadwaterError]]) -> str:
     return head + table + "\n".join(rows) + "\n"
 
 
-def _seen_in(error: type[HeadwaterError]) -> list[str]:
+def _seen_in(error: type[HeadwaterError], words: Mapping[str, frozenset[str]]) -> list[str]:
     """The tiers whose code names this error."""
-    word = re.compile(rf"\b{error.__name__}\b")
     own = error.__module__.partition(".")[0]
     if own != "wire":
         return [own]
-    return [tier for tier in TIERS if any(word.search(text) for text in _sources(tier))]
+    return [tier for tier in TIERS if error.__name__ in words[tier]]
 
 
-def _sources(tier: str) -> Iterator[str]:
-    for path in sorted((_ROOT / tier).rglob("*.py")):
-        yield path.read_text()
+def _words(tier: str) -> frozenset[str]:
+    """The names of errors that a tier's code mentions."""
+    texts = (path.read_text() for path in (_ROOT / tier).rglob("*.py"))
+    return frozenset(word for text in texts for word in _NAMES.findall(text))

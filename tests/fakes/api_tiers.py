@@ -46,7 +46,7 @@ async def api_tiers(folder: Path) -> AsyncIterator[Tiers]:
         keys_dir=folder / "keys",
         admin_token_file=folder / "admin-token",
         edge_token_file=folder / "edge-token",
-        assets=AssetsConfig(),
+        assets=AssetsConfig(enabled=True),
     )
     await initialize(origin_config, "passphrase")
     for name, token in (("admin", "admin"), ("edge", "edges"), ("worker", "worker")):
@@ -86,8 +86,11 @@ def running_tiers(folder: Path) -> Iterator[Tiers]:
     thread.start()
     made = api_tiers(folder)
     try:
-        yield asyncio.run_coroutine_threadsafe(made.__aenter__(), loop).result(60)
-        asyncio.run_coroutine_threadsafe(made.__aexit__(None, None, None), loop).result(60)
+        tiers = asyncio.run_coroutine_threadsafe(made.__aenter__(), loop).result(60)
+        try:
+            yield tiers
+        finally:
+            asyncio.run_coroutine_threadsafe(made.__aexit__(None, None, None), loop).result(60)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

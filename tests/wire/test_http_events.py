@@ -3,12 +3,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import aiohttp
 import pytest
 from aiohttp import web
 
 from wire.errors import NotFoundError
 from wire.events import Event, EventLog
 from wire.http_events import EventHub, EventsConfig, follow
+from wire.paths import EVENTS
 
 ServeApp = Callable[[web.Application], Awaitable[str]]
 QUICK = EventsConfig(retry_min_s=0.01, retry_max_s=0.02, ping_s=0.05)
@@ -119,3 +121,10 @@ async def test_subscribers_are_bounded(serve_app: ServeApp, limit: int) -> None:
     url = await serve_app(app)
     async with aiohttp.ClientSession() as session, session.get(url + "/artifacts/events") as answer:
         assert answer.status == 502
+
+
+async def test_nobody_subscribes_by_head(serve_app: ServeApp) -> None:
+    """It would take a subscriber's place until its connection ends."""
+    url = await serve_app(app_of(EventHub(EventLog("e"), QUICK)))
+    async with aiohttp.ClientSession() as session, session.head(f"{url}{EVENTS}") as answer:
+        assert answer.status == 405

@@ -29,14 +29,6 @@ from wire.manifest import Manifest
 from wire.paths import CHANNELS, CHUNKS, EVENTS, FILES, MANIFESTS, TAKEDOWNS, TRUST, TRUST_BUNDLE
 
 _ETAG = {"ETag": "Names these very bytes."}
-_GONE = {
-    "type": "object",
-    "required": ["keys"],
-    "properties": {
-        "keys": {"type": "array", "items": {"type": "string"}},
-        "count": {"type": "integer", "description": "All of them; an origin tells it."},
-    },
-}
 _TAGGED = {
     **_ETAG,
     "Cache-Control": "What caches may do.",
@@ -56,6 +48,14 @@ _DOCUMENT = Parameter(
         "[.]json$",
     },
 )
+_TAKEN_DOWN = {
+    "type": "object",
+    "required": ["keys"],
+    "properties": {
+        "keys": {"type": "array", "items": {"type": "string"}},
+        "count": {"type": "integer", "description": "How many there are in all; of origins."},
+    },
+}
 _ROOT = Parameter(
     name="root", where="query", about="The version of the root that the client has.", schema=COUNT
 )
@@ -67,11 +67,12 @@ _LAST = Parameter(
 )
 
 
-def artifacts_area(behind: tuple[type[HeadwaterError], ...]) -> Area:
+def artifacts_area(behind: tuple[type[HeadwaterError], ...], *, counts: bool) -> Area:
     """The paths of artifacts.
 
     Args:
         behind: what can go wrong behind this tier: at its store, or at its upstreams.
+        counts: whether takedowns are counted, and asked for by count.
     """
     return Area(
         name="artifacts",
@@ -84,7 +85,7 @@ def artifacts_area(behind: tuple[type[HeadwaterError], ...]) -> Area:
             _bundle(behind),
             _role(behind),
             _events(),
-            _takedowns(),
+            _takedowns(counts=counts),
             _unknown(),
         ),
     )
@@ -185,16 +186,16 @@ def _events() -> Operation:
     )
 
 
-def _takedowns() -> Operation:
+def _takedowns(*, counts: bool) -> Operation:
     return _get(
         TAKEDOWNS,
         None,
-        (_SINCE, IF_NONE_MATCH),
+        (_SINCE, IF_NONE_MATCH) if counts else (IF_NONE_MATCH,),
         {
-            200: Answer(about="The list.", content={JSON: _GONE}, headers=_ETAG),
+            200: Answer(about="The list.", content={JSON: _TAKEN_DOWN}, headers=_ETAG),
             304: NOT_MODIFIED,
         },
-        (NameInvalidError,),
+        (NameInvalidError,) if counts else (),
         summary="The surrogate keys of all that was taken down.",
     )
 

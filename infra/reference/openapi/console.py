@@ -48,6 +48,8 @@ _SESSION: Mapping[str, Any] = {
     "properties": {"logged_in": {"type": "boolean"}, "expires": {"type": "number"}},
 }
 _ANY_FILE: Mapping[str, Schema] = {"*/*": {}}
+_RELAYED = (400, 401, 403, 404, 408, 411, 413, 429, 500, 502, 503)
+"""What an edge may answer to a prompt, in OpenAI's envelope."""
 _STREAM: Mapping[str, Any] = {"type": "string", "description": "Server-sent events."}
 _PLAYGROUND = tuple(
     Parameter(name=name, where="header", about=about)
@@ -79,7 +81,14 @@ def console_area() -> Area:
             _login(),
             _inside("POST", "/logout", ConsoleRoutes.logout, _SESSION, errors=(ForbiddenError,)),
             _live(),
-            _inside("GET", "/boots/{worker}", ConsoleRoutes.boot, tuple[Boot, ...], (worker,)),
+            _inside(
+                "GET",
+                "/boots/{worker}",
+                ConsoleRoutes.boot,
+                tuple[Boot, ...],
+                (worker,),
+                (NotFoundError,),
+            ),
             _inside(
                 "GET",
                 "/playground",
@@ -114,7 +123,7 @@ def assets_area(behind: tuple[type[HeadwaterError], ...]) -> Area:
     )
     return Area(
         name="assets",
-        about="Static sites for browsers, verified like everything else.",
+        about="Static sites for browsers, where `assets.enabled` is set. Verified like all else.",
         operations=tuple(
             Operation(
                 method="GET",
@@ -226,6 +235,7 @@ def _chat() -> Operation:
             TooManyChatsError,
             SourceUnavailableError,
         ),
+        also=dict.fromkeys(_RELAYED, JSON),
         shape=problem_shape,
         security=("consoleCookie", "adminToken"),
     )

@@ -33,7 +33,7 @@ def origin_api() -> Api:
         about="Publishes signed revisions and drives their roll." + _ANY,
         areas=(
             operations_area(),
-            artifacts_area(behind),
+            artifacts_area(behind, counts=True),
             facades_area(behind),
             assets_area(behind),
             admin_area(),
@@ -60,7 +60,7 @@ def edge_api() -> Api:
         areas=(
             operations_area(),
             prompts_area(),
-            artifacts_area(behind),
+            artifacts_area(behind, counts=False),
             facades_area(behind),
             assets_area(behind),
             edge_admin_area(),

@@ -33,6 +33,7 @@ from wire.paths import EDGE_REPORT, HEARTBEAT
 from wire.workers import HeartbeatAnswer, WorkerReport
 
 _KEYS: tuple[type[HeadwaterError], ...] = (
+    NameInvalidError,
     InvalidKeyError,
     ForbiddenError,
     AuthBusyError,
@@ -44,18 +45,13 @@ _LIMIT = Parameter(
     name="limit",
     where="query",
     about="The most records; never more than 1000.",
-    schema={"type": "integer", "minimum": -(2**31), "maximum": 2**31},
+    schema={"type": "integer"},
 )
 
 
 def edge_admin_area() -> Area:
     """What an operator does at an edge."""
-    write: tuple[type[HeadwaterError], ...] = (
-        LengthRequiredError,
-        NameInvalidError,
-        *_KEYS,
-        ConfigError,
-    )
+    write: tuple[type[HeadwaterError], ...] = (LengthRequiredError, *_KEYS, ConfigError)
     return Area(
         name="admin",
         about="Keys, audit, warm-ups and status. The admin token, or a key with scope `admin`.",
@@ -79,7 +75,7 @@ def edge_admin_area() -> Area:
 
 
 def _of_key(method: str, tail: str, handler: Any, body: Schema | None = None) -> Operation:
-    more = (LengthRequiredError, NameInvalidError, ConfigError) if body is not None else ()
+    more = (LengthRequiredError, ConfigError) if body is not None else ()
     return admin(
         method,
         f"/keys/{{key_id}}{tail}",

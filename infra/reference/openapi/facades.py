@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from infra.reference.openapi.artifacts import PATH
-from infra.reference.openapi.model import JSON, Answer, Area, ErrorShape, Operation, Parameter
+from infra.reference.openapi.model import (
+    JSON,
+    PROBLEM,
+    Answer,
+    Area,
+    ErrorShape,
+    Operation,
+    Parameter,
+)
 from infra.reference.openapi.parts import (
     BYTES,
     IF_NONE_MATCH,
@@ -191,5 +199,7 @@ def _get(
         shape=shape,
         security=("pullToken", "adminToken"),
         open_to_all=True,
+        # A line feed in such a path is no path of the handler's: the router says so.
+        also={404: PROBLEM} if shape is hub_shape and parameters else {},
         head=True,
     )

@@ -23,6 +23,7 @@ Schema: TypeAlias = Mapping[str, Any] | type
 ErrorShape: TypeAlias = Callable[[Sequence[str]], tuple[str, Mapping[str, Any]]]
 """Codes → media type and schema of an error's body."""
 JSON = "application/json"
+PROBLEM = "application/problem+json"
 _TEMPLATE = "#/components/schemas/{name}"
 _VARIABLE = re.compile(r"\{(\w+)\}")
 
@@ -70,6 +71,8 @@ class Operation:
     """Schemes, each of which opens it; empty: everybody may ask."""
     open_to_all: bool = False
     """A credential shows more, but none is needed."""
+    also: Mapping[int, str] = field(default_factory=dict)
+    """Status → media type of errors that somebody else's answers are, beside those of ``shape``."""
     head: bool = False
     """Whether HEAD is answered as well."""
 
@@ -145,9 +148,11 @@ def _all_types(operations: Iterable[Operation]) -> list[type]:
 
 
 def _portable(value: Any) -> Any:
-    """Patterns as ECMA 262 has them (no ``\\A`` and ``\\Z``), docstrings as plain text."""
+    """Patterns as ECMA 262 has them (no ``\\A`` and ``\\Z``), docstrings as plain text; a set may
+    be sent with one thing twice."""
     if isinstance(value, dict):
-        return {name: _text(name, _portable(inner)) for name, inner in value.items()}
+        kept = {name: inner for name, inner in value.items() if name != "uniqueItems"}
+        return {name: _text(name, _portable(inner)) for name, inner in kept.items()}
     return [_portable(inner) for inner in value] if isinstance(value, list) else value
 
 
@@ -201,6 +206,9 @@ def _responses(operation: Operation, types: _Types) -> dict[str, Any]:
         media_type, schema = operation.shape(sorted(codes))
         about = " ".join(f"`{code}`: {codes[code]}" for code in sorted(codes))
         made[str(status)] = {"description": about, "content": {media_type: {"schema": schema}}}
+    for status, media_type in operation.also.items():
+        answer = made.setdefault(str(status), {"description": "As it was relayed."})
+        answer.setdefault("content", {})[media_type] = {"schema": {"type": "object"}}
     return {status: made[status] for status in sorted(made)}
 
 
@@ -233,8 +241,8 @@ def _head(get: Mapping[str, Any]) -> dict[str, Any]:
 def _identifier(operation: Operation) -> str:
     words = re.findall(r"\w+", operation.path)
     if operation.path.endswith("/"):
-        words.append("index")
-    return "_".join([operation.method.lower(), *words]) or operation.method.lower()
+        words.append("root")
+    return "_".join([operation.method.lower(), *words])
 
 
 def sentence(thing: object) -> str:

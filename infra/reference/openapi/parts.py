@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from infra.reference.openapi.model import Answer, Parameter
+from infra.reference.openapi.model import PROBLEM, Answer, Parameter
 from wire.errors import (
     ChunkMismatchError,
     GoneError,
@@ -64,7 +64,7 @@ def problem_shape(codes: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
         "code": {"type": "string", "enum": list(codes)},
         "detail": {"type": "string"},
     }
-    return "application/problem+json", _object(fields)
+    return PROBLEM, _object(fields)
 
 
 def openai_shape(codes: Sequence[str]) -> tuple[str, Mapping[str, Any]]:

@@ -16,7 +16,10 @@ from infra.reference.openapi.documents import draw, edge_api, origin_api
 from infra.reference.openapi.model import Api
 from tests.fakes.api_tiers import Tiers, api_tiers
 
-WHERE = "; areas are the files of infra/reference/openapi (see documents.py); then `make docs`"
+WHERE = (
+    "; its areas are the files of infra/reference/openapi (documents.py lists them); mend them, "
+    "then `make docs`"
+)
 APIS = {"origin": origin_api(), "edge": edge_api()}
 
 
