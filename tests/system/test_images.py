@@ -6,17 +6,17 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from infra.demo_models import path as demo_file
+from infra.ports import HeldPort
 from tests.fakes.dockerfile import IMAGES, Built, image, python_for
 from tests.fakes.fleet import eventually
 from wire.http_client import BlockingClient
@@ -24,12 +24,6 @@ from wire.http_client import BlockingClient
 NOBODY = 10001
 TOKENS = ("admin-token", "edge-report-token", "worker-token")
 PORTS = {"origin": "7400", "edge": "7401", "worker": "7402"}
-
-
-def free_ports(count: int) -> list[str]:
-    with ExitStack() as stack:
-        held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [str(one.getsockname()[1]) for one in held]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +36,9 @@ def images() -> Iterator[dict[str, Built]]:
         pytest.skip("no Python of this version here may be run by a user without rights")
     root = Path(tempfile.mkdtemp(prefix="headwater-images-"))
     root.chmod(0o755)
-    ports = dict(zip(PORTS.values(), free_ports(len(PORTS)), strict=True))
+    # Held until the end: installing takes so long that others would be given them meanwhile.
+    held = [HeldPort() for _ in PORTS]
+    ports = {name: str(one.number) for name, one in zip(PORTS.values(), held, strict=True)}
     made = {tier: Built(tier, root / tier, python, ports=ports) for tier in IMAGES}
     try:
         with ThreadPoolExecutor() as pool:
@@ -55,6 +51,8 @@ def images() -> Iterator[dict[str, Built]]:
                     raise
         yield made
     finally:
+        for one in held:
+            one.close()
         shutil.rmtree(root)
 
 
@@ -110,7 +108,10 @@ def running(built: Built, **more: str) -> Iterator[subprocess.Popen[bytes]]:
         def settled() -> bool:
             return process.poll() is not None or as_nobody(built, check).returncode == 0
 
-        eventually(settled, 60)
+        try:
+            eventually(settled, 60)
+        except TimeoutError:
+            pytest.fail(f"{built.tier} is not healthy: {(built.root / 'log').read_text()[-4000:]}")
         assert process.poll() is None, (built.root / "log").read_text()
         yield process
         process.send_signal(signal.SIGTERM)
