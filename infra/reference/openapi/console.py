@@ -7,6 +7,7 @@ from typing import Any
 
 from infra.reference.openapi.model import JSON, Answer, Area, Operation, Parameter, Schema
 from infra.reference.openapi.parts import (
+    EVENT,
     IF_NONE_MATCH,
     NOT_MODIFIED,
     OBJECT,
@@ -49,7 +50,6 @@ _SESSION: Mapping[str, Any] = {
 _ANY_FILE: Mapping[str, Schema] = {"*/*": {}}
 _RELAYED = (400, 401, 403, 404, 408, 411, 413, 429, 500, 502, 503)
 """What an edge may answer to a prompt, in OpenAI's envelope."""
-_STREAM: Mapping[str, Any] = {"type": "string", "description": "Server-sent events."}
 _PLAYGROUND = tuple(
     Parameter(name=name, where="header", about=about)
     for name, about in (
@@ -202,7 +202,7 @@ def _live() -> Operation:
         method="GET",
         path=f"{API}/live",
         handler=ConsoleRoutes.stream,
-        answers={200: Answer(about="A stream.", content={"text/event-stream": _STREAM})},
+        answers={200: Answer(about="A stream.", content={"text/event-stream": EVENT})},
         errors=(*_LOGGED_IN, TooManyViewersError),
         shape=problem_shape,
         security=("consoleCookie", "adminToken"),
@@ -210,7 +210,7 @@ def _live() -> Operation:
 
 
 def _chat() -> Operation:
-    relayed = {JSON: OBJECT, "text/event-stream": _STREAM, "text/plain": {"type": "string"}}
+    relayed = {JSON: OBJECT, "text/event-stream": EVENT, "text/plain": {"type": "string"}}
     return Operation(
         method="POST",
         path=f"{API}/chat",
