@@ -198,6 +198,7 @@ async def _add_fleet(
         records=rollouts.records,
         sent=metrics.sent,
         token=token,
+        takes_reports=edge_token is not None,
     )
     await add_console(app, console, config.console, registry)
     if edge_token is None:

@@ -1,4 +1,4 @@
-"""Who may use the console: logins as signed cookies, and how many wrong tokens are looked at.
+"""Who may use the console: logins as signed cookies, and how many wrong tokens are answered.
 
 A login is not kept anywhere. Its cookie says until when it holds, with a MAC under a key that is
 made of the administrator's token: every origin with that token takes it, and a new token ends all
@@ -14,14 +14,18 @@ from hashlib import sha256
 
 from wire.errors import HeadwaterError
 
-COOKIE = "headwater_console"
+_COOKIE = "headwater_console"
 _PURPOSE = b"headwater console login, version 1"
+_NAMED_BY = b"headwater console cookie's name, version 1"
+_NAME_CHARS = 8
 _MAX_COOKIE_CHARS = 160
+_CLOCKS_APART_S = 300.0
+"""How far the clocks of two origins may differ, for each to take the other's logins."""
 _NONCE_BYTES = 9
 
 
 class TooManyTriesError(HeadwaterError):
-    """Too many wrong tokens lately; none is looked at for a while."""
+    """Too many wrong tokens lately, and this was one more."""
 
     status = 429
     code = "too_many_tries"
@@ -39,6 +43,11 @@ class Logins:
     def __init__(self, token: str, *, clock: Callable[[], float], lasts_s: float) -> None:
         self._token = token.encode()
         self._key = hmac.digest(self._token, _PURPOSE, sha256)
+        name = hmac.digest(self._key, _NAMED_BY, sha256).hex()[:_NAME_CHARS]
+        self.cookie = f"{_COOKIE}_{name}"
+        """The cookie's name. A browser gives the cookies of one port of a machine to all others
+        (RFC 6265, 8.5): two origins there with tokens of their own do not end each other's
+        logins."""
         self._clock = clock
         self._lasts_s = lasts_s
 
@@ -53,14 +62,16 @@ class Logins:
         return f"{text}.{self._mac(text)}", until
 
     def until(self, cookie: str) -> float | None:
-        """Until when a cookie holds; None where it is not ours, or over."""
+        """Until when a cookie holds; None where it is not ours, or over. One that holds for longer
+        than a login does was made while a clock was wrong, and is over too."""
         if len(cookie) > _MAX_COOKIE_CHARS or not cookie.isascii():
             return None
         text, _, mac = cookie.rpartition(".")
         if not hmac.compare_digest(mac, self._mac(text)):
             return None
         until = int(text.partition(".")[0])
-        return until if until > self._clock() else None
+        left_s = until - self._clock()
+        return until if 0 < left_s <= self._lasts_s + _CLOCKS_APART_S else None
 
     def _mac(self, text: str) -> str:
         return hmac.digest(self._key, text.encode(), sha256).hex()
@@ -68,6 +79,10 @@ class Logins:
 
 class Tries:
     """A bucket of wrong tries, one for all clients, so that nothing grows with their number.
+
+    It never stands in the way of who has the token: strangers could keep operators out with it. It
+    bounds what strangers cost, and what they write into the log; what they find is up to the
+    token, which ``headwater`` makes of 256 random bits.
 
     Args:
         clock: monotonic seconds.
@@ -82,8 +97,8 @@ class Tries:
         self._left = self._most
         self._at = clock()
 
-    def check(self) -> None:
-        """Raises ``TooManyTriesError`` where none is left."""
+    def failed(self) -> None:
+        """One more was wrong. Raises ``TooManyTriesError`` where too many are."""
         now = self._clock()
         self._left = min(self._most, self._left + (now - self._at) * self._per_s)
         self._at = now
@@ -93,7 +108,4 @@ class Tries:
                 f"too many wrong tokens; try again in {wait_s} s",
                 headers={"Retry-After": str(wait_s)},
             )
-
-    def failed(self) -> None:
-        """One more was wrong."""
         self._left -= 1

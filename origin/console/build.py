@@ -40,6 +40,8 @@ class Look:
     pointers: Iterable[ChannelPointer]
     records: Iterable[ChannelRecord]
     trust: str
+    takes_reports: bool = True
+    """Whether edges may report to this origin at all."""
 
 
 @dataclass(slots=True)
@@ -69,7 +71,15 @@ def build(look: Look, window: Window) -> ConsoleState:
     edges = edge_rows(look.edges, pointers, lately, minute, _seen(look.workers), look.at)
     shown = {f"{m}@{c}": _channel(one, edges) for (m, c), one in channels.items()}
     rolls = _rolls(look.records, channels)
-    standing = Standing(edges=edges, workers=workers, channels=shown, rolls=rolls)
+    standing = Standing(
+        at=look.at,
+        takes_reports=look.takes_reports,
+        edges=edges,
+        workers=workers,
+        channels=shown,
+        rolls=rolls,
+        minute=minute,
+    )
     return ConsoleState(
         at=round(look.at, 3),
         version=look.version,

@@ -27,14 +27,16 @@ class ConsoleConfig:
     ping_s: float = 10.0
     """Silence after which a comment is sent."""
     write_timeout_s: float = 30.0
-    """A viewer that takes nothing for so long is given up."""
+    """A viewer, or a page with an answer of the playground, that takes nothing for so long is given
+    up."""
     session_s: float = 43_200.0
     """How long a login holds."""
     secure_cookie: bool = False
     """Mark the cookie as one for https alone, also where the request does not say that it came by
     https (``X-Forwarded-Proto``)."""
     login_tries: int = 10
-    """Wrong tokens at once, of all clients together."""
+    """Wrong tokens that are answered and logged at once, of all clients together; whoever has the
+    token is let in also after more."""
     login_tries_per_minute: float = 10.0
     """How soon there may be more."""
     edges: tuple[str, ...] = ()

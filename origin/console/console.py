@@ -40,6 +40,8 @@ class ConsoleParts:
     """Bytes that left this origin since it began."""
     token: str
     """The administrator's."""
+    takes_reports: bool
+    """Whether edges may report to this origin."""
 
 
 async def add_console(
@@ -67,6 +69,7 @@ async def add_console(
             pointers=trust.pointers(),
             records=parts.records(),
             trust=trust.state,
+            takes_reports=parts.takes_reports,
         )
 
     live = Live(look, parts.view.edges, parts.sent, config, registry)

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
+import structlog
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from origin.console.build import Look, build
@@ -26,6 +27,7 @@ from wire.errors import HeadwaterError
 from wire.sse import comment
 from wire.sse import encode as encode_event
 
+_log = structlog.get_logger("console")
 _MOST_OF_A_CORE = 0.2
 _TICK_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -62,6 +64,7 @@ class Live:
         sent: bytes that left this origin since it began.
         clock: monotonic seconds.
         cpu: seconds of the calling thread's own work.
+        retry_s: until the next look, after one that failed.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Live:
         *,
         clock: Callable[[], float] = time.monotonic,
         cpu: Callable[[], float] = time.thread_time,
+        retry_s: float = 2.0,
     ) -> None:
         self._look = look
         self._edges = edges
@@ -81,6 +85,7 @@ class Live:
         self._config = config
         self._clock = clock
         self._cpu = cpu
+        self._retry_s = retry_s
         self._window = Window()
         self._frames: deque[_Frame] = deque(maxlen=max(1, config.backlog_looks))
         self._news = asyncio.Event()
@@ -103,7 +108,13 @@ class Live:
             if not self._viewers:
                 await self._idle()
                 continue
-            took_s = await self.tick()
+            try:
+                took_s = await self.tick()
+            except Exception:  # noqa: BLE001
+                # One look that cannot be shown must not be the last one.
+                _log.exception("look failed")
+                await asyncio.sleep(self._retry_s)
+                continue
             await asyncio.sleep(max(self._config.interval_ms / 1e3, took_s / _MOST_OF_A_CORE))
 
     async def tick(self) -> float:

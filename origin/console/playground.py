@@ -178,7 +178,8 @@ class Relay:
                 left -= len(piece)
                 if left < 0:
                     break
-                await response.write(piece)
+                async with asyncio.timeout(self._config.write_timeout_s):
+                    await response.write(piece)
             else:
                 await response.write_eof()
                 return response

@@ -1,7 +1,8 @@
 """What the console shows, over HTTP: behind a login, but for the login itself.
 
 ``origin.console.state`` says what is asked for and answered. A cookie alone never changes anything:
-a POST under one needs a header of ours, which no form and no other site can send.
+a POST needs a header of ours, which no form and no other site can send; under the token itself it
+does not.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import structlog
 from aiohttp import web
 
 from origin.boots import BootDesk
-from origin.console.access import COOKIE, Logins, Tries
+from origin.console.access import Logins, Tries
 from origin.console.config import ConsoleConfig
 from origin.console.live import Live
 from origin.console.playground import Relay
@@ -83,9 +84,8 @@ class ConsoleRoutes:
 
     async def login(self, request: web.Request) -> web.Response:
         """A cookie for the administrator's token."""
+        _require_own_header(request)
         wanted = await read_json(request, LoginRequest, _MAX_LOGIN_BYTES)
-        # From here to the count nothing is waited for: many at once are no way around it.
-        self.tries.check()
         if not self.logins.opens(wanted.token.strip()):
             self.tries.failed()
             _log.warning("login refused", peer=request.remote)
@@ -144,8 +144,8 @@ class ConsoleRoutes:
     def _guarded(self, handler: _Handler) -> _Handler:
         async def guarded(request: web.Request) -> web.StreamResponse:
             by_token = self._until(request) is None
-            if request.method == "POST" and not by_token and OWN_HEADER not in request.headers:
-                raise ForbiddenError(f"a POST under a cookie needs the header {OWN_HEADER}: 1")
+            if request.method == "POST" and not by_token:
+                _require_own_header(request)
             return await handler(request)
 
         return guarded
@@ -159,7 +159,7 @@ class ConsoleRoutes:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self.logins.opens(token):
             return None
-        until = self.logins.until(request.cookies.get(COOKIE, ""))
+        until = self.logins.until(request.cookies.get(self.logins.cookie, ""))
         if until is None:
             raise UnauthorizedError("log in with the administrator's token first")
         return until
@@ -167,9 +167,11 @@ class ConsoleRoutes:
     def _set_cookie(
         self, request: web.Request, answer: web.Response, value: str, *, max_age: int
     ) -> None:
-        https = request.secure or request.headers.get("X-Forwarded-Proto", "") == "https"
+        # Of several proxies the first is the one that the browser sees.
+        scheme = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
+        https = request.secure or scheme == "https"
         answer.set_cookie(
-            COOKIE,
+            self.logins.cookie,
             value,
             max_age=max_age,
             path=CONSOLE,
@@ -180,6 +182,12 @@ class ConsoleRoutes:
 
     async def _end(self, _app: web.Application) -> None:
         await self.live.end()
+
+
+def _require_own_header(request: web.Request) -> None:
+    """Raises ``ForbiddenError`` without it."""
+    if OWN_HEADER not in request.headers:
+        raise ForbiddenError(f"a POST without the token as bearer needs the header {OWN_HEADER}: 1")
 
 
 def _session(until: float | None) -> dict[str, object]:

@@ -68,6 +68,13 @@ class ConsoleOrigin:
         for viewer in self.viewers:
             viewer.put_nowait((event, patch))
 
+    def become(self, fleet: SyntheticFleet) -> None:
+        """Another fleet from now on, for whoever watches as well."""
+        self.fleet = fleet
+        self.state = fleet.state()
+        self.answer, self.pause_s = ANSWER, 0.0
+        self.send(self.state, "state")
+
     def hang_up(self) -> None:
         """Every stream ends."""
         for viewer in self.viewers:

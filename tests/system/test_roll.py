@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gpu_worker.disk import ModelFolder
 from infra import demo_models
 from infra.ask import Answer, Asker
 from infra.local_config import LOCAL_MODEL
@@ -31,8 +33,12 @@ BROKEN: dict[str, tuple[str, int | float]] = {
 
 @pytest.fixture(scope="module")
 def second(_running: Fleet) -> Published:
-    """The second revision, on a channel of its own: published, and nobody serves it yet."""
-    return _running.publish_demo("edge-small-r2", "next")
+    """The second revision, on a channel of its own: published, and nobody has it yet."""
+    made = _running.publish_demo("edge-small-r2", "next")
+    # Another file's tests may have rolled this fleet to it before.
+    models = ModelFolder(_running.state.tier("worker") / "models")
+    shutil.rmtree(models.path(LOCAL_MODEL, made.revision), ignore_errors=True)
+    return made
 
 
 @pytest.fixture

@@ -87,7 +87,8 @@ export class Frame {
     if (healthy) this.#health.set("ok", "●", "All is well");
     else this.#health.set("bad", "▲", many(problems.length, "problem"));
     text(this.#first, healthy ? "" : plain(problems[0] ?? "not healthy"));
-    text(this.#more, problems.length > 1 ? `and ${problems.length - 1} more` : "");
+    shown(this.#more, problems.length > 1); // without words it is no link
+    text(this.#more, `and ${problems.length - 1} more`);
     const words = healthy ? "All is well." : `${many(problems.length, "problem")}: ${problems.map(plain).join("; ")}`;
     this.say(words, now);
   }

@@ -1,10 +1,11 @@
 // The page's start: who may see it, what is shown, and when it is drawn.
 
 import * as api from "./api.js";
+import { passing } from "./clock.js";
 import { el, text } from "./dom.js";
 import { Frame } from "./frame.js";
 import { History } from "./history.js";
-import { Live } from "./live.js";
+import { backoff, Live } from "./live.js";
 import { Painter } from "./paint.js";
 import { parse } from "./router.js";
 import { BootsView } from "./view_boots.js";
@@ -30,14 +31,19 @@ class Page {
   #main = document.getElementById("main");
   #history = new History();
   #kept = new Map();
+  #now = passing(() => Date.now(), () => performance.now());
 
   constructor() {
     const titles = [...VIEWS].map(([name, [title]]) => [name, title]);
     this.frame = new Frame(titles, () => this.#leave());
     this.painter = new Painter(() => this.#draw());
-    this.live = new Live(world(), (what) => this.#heard(what));
+    this.live = new Live(world(this.#now), (what) => this.#heard(what));
     addEventListener("hashchange", () => this.#go(true));
     addEventListener("online", () => this.live.nudge());
+    // A page that the browser kept and shows again has a stream that is none any more.
+    addEventListener("pageshow", (event) => {
+      if (event.persisted && this.#inside) this.live.start();
+    });
     addEventListener("themechange", () => this.painter.soon());
     addEventListener("resize", () => this.painter.soon());
     document.addEventListener("visibilitychange", () => {
@@ -47,13 +53,14 @@ class Page {
     setInterval(() => this.#tick(), 1000);
   }
 
-  async start() {
+  /** Asks until somebody answers; the page itself may be gone from an origin that is away. */
+  async start(attempt = 0) {
     try {
       if (await api.session()) this.#enter();
       else this.#ask();
     } catch (error) {
       text(document.getElementById("starting"), `${error.message} Trying again.`);
-      setTimeout(() => location.reload(), 3000);
+      setTimeout(() => this.start(attempt + 1), backoff(attempt, Math.random()));
     }
   }
 
@@ -95,7 +102,7 @@ class Page {
   #show(name, moved) {
     const [title, View] = VIEWS.get(name);
     this.#view?.leave?.();
-    if (!this.#kept.has(name)) this.#kept.set(name, new View({ history: this.#history, soon: () => this.painter.soon() }));
+    if (!this.#kept.has(name)) this.#kept.set(name, new View({ history: this.#history, now: this.#now, soon: () => this.painter.soon() }));
     this.#view = this.#kept.get(name);
     this.#name = name;
     document.title = `${title} · Headwater`;
@@ -114,24 +121,25 @@ class Page {
   #tick() {
     if (this.#view === null || document.hidden) return;
     const { state, status } = this.live;
-    if (status === "live" && state) this.#history.sample(Date.now() / 1000, state.totals);
+    if (status === "live" && state) this.#history.sample(this.#now() / 1000, state.totals);
     this.painter.soon();
   }
 
   #draw() {
     if (this.#view === null) return;
     const { live } = this;
-    this.frame.connection(live, Date.now());
+    const now = this.#now();
+    this.frame.connection(live, now);
     if (!live.state) return;
-    this.frame.healthy(live.state.totals, Date.now());
+    this.frame.healthy(live.state.totals, now);
     this.#view.update(live.state);
   }
 }
 
-const world = () => ({
+const world = (now) => ({
   open: () => new EventSource(api.LIVE),
   session: api.session,
-  now: () => Date.now(),
+  now,
   random: Math.random,
   after: (ms, then) => setTimeout(then, ms),
   clear: (timer) => clearTimeout(timer),

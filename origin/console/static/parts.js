@@ -1,6 +1,6 @@
 // Small pieces that several views are made of. Each is made once and updated with values.
 
-import { attribute, el, Keyed, svg, text, width } from "./dom.js";
+import { attribute, el, Keyed, shown, svg, text, width } from "./dom.js";
 import { plain } from "./format.js";
 import { curve } from "./history.js";
 import { stateOf } from "./states.js";
@@ -77,8 +77,9 @@ export function tile(name, { unit = "" } = {}) {
   };
 }
 
-/** A plain table of few rows: `columns` as of LongTable, without sorting. */
-export function shortTable(label, columns, make = {}) {
+/** A plain table of few rows: `columns` as of LongTable, without sorting. `none` is what it says
+ * where there are no rows. */
+export function shortTable(label, columns, none) {
   const body = el("tbody", {});
   const head = el(
     "tr",
@@ -93,9 +94,11 @@ export function shortTable(label, columns, make = {}) {
     { class: "wide", tabindex: "0", role: "region", "aria-label": `${label}, scrolls` },
     table,
   );
+  const empty = el("p", { class: "note" }, none);
+  node.append(empty);
   const rows = new Keyed(body, () => {
     const cells = columns.map((column) => column.cell());
-    const tr = el("tr", { class: make.row ?? "" });
+    const tr = el("tr", {});
     cells.forEach((cell, number) => {
       const { kind = "" } = columns[number];
       const tag = number ? el("td", { class: kind }) : el("th", { scope: "row", class: kind });
@@ -112,7 +115,13 @@ export function shortTable(label, columns, make = {}) {
       },
     };
   });
-  return { node, update: (keys, valueOf) => rows.update(keys, valueOf) };
+  return {
+    node,
+    update(keys, valueOf) {
+      shown(empty, keys.length === 0);
+      rows.update(keys, valueOf);
+    },
+  };
 }
 
 /** A cell with a text of ours or, `said` true, of somebody else's. */

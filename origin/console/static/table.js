@@ -34,7 +34,7 @@ export class LongTable {
       },
       this.table,
     );
-    this.none = el("p", { class: "note", hidden: true }, "Nothing fits this filter.");
+    this.none = el("p", { class: "note", hidden: true });
     this.node = el("div", {}, this.scroller, this.none);
   }
 
@@ -49,6 +49,7 @@ export class LongTable {
     this.#active = Math.min(this.#active, Math.max(0, keys.length - 1));
     attribute(this.table, "aria-rowcount", keys.length + 1);
     this.none.hidden = keys.length > 0;
+    text(this.none, Object.keys(rows).length ? "Nothing fits this filter." : "None is known yet.");
   }
 
   /** Say at the heads what the rows are sorted by. */

@@ -103,7 +103,7 @@ export class FleetView {
     this.#chips(rows, state);
     const all = Object.keys(rows).length;
     const kind = this.#kind.slice(0, -1);
-    text(this.tally, keys.length === all ? `All ${many(all, kind)}.` : `${count(keys.length)} of ${many(all, kind)} fit.`);
+    text(this.tally, keys.length === all ? `${all > 1 ? "All " : ""}${many(all, kind)}.` : `${count(keys.length)} of ${many(all, kind)} fit.`);
     shown(this.clear, Boolean(words || state || region));
     shown(this.where, Boolean(region));
     text(this.where, `in ${plain(region)}`);
@@ -288,6 +288,7 @@ const EDGE_COLUMNS = [
 
 /** All that is known of one node. */
 class Details {
+  #key;
   #last;
 
   constructor(close) {
@@ -308,7 +309,8 @@ class Details {
 
   update(key, kind, row) {
     shown(this.node, Boolean(key));
-    if (!key || row === this.#last) return;
+    if (!key || (key === this.#key && row === this.#last)) return;
+    this.#key = key;
     this.#last = row;
     text(this.name, plain(key));
     if (row) this.state.state(row.state);

@@ -1,6 +1,6 @@
 // What the stages of the gateway cost, and where requests went and why.
 
-import { attribute, el, Keyed, svg, text } from "./dom.js";
+import { attribute, el, Keyed, shown, svg, text } from "./dom.js";
 import { count, duration, percent, plain } from "./format.js";
 import { cell, heading, meterCell, named, section, shortTable } from "./parts.js";
 
@@ -11,13 +11,13 @@ export class GatewayView {
 
   constructor() {
     this.scale = { low: LEAST, high: 1 };
-    this.stages = shortTable("Stages of the gateway", this.#stageColumns());
+    this.stages = shortTable("Stages of the gateway", this.#stageColumns(), "No edge has told of a request yet.");
     this.key = el("p", { class: "hint" });
     this.strip = el("div", { class: "strip tall", "aria-hidden": "true" });
     this.targets = new Keyed(this.strip, stripPart);
     this.shares = el("ul", { class: "legend" });
     this.legend = new Keyed(this.shares, legendPart);
-    this.routes = shortTable("Routes and their reasons", ROUTE_COLUMNS);
+    this.routes = shortTable("Routes and their reasons", ROUTE_COLUMNS, "No request has been routed yet.");
     this.node = el(
       "div",
       { class: "view" },
@@ -41,6 +41,9 @@ export class GatewayView {
   /** A common logarithmic scale over whole decades: stages lie far apart. */
   #measure(stages) {
     const known = Object.values(stages).filter((row) => row.count);
+    shown(this.key, known.length > 0);
+    shown(this.strip, known.length > 0);
+    if (!known.length) return;
     const low = Math.min(1, ...known.map((row) => Math.max(LEAST, row.p50_ms)));
     const high = Math.max(0.01, ...known.map((row) => row.p99_ms));
     this.scale = { low: 10 ** Math.floor(Math.log10(low)), high: 10 ** Math.ceil(Math.log10(high)) };

@@ -22,8 +22,9 @@ export class OverviewView {
   #tiles = new Map();
   #last = {};
 
-  constructor({ history, soon }) {
+  constructor({ history, now, soon }) {
     this.history = history;
+    this.now = now;
     this.soon = soon;
     const figures = el("dl", { class: "tiles" });
     for (const [name, title, options] of TILES) {
@@ -40,7 +41,7 @@ export class OverviewView {
     const rolls = el("ul", { class: "running" });
     this.rolls = new Keyed(rolls, running);
     this.rolling = section("Rolls that run", rolls);
-    this.regions = shortTable("Regions", REGION_COLUMNS);
+    this.regions = shortTable("Regions", REGION_COLUMNS, "No edge is known, and so no region.");
     this.foot = el("p", { class: "hint" });
     this.node = el(
       "div",
@@ -81,7 +82,7 @@ export class OverviewView {
 
   #figures(state) {
     const { totals } = state;
-    const now = Date.now() / 1000;
+    const now = this.now() / 1000;
     for (const [name, , , shownAs] of TILES) {
       const made = this.#tiles.get(name);
       const failing = name === "failed_per_s" && totals.failed_per_s > 0;

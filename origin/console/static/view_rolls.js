@@ -14,8 +14,8 @@ export class RollsView {
 
   constructor() {
     this.rolls = new Keyed(el("ul", { class: "rolls" }), rollCard);
-    this.none = el("p", { class: "note" }, "No roll yet: a channel has never moved while this origin looked.");
-    this.channels = shortTable("Channels", CHANNEL_COLUMNS);
+    this.none = el("p", { class: "note" }, "No roll yet. A channel that was moved in one step, as a first publication is, has none: see below where it points.");
+    this.channels = shortTable("Channels", CHANNEL_COLUMNS, "Nothing is published yet; `headwater publish` does it.");
     this.node = el(
       "div",
       { class: "view" },
@@ -29,11 +29,11 @@ export class RollsView {
     this.asked = parts[0];
   }
 
-  update({ rolls = {}, channels = {} }) {
+  update({ at, rolls = {}, channels = {} }) {
     const order = Object.keys(rolls).sort(
       (a, b) => rolls[b].running - rolls[a].running || rolls[b].since - rolls[a].since || (a < b ? -1 : 1),
     );
-    this.rolls.update(order, (key) => ({ roll: rolls[key], channel: channels[key] }));
+    this.rolls.update(order, (key) => ({ roll: rolls[key], at }));
     shown(this.none, order.length === 0);
     if (channels !== this.#channels)
       this.channels.update(Object.keys(channels).sort(), (key) => channels[key]);
@@ -72,9 +72,9 @@ function rollCard(key) {
   );
   return {
     node,
-    update({ roll }) {
+    update({ roll, at }) {
       stage.set(rollTone(roll.stage), roll.running ? "▶" : roll.stage === "done" ? "✓" : "■", plain(roll.stage));
-      const age = ago(Date.now() / 1000 - roll.since);
+      const age = ago(at - roll.since); // by the origin's clock: this one may be wrong
       text(since, roll.since ? (roll.running ? `for ${age}` : `${age} ago`) : "");
       text(from, revision(roll.previous) === "–" ? "new" : revision(roll.previous));
       text(to, revision(roll.revision));
@@ -139,7 +139,7 @@ const spreadCell = () => {
       parts.update(keys, (key) => ({ share: all ? serving[key] / all : 0, shade: shade(key) }));
       const words = keys.slice(0, 6).map((key) => `${revision(key)} ${count(serving[key])}`);
       if (keys.length > 6) words.push(`${keys.length - 6} more`);
-      text(list, words.join(" · ") || "nobody serves it");
+      text(list, words.join(" · ") || "no worker serves it");
     },
   };
 };

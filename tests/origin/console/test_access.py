@@ -45,29 +45,29 @@ def test_any_other_text_is_none(text: str) -> None:
     assert logins().until(text) is None
 
 
+def test_a_login_made_while_a_clock_was_wrong_does_not_hold_for_years() -> None:
+    cookie, _ = logins(at=1e9).make()
+    assert logins(at=1e9 - 299).until(cookie) == 1e9 + 60  # clocks of two origins
+    assert logins(at=1e9 - 301).until(cookie) is None
+
+
+def test_origins_with_tokens_of_their_own_have_cookies_of_their_own() -> None:
+    assert logins().cookie == logins().cookie != logins("another token").cookie
+    assert logins().cookie.startswith("headwater_console_")
+
+
 def test_wrong_tries_run_out_and_come_back() -> None:
     now = 0.0
     tries = Tries(clock=lambda: now, at_once=2, per_minute=6)
     for _ in range(2):
-        tries.check()
         tries.failed()
     with pytest.raises(TooManyTriesError, match="try again in") as refused:
-        tries.check()
+        tries.failed()
     assert refused.value.headers["Retry-After"] == "11"
     now = 10.0
-    tries.check()
     tries.failed()
     with pytest.raises(TooManyTriesError):
-        tries.check()
-
-
-def test_right_tries_cost_nothing() -> None:
-    tries = Tries(clock=lambda: 0.0, at_once=1, per_minute=0)
-    for _ in range(100):
-        tries.check()
-    tries.failed()
-    with pytest.raises(TooManyTriesError):
-        tries.check()
+        tries.failed()
 
 
 def test_tries_do_not_pile_up() -> None:
@@ -75,7 +75,6 @@ def test_tries_do_not_pile_up() -> None:
     tries = Tries(clock=lambda: now, at_once=3, per_minute=60)
     now = 1e6
     for _ in range(3):
-        tries.check()
         tries.failed()
     with pytest.raises(TooManyTriesError):
-        tries.check()
+        tries.failed()

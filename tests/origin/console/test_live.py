@@ -244,3 +244,26 @@ async def test_looks_take_no_more_than_their_share_of_a_core() -> None:
         assert asyncio.get_running_loop().time() - began > 0.15
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_look_that_fails_is_not_the_last_one() -> None:
+    world = World()
+    shown = world.look
+    fail = iter((True,))
+
+    def look() -> Look:
+        if next(fail, False):
+            raise ValueError("a report that nobody foresaw")
+        return shown()
+
+    live = Live(
+        look, list, lambda: 0.0, ConsoleConfig(interval_ms=1), CollectorRegistry(), retry_s=0
+    )
+    task = asyncio.create_task(live.run())
+    viewer = Viewer(live)
+    while viewer.state is None:
+        await viewer.read()
+    assert viewer.state["workers"]
+    await viewer.events.aclose()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

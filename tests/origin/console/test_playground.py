@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from infra.ports import HeldPort
 from origin.console.config import ConsoleConfig
 from origin.console.playground import Relay
-from tests.fakes.waiting import until
+from tests.fakes.waiting import until, until_async
 from wire.http_errors import error_middleware
 
 KEY = {"X-Headwater-Api-Key": "hw-key"}
@@ -226,6 +226,34 @@ async def test_an_answer_without_end_is_cut(
     answer = await client.post("/chat", data=b"{}", headers=KEY)
     with pytest.raises(BROKEN):
         await answer.read()
+
+
+async def test_a_page_that_takes_nothing_is_given_up(
+    edge: Edge, config: ConsoleConfig, start: Start
+) -> None:
+    async def flood(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        while True:
+            await response.write(b"x" * 65_536)
+
+    edge.answer = flood
+    asleep = replace(config, max_chats=1, max_answer_bytes=1 << 30, write_timeout_s=0.05)
+    client = await start(asleep)
+    _, writer = await asyncio.open_connection("127.0.0.1", client.port, limit=4_096)
+    head = ("POST /chat HTTP/1.1", "Host: a", "Content-Length: 2", "X-Headwater-Api-Key: hw-key")
+    writer.write("\r\n".join([*head, "", "{}"]).encode())
+    await until(lambda: bool(edge.bodies))
+    edge.answer = edge.stream
+    edge.go_on.set()
+
+    async def free() -> bool:
+        answer = await client.post("/chat", data=b"{}", headers=KEY)
+        await answer.read()
+        return answer.status == 200
+
+    await until_async(free)
+    writer.close()
 
 
 async def test_an_edge_that_breaks_off_is_no_whole_answer(

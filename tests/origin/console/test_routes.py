@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from origin.app import BOOTS, FLEET, build_app
 from origin.config import OriginConfig
-from origin.console.access import COOKIE, Logins
+from origin.console.access import Logins
 from origin.console.config import ConsoleConfig
 from origin.console.merge_patch import apply
 from origin.console.routes import OWN_HEADER
@@ -50,6 +50,11 @@ async def client(server: TestServer) -> AsyncIterator[Client]:
 @pytest.fixture
 def bearer(home: Home) -> dict[str, str]:
     return {"Authorization": f"Bearer {home.token.strip()}"}
+
+
+@pytest.fixture
+def cookie_name(home: Home) -> str:
+    return Logins(home.token.strip(), clock=lambda: 0.0, lasts_s=1).cookie
 
 
 async def login(client: Client, home: Home, **headers: str) -> ClientResponse:
@@ -100,42 +105,60 @@ async def test_a_login_opens_the_console_until_it_is_given_up(client: Client, ho
     assert (await client.get(f"{API}/boots/nobody")).status == 401
 
 
-async def test_the_cookie_is_for_this_origin_and_no_script(client: Client, home: Home) -> None:
-    cookie = (await login(client, home)).cookies[COOKIE]
+async def test_the_cookie_is_for_this_origin_and_no_script(
+    client: Client, home: Home, cookie_name: str
+) -> None:
+    cookie = (await login(client, home)).cookies[cookie_name]
     assert (cookie["path"], cookie["samesite"], cookie["httponly"]) == ("/console", "Strict", True)
     assert (cookie["secure"], cookie["domain"]) == ("", "")
     assert 43_100 < int(cookie["max-age"]) <= 43_200
-    secure = (await login(client, home, **{"X-Forwarded-Proto": "https"})).cookies[COOKIE]
-    assert secure["secure"] is True
+    for scheme, secure in {"https": True, "HTTPS, http": True, "http, https": "", "": ""}.items():
+        cookie = (await login(client, home, **{"X-Forwarded-Proto": scheme})).cookies[cookie_name]
+        assert cookie["secure"] == secure, scheme
 
 
-async def test_a_cookie_that_is_over_or_anothers_opens_nothing(client: Client, home: Home) -> None:
+async def test_a_cookie_that_is_over_or_anothers_opens_nothing(
+    client: Client, home: Home, cookie_name: str
+) -> None:
     old = Logins(home.token.strip(), clock=lambda: 1.0, lasts_s=60).make()[0]
     other = Logins("another", clock=lambda: 4e9, lasts_s=60).make()[0]
     for value in (old, other, "", "x" * 5_000, "9999999999.x.y"):
-        headers = {"Cookie": f"{COOKIE}={value}"}
+        headers = {"Cookie": f"{cookie_name}={value}"}
         assert (await client.get(f"{API}/live", headers=headers)).status == 401
         session = await client.get(f"{API}/session", headers=headers)
         assert await session.json() == {"logged_in": False}
 
 
-async def test_wrong_tokens_run_out_for_everybody_but_not_for_who_has_the_token_itself(
-    client: Client, home: Home, bearer: dict[str, str]
+async def test_wrong_tokens_run_out_but_keep_nobody_out_who_has_the_right_one(
+    client: Client, home: Home
 ) -> None:
+    guess: dict[str, Any] = {"json": {"token": "guess"}, "headers": OWN}
     for _ in range(3):
-        answer = await client.post(f"{API}/login", json={"token": "guess"})
+        answer = await client.post(f"{API}/login", **guess)
         assert answer.status == 401
-        assert COOKIE not in answer.cookies
-    answer = await login(client, home)
+        assert not answer.cookies
+    answer = await client.post(f"{API}/login", **guess)
     assert answer.status == 429
     assert int(answer.headers["Retry-After"]) >= 1
-    assert (await client.get(f"{API}/boots/nobody", headers=bearer)).status == 404
+    assert (await login(client, home)).status == 200
 
 
 async def test_many_tries_at_once_are_no_more_than_one_after_the_other(client: Client) -> None:
-    tries = [client.post(f"{API}/login", json={"token": f"guess {n}"}) for n in range(20)]
+    tries = [
+        client.post(f"{API}/login", json={"token": f"guess {n}"}, headers=OWN) for n in range(20)
+    ]
     statuses = [answer.status for answer in await asyncio.gather(*tries)]
     assert (statuses.count(401), statuses.count(429)) == (3, 17)
+
+
+async def test_another_site_can_have_a_browser_try_no_tokens(client: Client, home: Home) -> None:
+    """A form may send JSON as text/plain, but no header of ours."""
+    for token in ("guess",) * 5 + (home.token.strip(),):
+        answer = await client.post(f"{API}/login", data=f'{{"token":"{token}"}}')
+        assert answer.status == 403
+        assert not answer.cookies
+    guess = await client.post(f"{API}/login", json={"token": "guess"}, headers=OWN)
+    assert guess.status == 401
 
 
 @pytest.mark.parametrize(
@@ -146,11 +169,12 @@ async def test_many_tries_at_once_are_no_more_than_one_after_the_other(client: C
         b'{"token":"\xff"}',
         b'{"token":1}',
         b'{"token":"a","b":1}',
+        b'{"token":"\\ud800"}',
         b'{"token":"' + b"a" * 2_000 + b'"}',
     ],
 )
 async def test_a_login_that_is_none_is_refused(client: Client, body: bytes) -> None:
-    assert (await client.post(f"{API}/login", data=body)).status == 400
+    assert (await client.post(f"{API}/login", data=body, headers=OWN)).status == 400
 
 
 async def test_a_post_by_cookie_alone_is_refused(client: Client, home: Home) -> None:
@@ -272,3 +296,15 @@ async def test_without_edges_the_playground_says_what_to_set(
     answer = await client.get(f"{API}/playground", headers=bearer)
     assert answer.status == 404
     assert "origin.console.edges" in await detail(answer)
+
+
+async def test_an_origin_that_takes_no_reports_says_so_where_its_fleet_would_be(
+    home: Home, config: OriginConfig, start_origin: StartOrigin, bearer: dict[str, str]
+) -> None:
+    origin = await start_origin(replace(config, edge_token_file=None))
+    async with TestClient(origin) as client:
+        answer = await client.get(f"{API}/live", headers=bearer)
+        await Stream(answer).until(
+            "totals.problems", ["no edge can report to this origin: give it origin.edge_token_file"]
+        )
+        answer.close()

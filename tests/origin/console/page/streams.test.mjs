@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Answer, read, timings } from "./chat.js";
+import { passing } from "./clock.js";
 import { backoff, Live, SILENT_MS } from "./live.js";
 import { EventReader } from "./sse.js";
 
@@ -177,4 +178,17 @@ test("the error of an older stream does not end the newer one", async () => {
   await world.pass(0);
   assert.ok(!world.source.closed);
   assert.equal(live.status, "connecting");
+});
+
+test("time only passes: over a sleep, and however the clock is set", () => {
+  const at = { wall: 5_000, steady: 0 };
+  const now = passing(() => at.wall, () => at.steady);
+  assert.equal(now(), 5_000);
+  Object.assign(at, { wall: 6_000, steady: 1_000 });
+  assert.equal(now(), 6_000);
+  Object.assign(at, { wall: 6_000 - 3_600_000, steady: 2_000 }); // set back by an hour
+  assert.equal(now(), 7_000);
+  Object.assign(at, { wall: at.wall + 60_000, steady: 2_010 }); // a minute of sleep
+  assert.equal(now(), 67_000);
+  assert.equal(now(), 67_000);
 });
