@@ -19,7 +19,7 @@ from origin.console.access import TooManyTriesError
 from origin.console.live import TooManyViewersError
 from origin.console.pages import PageRoutes
 from origin.console.playground import EDGE_HEADER, KEY_HEADER, TooManyChatsError
-from origin.console.routes import API, ConsoleRoutes, LoginRequest
+from origin.console.routes import API, OWN_HEADER, ConsoleRoutes, LoginRequest
 from origin.console.state import Boot, Playground
 from wire.catalog import CatalogMissingError, ModelUnknownError, RevisionUnknownError
 from wire.errors import (
@@ -59,6 +59,13 @@ _PLAYGROUND = tuple(
 )
 
 
+_OWN = Parameter(
+    name=OWN_HEADER,
+    where="header",
+    about="`1`: which no form and no other site can send. Needed without the token as bearer.",
+)
+
+
 def console_area() -> Area:
     """The console's page, and what it asks for."""
     worker = Parameter(name="worker", about="A worker's name.")
@@ -78,7 +85,9 @@ def console_area() -> Area:
                 {200: Answer(content={JSON: _SESSION})},
             ),
             _login(),
-            _inside("POST", "/logout", ConsoleRoutes.logout, _SESSION, errors=(ForbiddenError,)),
+            _inside(
+                "POST", "/logout", ConsoleRoutes.logout, _SESSION, (_OWN,), errors=(ForbiddenError,)
+            ),
             _live(),
             _inside(
                 "GET",
@@ -169,9 +178,16 @@ def _login() -> Operation:
         method="POST",
         path=f"{API}/login",
         handler=ConsoleRoutes.login,
+        parameters=(_OWN,),
         body=LoginRequest,
         answers={200: Answer(content={JSON: _SESSION})},
-        errors=(UnauthorizedError, RequestInvalidError, TooLargeError, TooManyTriesError),
+        errors=(
+            ForbiddenError,
+            UnauthorizedError,
+            RequestInvalidError,
+            TooLargeError,
+            TooManyTriesError,
+        ),
         shape=problem_shape,
     )
 
@@ -216,7 +232,7 @@ def _chat() -> Operation:
         path=f"{API}/chat",
         handler=ConsoleRoutes.chat,
         summary="A prompt to one of the edges; its answer, whatever its status, as it comes.",
-        parameters=_PLAYGROUND,
+        parameters=(_OWN, *_PLAYGROUND),
         body=OBJECT,
         answers={200: Answer(about="The edge's answer.", content=relayed)},
         errors=(
