@@ -124,10 +124,10 @@ class TakedownRoutes:
 
     async def takedowns(self, request: web.Request) -> web.Response:
         """The keys; ``?since=COUNT`` gives none to whoever has that many and that is all."""
-        text = request.query.get("since", "")
-        if text and not (text.isascii() and text.isdigit() and len(text) <= 9):
+        text = request.query.get("since")
+        if text is not None and not (text.isascii() and text.isdigit() and len(text) <= 9):
             raise NameInvalidError("since must be a count of keys")
-        since = int(text) if text else None
+        since = int(text) if text is not None else None
         found = await asyncio.to_thread(listing, frozenset(self.gone()), since)
         body = msgspec.json.encode(found)
         etag = f'"{hashlib.sha256(body).hexdigest()}"'

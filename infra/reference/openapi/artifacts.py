@@ -11,6 +11,7 @@ from infra.reference.openapi.parts import (
     CHANNEL,
     CHUNK,
     COUNT,
+    EVENT,
     IF_NONE_MATCH,
     MODEL,
     NAMED,
@@ -174,13 +175,14 @@ def _role(behind: tuple[type[HeadwaterError], ...]) -> Operation:
 
 
 def _events() -> Operation:
-    stream = {"type": "string", "description": "Server-sent events, without an end."}
     return Operation(
         method="GET",
         path=EVENTS,
         summary="What changes, as server-sent events: channels, purges and resets.",
         parameters=(_LAST,),
-        answers={200: Answer(about="A stream.", content={"text/event-stream": stream})},
+        answers={
+            200: Answer(about="A stream without an end.", content={"text/event-stream": EVENT})
+        },
         errors=(SourceUnavailableError,),
         shape=problem_shape,
     )

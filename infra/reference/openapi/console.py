@@ -7,6 +7,7 @@ from typing import Any
 
 from infra.reference.openapi.model import JSON, Answer, Area, Operation, Parameter, Schema
 from infra.reference.openapi.parts import (
+    EVENT,
     IF_NONE_MATCH,
     NOT_MODIFIED,
     OBJECT,
@@ -50,13 +51,19 @@ _SESSION: Mapping[str, Any] = {
 _ANY_FILE: Mapping[str, Schema] = {"*/*": {}}
 _RELAYED = (400, 401, 403, 404, 408, 411, 413, 429, 500, 502, 503)
 """What an edge may answer to a prompt, in OpenAI's envelope."""
-_STREAM: Mapping[str, Any] = {"type": "string", "description": "Server-sent events."}
 _PLAYGROUND = tuple(
     Parameter(name=name, where="header", about=about)
     for name, about in (
         (KEY_HEADER, "An API key of the edges; neither kept nor logged."),
         (EDGE_HEADER, "Which of the configured edges is asked."),
     )
+)
+
+
+_OWN = Parameter(
+    name=OWN_HEADER,
+    where="header",
+    about="`1`: which no form and no other site can send. Needed without the token as bearer.",
 )
 
 
@@ -79,7 +86,9 @@ def console_area() -> Area:
                 {200: Answer(content={JSON: _SESSION})},
             ),
             _login(),
-            _inside("POST", "/logout", ConsoleRoutes.logout, _SESSION, errors=(ForbiddenError,)),
+            _inside(
+                "POST", "/logout", ConsoleRoutes.logout, _SESSION, (_OWN,), errors=(ForbiddenError,)
+            ),
             _live(),
             _inside(
                 "GET",
@@ -170,12 +179,15 @@ def _login() -> Operation:
         method="POST",
         path=f"{API}/login",
         handler=ConsoleRoutes.login,
+        parameters=(_OWN,),
         body=LoginRequest,
-        parameters=(Parameter(name=OWN_HEADER, where="header", about="`1`; 403 without it."),),
         answers={200: Answer(content={JSON: _SESSION})},
         errors=(
-            *(UnauthorizedError, ForbiddenError, RequestInvalidError),
-            *(TooLargeError, TooManyTriesError),
+            ForbiddenError,
+            UnauthorizedError,
+            RequestInvalidError,
+            TooLargeError,
+            TooManyTriesError,
         ),
         shape=problem_shape,
     )
@@ -207,7 +219,7 @@ def _live() -> Operation:
         method="GET",
         path=f"{API}/live",
         handler=ConsoleRoutes.stream,
-        answers={200: Answer(about="A stream.", content={"text/event-stream": _STREAM})},
+        answers={200: Answer(about="A stream.", content={"text/event-stream": EVENT})},
         errors=(*_LOGGED_IN, TooManyViewersError),
         shape=problem_shape,
         security=("consoleCookie", "adminToken"),
@@ -215,13 +227,13 @@ def _live() -> Operation:
 
 
 def _chat() -> Operation:
-    relayed = {JSON: OBJECT, "text/event-stream": _STREAM, "text/plain": {"type": "string"}}
+    relayed = {JSON: OBJECT, "text/event-stream": EVENT, "text/plain": {"type": "string"}}
     return Operation(
         method="POST",
         path=f"{API}/chat",
         handler=ConsoleRoutes.chat,
         summary="A prompt to one of the edges; its answer, whatever its status, as it comes.",
-        parameters=_PLAYGROUND,
+        parameters=(_OWN, *_PLAYGROUND),
         body=OBJECT,
         answers={200: Answer(about="The edge's answer.", content=relayed)},
         errors=(

@@ -26,6 +26,12 @@ NAME: Mapping[str, Any] = {"type": "string", "pattern": NAME_PATTERN}
 DIGEST: Mapping[str, Any] = {"type": "string", "pattern": DIGEST_PATTERN}
 COUNT: Mapping[str, Any] = {"type": "integer", "minimum": 0, "maximum": 999_999_999}
 OBJECT: Mapping[str, Any] = {"type": "object"}
+EVENT: Mapping[str, Any] = {
+    "type": "object",
+    "description": "Of each event of the stream: its fields (WHATWG HTML, server-sent events).",
+    "required": ["data"],
+    "properties": {name: {"type": "string"} for name in ("data", "event", "id")},
+}
 BYTES: Mapping[str, Any] = {"type": "string", "format": "binary"}
 
 MODEL = Parameter(name="model", about="A model's name.", schema=NAME)

@@ -31,7 +31,7 @@ from edge_tier.gateway.screening import InjectionBlockedError
 from edge_tier.gateway.shedding import OverloadedError
 from edge_tier.gateway.tokenize import ContextExceededError
 from infra.reference.openapi.model import JSON, Answer, Area, Operation, Parameter, Schema
-from infra.reference.openapi.parts import openai_shape
+from infra.reference.openapi.parts import EVENT, openai_shape
 from wire.chat import ModelCard, ModelList, Usage
 from wire.errors import ForbiddenError, HeadwaterError, TooLargeError
 
@@ -165,8 +165,8 @@ def prompts_area() -> Area:
 def _post(path: str, summary: str, body: Schema, kind: str) -> Operation:
     content: dict[str, Schema] = {JSON: _whole(kind)}
     if kind != "list":
-        about = "With `stream`: events, each a chunk in JSON; the last one is `[DONE]`."
-        content["text/event-stream"] = {"type": "string", "description": about}
+        about = "With `stream`: in `data` of each event a chunk in JSON; at last `[DONE]`."
+        content["text/event-stream"] = {**EVENT, "description": about}
     return _operation("POST", path, summary, content, body=body, errors=_ASKED)
 
 
