@@ -95,13 +95,14 @@ def refuses(fleet: Fleet, revision: str) -> bool:
 
 
 def rolled(fleet: Fleet) -> dict[str, Any]:
-    """The newest rollout of the stable channel; empty while the origin is away."""
+    """The newest rollout of the stable channel; empty while the origin is away, or has just come
+    back and not yet read its records."""
     try:
         with fleet.origin_admin() as admin:
             record = admin.rollout(LOCAL_MODEL, "stable")["record"]
     except HeadwaterError:
         return {}
-    found: dict[str, Any] = record.get("current") or record["past"][0]
+    found: dict[str, Any] = record.get("current") or next(iter(record.get("past", ())), {})
     return found
 
 

@@ -150,7 +150,7 @@ async def test_an_origin_that_is_killed_in_the_middle_of_a_canary_ends_it_when_i
     await asyncio.to_thread(eventually, lambda: stage(three) in {"canary", "observing"}, 60)
     killed = await asyncio.to_thread(three.kill, "origin")
     await asyncio.to_thread(eventually, lambda: three.is_back("origin", killed), 60)
-    assert (await asyncio.to_thread(rolled, three))["id"] == begun["rollout"]
+    await asyncio.to_thread(eventually, lambda: rolled(three).get("id") == begun["rollout"])
     async with traffic(three) as callers:
         await asyncio.to_thread(eventually, lambda: stage(three) == "done", 60)
     assert callers.whole
