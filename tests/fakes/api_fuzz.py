@@ -4,7 +4,8 @@ All checks are on but these: ``use_after_free`` and ``ensure_resource_availabili
 POST for the making of what a GET beside it names; here POST mostly orders a change of state, and
 what is made is named by content), ``object_level_authorization`` (there is one administrator), and
 ``missing_required_header`` (no header but the credential is required, which ``ignored_auth`` sees
-to). Steps that follow links are off: the documents declare none. Streams without an end are left out; they have tests of their own.
+to). Steps that follow links are off: the documents declare none. Streams without an end are left
+out; they have tests of their own.
 """
 
 from __future__ import annotations
