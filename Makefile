@@ -111,6 +111,7 @@ fuzz-api: $(STAMP)  ## Schemathesis against both tiers, for minutes: no 500, not
 docs: $(STAMP)  ## Draw docs/reference again from the code
 	$(BIN)/python -m infra.reference
 	$(BIN)/python -m infra.grafana.dashboards
+	$(BIN)/python -m infra.kubernetes.rules
 
 docs-metrics: $(STAMP)  ## Draw docs/reference/metrics.md again, from a running system
 	$(BIN)/python -m tests.fakes.metric_page

@@ -4,8 +4,9 @@
 hand from the documentation: a field that is not listed here is refused, one that is required there
 is required here. They say nothing about fields that we do not use. Sources: the CRDs
 ``keda.sh_scaledobjects.yaml`` (kedacore/keda), ``monitoring.coreos.com_podmonitors.yaml`` and
-``_servicemonitors.yaml`` (prometheus-operator/prometheus-operator 0.91), and KEDA's page of the
-Prometheus scaler; external-secrets.io/v1 ExternalSecret (external-secrets/external-secrets).
+``_servicemonitors.yaml`` (prometheus-operator/prometheus-operator 0.91), the same one's
+``_prometheusrules.yaml``, and KEDA's page of the Prometheus scaler; external-secrets.io/v1
+ExternalSecret (external-secrets/external-secrets).
 """
 
 from __future__ import annotations
@@ -103,8 +104,27 @@ _SCALED_OBJECT = _map(
         )
     ),
 )
+_RELABELINGS = _list(
+    _map((), sourceLabels=_list(_TEXT), targetLabel=_TEXT, action={"enum": ["replace"]})
+)
 _ENDPOINTS = _list(
-    _map(("port",), port=_TEXT, path=_TEXT, interval=_DURATION, scrapeTimeout=_DURATION)
+    _map(
+        ("port",),
+        port=_TEXT,
+        path=_TEXT,
+        interval=_DURATION,
+        scrapeTimeout=_DURATION,
+        relabelings=_RELABELINGS,
+    )
+)
+_RECORDED_OR_ALERT = _map(
+    ("expr",),
+    record=_TEXT,
+    alert=_TEXT,
+    expr=_TEXT,
+    labels=_LABELS,
+    annotations=_LABELS,
+    **{"for": _DURATION},
 )
 _EXTERNAL_SECRET = _map(
     ("secretStoreRef", "target"),
@@ -138,6 +158,16 @@ SCHEMAS: Mapping[str, Schema] = {
             selector=_SELECTOR,
             endpoints=_ENDPOINTS,
             sampleLimit=_COUNT,
+        ),
+    ),
+    "PrometheusRule": _object(
+        "monitoring.coreos.com/v1",
+        "PrometheusRule",
+        _map(
+            (),
+            groups=_list(
+                _map(("name",), name=_TEXT, interval=_DURATION, rules=_list(_RECORDED_OR_ALERT))
+            ),
         ),
     ),
     "ExternalSecret": _object("external-secrets.io/v1", "ExternalSecret", _EXTERNAL_SECRET),

@@ -29,9 +29,11 @@ _WORDS = frozenset(
         "clamp_min",
         "count",
         "delta",
+        "group",
         "histogram_quantile",
         "increase",
         "max",
+        "max_over_time",
         "min",
         "offset",
         "or",
@@ -46,7 +48,9 @@ _WORDS = frozenset(
 _STRING = re.compile(r'"[^"]*"')
 _BRACES = re.compile(r"\{[^}]*\}")
 _RANGE = re.compile(r"\[[^]]*\]")
-_GROUPING = re.compile(r"\b(by|without|on|ignoring|group_left)\s*\([^)]*\)")
+_GROUPING = re.compile(r"\b(by|without|on|ignoring|group_left)\s*\(([^)]*)\)")
+_SELECTOR = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*\{([^}]*)\}")
+_MATCHER = re.compile(r"([a-zA-Z_][a-zA-Z0-9_]*)\s*(?:=~|!~|!=|=)")
 _NAME = re.compile(r"(?<![a-zA-Z0-9_:])[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
@@ -92,6 +96,21 @@ def asked_for(expression: str) -> set[str]:
     for pattern in (_BRACES, _RANGE, _GROUPING):
         bare = pattern.sub(" ", bare)
     return {family_of(name) for name in _NAME.findall(bare) if name not in _WORDS}
+
+
+def matched(expression: str) -> set[tuple[str, str]]:
+    """Family and label, of every matcher."""
+    return {
+        (family_of(name), label)
+        for name, matchers in _SELECTOR.findall(_STRING.sub("", expression))
+        for label in _MATCHER.findall(matchers)
+    }
+
+
+def grouped(expression: str) -> set[str]:
+    """The labels by which an expression sums up or joins."""
+    found = _GROUPING.findall(_STRING.sub("", expression))
+    return {label for _, labels in found for label in re.findall(r"\w+", labels)}
 
 
 def family_of(name: str) -> str:

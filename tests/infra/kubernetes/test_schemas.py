@@ -77,6 +77,7 @@ def test_custom_resources_have_documented_fields(name: str) -> None:
         ("ScaledObject", "worker", "minReplicas"),
         ("PodMonitor", "headwater", "endpoints"),
         ("ServiceMonitor", "origin", "podMetricsEndpoints"),
+        ("PrometheusRule", "headwater", "rules"),
     ],
 )
 def test_an_undocumented_field_is_refused(kind: str, name: str, field: str) -> None:

@@ -59,7 +59,9 @@ def test_a_rule_that_never_fires_is_found_out(tmp_path: Path) -> None:
         text = re.sub(r"headwater_ready == 0", "headwater_ready == 7", file.read_text())
         (tmp_path / file.name).write_text(text)
     spoilt = tmp_path / TESTS.name
-    spoilt.write_text(TESTS.read_text().replace("../rules/", ""))
+    cases = yaml.safe_load(TESTS.read_text().replace("../rules/", ""))
+    cases["tests"] = [one for one in cases["tests"] if one["name"].startswith("HeadwaterNotReady")]
+    spoilt.write_text(yaml.safe_dump(cases))
     found = promtool("test", "rules", spoilt)
     assert found.returncode == 1
     assert "HeadwaterNotReady" in found.stdout + found.stderr
