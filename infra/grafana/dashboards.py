@@ -26,7 +26,6 @@ def prompts() -> dict[str, Any]:
     """The prompt plane."""
     answers = "headwater_gateway_answers_total"
     first_token = "gen_ai_server_time_to_first_token_seconds"  # noqa: S105
-    failed = _rate(answers, "region", f'{_R},outcome=~"broken|failed"')
     rows = [
         Row(
             "Now",
@@ -36,11 +35,11 @@ def prompts() -> dict[str, Any]:
                 ),
                 Panel(
                     "Failing",
-                    [(f"sum({failed}) / sum({_rate(answers, 'region')})", "")],
+                    [(f"max(region:headwater_gateway_failures:ratio_rate5m{{{_R}}})", "")],
                     "percentunit",
                     "stat",
                     0.001,
-                    "The budget is 0.1 %.",
+                    "The worst region, as the alerts count it. The budget is 0.1 %.",
                 ),
                 Panel("Streams", [(f"sum(headwater_gateway_streams{{{_R}}})", "")], kind="stat"),
                 Panel(
@@ -172,8 +171,9 @@ def artifacts() -> dict[str, Any]:
             [
                 Panel(
                     "Nodes",
-                    [("sum by (kind, state) (headwater_fleet_nodes)", "{{kind}} {{state}}")],
+                    [("max by (kind, state) (headwater_fleet_nodes)", "{{kind}} {{state}}")],
                     kind="stat",
+                    about="Every origin counts the whole fleet.",
                 ),
                 Panel(
                     "Channels not served everywhere",
@@ -206,7 +206,7 @@ def artifacts() -> dict[str, Any]:
             [
                 Panel(
                     "Hits",
-                    [("region:headwater_edge_cache_hits:ratio_rate15m", "{{region}}")],
+                    [(f"region:headwater_edge_cache_hits:ratio_rate15m{{{_R}}}", "{{region}}")],
                     "percentunit",
                 ),
                 Panel(
@@ -269,7 +269,7 @@ def artifacts() -> dict[str, Any]:
                     ],
                     "reqps",
                 ),
-                Panel("Rollouts", [("sum by (stage) (headwater_rollouts_running)", "{{stage}}")]),
+                Panel("Rollouts", [("max by (stage) (headwater_rollouts_running)", "{{stage}}")]),
             ],
         ),
         Row(

@@ -4,21 +4,40 @@ dashboards ask is refused."""
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from openai import NotFoundError
+from openai.types.chat import ChatCompletionUserMessageParam
 
 from infra.grafana.dashboards import DASHBOARDS
 from tests.fakes.fleet import Fleet, eventually
-from tests.fakes.metric_names import family_of, on_page, scrape
+from tests.fakes.metric_names import asked_for, family_of, grouped, matched, on_page, scrape
 from tests.fakes.prometheus import Prometheus
 
 ROOT = Path(__file__).resolve().parents[2]
 TIERS = ("origin", "edge", "worker")
 VARIABLES = {"$__rate_interval": "1m", "$__range": "1h"}
 TELEMETRY = "headwater_telemetry_"
+GIVEN = frozenset({"job", "instance", "region", "le"})
+"""Labels that Prometheus gives, not the tiers."""
+LATER = frozenset(
+    {
+        "headwater_gateway_broken_streams",
+        "headwater_gateway_findings",
+        "headwater_gateway_resumed_streams",
+        "headwater_origin_purges",
+        "headwater_origin_purges_waiting",
+        "headwater_rollouts_ended",
+        "headwater_rollouts_running",
+        "headwater_telemetry_oldest_seconds",
+        "headwater_telemetry_samples",
+    }
+)
+"""What rules and panels ask for, and a quiet system has no series of yet."""
 
 
 def rules() -> list[str]:
@@ -61,6 +80,47 @@ def test_every_rule_and_panel_is_answered(fleet: Fleet, tmp_path: Path) -> None:
         assert prometheus.query("absent(headwater_gateway_workers)") == []
         with pytest.raises(AssertionError, match="parse error"):
             prometheus.query("sum by (headwater_ready")
+
+
+def wrong_labels(expression: str, labels: Mapping[str, set[str]]) -> set[str]:
+    """Labels that an expression asks for and no series of its metrics has."""
+    known = {name: labels[name] for name in asked_for(expression) if name in labels}
+    wrong = {
+        label for name, label in matched(expression) if name in known and label not in known[name]
+    }
+    if known:
+        wrong |= grouped(expression) - set().union(*known.values())
+    return wrong - GIVEN
+
+
+def ask(fleet: Fleet, model: str) -> None:
+    question: ChatCompletionUserMessageParam = {"role": "user", "content": "What is a river?"}
+    with fleet.openai() as client:
+        answer = client.chat.completions.create(
+            model=model, messages=[question], max_tokens=16, stream=True
+        )
+        assert list(answer)
+
+
+def test_every_label_of_a_rule_or_panel_is_one_of_its_metric(fleet: Fleet) -> None:
+    ask(fleet, "auto")
+    with pytest.raises(NotFoundError):
+        ask(fleet, "nobody")
+    labels: dict[str, set[str]] = {}
+    for found in scrape(fleet).values():
+        for name, family in found.items():
+            for sample in family.samples:
+                labels.setdefault(name, set()).update(sample.labels)
+    asked = {name for one in [*rules(), *panels()] for name in asked_for(one)}
+    unseen = {name for name in asked - labels.keys() if ":" not in name}
+    assert unseen - LATER - {"up"} == set()
+    for expression in [*rules(), *panels()]:
+        assert wrong_labels(expression, labels) == set(), expression
+
+
+def test_a_label_that_does_not_exist_is_seen() -> None:
+    expression = 'sum by (region, colour) (rate(headwater_x_total{shape="1",kind!="a"}[5m]))'
+    assert wrong_labels(expression, {"headwater_x": {"kind"}}) == {"colour", "shape"}
 
 
 def test_the_page_has_what_every_tier_tells(fleet: Fleet) -> None:
