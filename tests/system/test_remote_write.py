@@ -22,6 +22,8 @@ from wire.telemetry.spool import SpoolState
 INTERVAL_S = 0.05
 SPOOLED = 900
 """Samples; about ten looks."""
+LOOK = 150
+"""More samples than one look has."""
 TIER = '{tier="edge",region="test"}'
 PENDING = f"headwater_telemetry_pending_samples{TIER}"
 DROPPED = 'headwater_telemetry_samples_total{tier="edge",region="test",outcome="dropped"}'
@@ -107,7 +109,8 @@ def test_over_the_cap_what_is_missing_is_what_is_counted(
         eventually(lambda: fleet.extra_metric(edge, "headwater_telemetry_pending_samples") == 0, 30)
     end = state(tmp_path)
     assert (end.dropped > 0, end.rejected) == (True, 0)
-    assert end.sent == prometheus.count(TIER)
+    # A batch that is on its way when the spool needs its room counts as dropped and may arrive.
+    assert 0 <= prometheus.count(TIER) - end.sent <= LOOK
     told = [value for _, value in prometheus.samples(DROPPED)]
     assert told == sorted(told), "what arrives is in order"
     assert told[-1] == end.dropped

@@ -206,3 +206,12 @@ def test_attempts_are_bounded_and_end_once(sink: MemorySink) -> None:
     ended_s = attempt.ended_s
     attempt.end("second")
     assert (attempt.error, attempt.ended_s) == ("first", ended_s)
+
+
+def test_a_stage_that_was_timed_before_the_trace_began_ends_with_the_request(
+    sink: MemorySink,
+) -> None:
+    trace = RequestTrace(traces(sink), None)
+    trace.finish("chat", {}, [("read", 60_000.0), ("parse", 1.0)])
+    root = assert_one_trace(sink.spans)
+    assert {sink.named(name).end_ns for name in ("read", "parse")} == {root.end_ns}
