@@ -129,7 +129,7 @@ class RequestTrace:
         ]
         at_s = self.began_s
         for stage, ms in stages:
-            # What was timed before the trace began (the head of a body, say) takes no time after it.
+            # What was timed before the trace began takes no time after its end.
             begins_s, at_s = at_s, min(at_s + ms / 1e3, now_s)
             if stage != "backend":  # that is what the attempts tell
                 spans.append(
