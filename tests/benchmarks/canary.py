@@ -19,7 +19,6 @@ from tests.fakes.canaries import (
     golden_answers,
     more_workers,
     publish_scrambled,
-    refuses,
     serving,
     stage,
     traffic,
@@ -62,7 +61,7 @@ async def _withdrawn(fleet: Fleet, revision: str) -> tuple[float, float, int, in
         began = time.monotonic()
         await asyncio.to_thread(_roll, fleet, revision)
         await until_async(
-            lambda: asyncio.to_thread(refuses, fleet, revision), deadline_s=_PATIENCE_S
+            lambda: asyncio.to_thread(refused, fleet, revision), deadline_s=_PATIENCE_S
         )
         refused = time.monotonic()
         await asyncio.to_thread(eventually, lambda: stage(fleet) == "aborted", _PATIENCE_S)

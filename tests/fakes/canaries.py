@@ -94,6 +94,14 @@ def refuses(fleet: Fleet, revision: str) -> bool:
     return any(w["refused"] == revision for w in fleet.status("edge")["workers"])
 
 
+def refused(fleet: Fleet, revision: str) -> bool:
+    """Whether a worker refused a revision: its reports say so only until the pointer has moved
+    back, which may be sooner than one looks again."""
+    newest = rolled(fleet)
+    over = (newest.get("revision"), newest.get("stage")) == (revision, "aborted")
+    return over or refuses(fleet, revision)
+
+
 def rolled(fleet: Fleet) -> dict[str, Any]:
     """The newest rollout of the stable channel; empty while the origin is away, or has just come
     back and not yet read its records."""

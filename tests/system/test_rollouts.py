@@ -21,7 +21,7 @@ from tests.fakes.canaries import (
     more_workers,
     new_key,
     publish_scrambled,
-    refuses,
+    refused,
     rolled,
     serving,
     stage,
@@ -79,10 +79,10 @@ async def test_a_scrambled_revision_is_withdrawn_and_no_caller_ever_sees_it(
     async with traffic(three) as callers:
         roll = ("roll", LOCAL_MODEL, "--to", bad.revision, "--canary", "10%", "--watch")
         watching = asyncio.create_task(asyncio.to_thread(command, three, *roll))
-        await until_async(lambda: asyncio.to_thread(refuses, three, bad.revision), deadline_s=60)
-        refused = time.monotonic()
+        await until_async(lambda: asyncio.to_thread(refused, three, bad.revision), deadline_s=60)
+        refused_s = time.monotonic()
         await asyncio.to_thread(eventually, lambda: stage(three) == "aborted", 30)
-        took_s = time.monotonic() - refused
+        took_s = time.monotonic() - refused_s
         code, found = await watching
     assert took_s <= ABORT_S
     assert (code, found["stage"], found["revision"]) == (1, "aborted", bad.revision)
