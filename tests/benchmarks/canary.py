@@ -63,12 +63,12 @@ async def _withdrawn(fleet: Fleet, revision: str) -> tuple[float, float, int, in
         await until_async(
             lambda: asyncio.to_thread(refused, fleet, revision), deadline_s=_PATIENCE_S
         )
-        refused = time.monotonic()
+        refused_s = time.monotonic()
         await asyncio.to_thread(eventually, lambda: stage(fleet) == "aborted", _PATIENCE_S)
         over = time.monotonic()
     bad = sum(answer.digest == revision for answer in callers.answers)
     broken = sum(not answer.whole for answer in callers.answers)
-    return over - refused, over - began, bad, broken, len(callers.answers)
+    return over - refused_s, over - began, bad, broken, len(callers.answers)
 
 
 def _roll(fleet: Fleet, revision: str) -> None:
