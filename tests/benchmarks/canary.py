@@ -19,6 +19,7 @@ from tests.fakes.canaries import (
     golden_answers,
     more_workers,
     publish_scrambled,
+    refused,
     serving,
     stage,
     traffic,
