@@ -203,10 +203,20 @@ class Vocabulary:
             yield "which token fills in the middle is ambiguous"
         if {"<|tool_response>", "</s>"} <= self.ids.keys():
             yield "llama.cpp treats </s> as plain text here"
+        if self.pre_tokenizer is not None and self.pre_tokenizer.ignore_merges:
+            yield from self._doubts_about_words()
         for which in ("bos", "eos"):
             token = self.named(which)
             if self.adds(which) and (token is None or token.id not in self.special_ids):
                 yield f"{which} is added but is not a special token"
+
+    def _doubts_about_words(self) -> Iterator[str]:
+        """A word that is a token is taken whole, a special one too. Where its text is the word's
+        own, it was cut out before; ``Ġthe`` is not, but is what the word `` the`` looks like.
+        """
+        texts = (self.tokens[id_] for id_ in self.special_ids)
+        if any(_word_of(text) not in (None, text) for text in texts):
+            yield "a special token is the byte-level form of a plain word"
 
     def _doubts_about_plain(self) -> Iterator[str]:
         plain = [self.tokens[id_] for id_ in self.plain_ids]
@@ -291,6 +301,14 @@ def decoded(token: str) -> str:
     """The text of a byte-level token; bytes that are no UTF-8 are replaced."""
     data = bytes(_BYTE_OF[character] for character in token if character in _BYTE_OF)
     return data.decode(errors="replace")
+
+
+def _word_of(token: str) -> str | None:
+    """The word whose byte-level form a text is; None where it is that of none."""
+    try:
+        return bytes(_BYTE_OF[character] for character in token).decode()
+    except (KeyError, UnicodeDecodeError):
+        return None
 
 
 def _byte_characters() -> str:

@@ -90,10 +90,20 @@ def test_only_runs_of_white_space_are_plain_specials() -> None:
         (vocabulary(add_bos_token=True), "bos is added but is not a special"),
         (vocabulary(add_eos_token=True), "eos is added but is not a special"),
         (vocabulary(pre="llama-bpe"), "bos is added but is not a special"),
+        (vocabulary(("Ġthe", CONTROL), pre="youtu"), "byte-level form of a plain word"),
+        (vocabulary(("Ġthe", USER_DEFINED), pre="midm-2.0"), "byte-level form of a plain word"),
+        (vocabulary(("Ã©", UNKNOWN), pre="tekken"), "byte-level form of a plain word"),
     ],
 )  # fmt: skip
 def test_what_an_edge_cannot_follow_is_a_doubt(found: Vocabulary, doubt: str) -> None:
     assert any(doubt in reason for reason in found.doubts())
+
+
+def test_a_special_token_that_no_word_looks_like_is_no_doubt() -> None:
+    assert list(vocabulary(("Ġthe", CONTROL)).doubts()) == []
+    texts = ("hello", "<|eot|>", "<｜end▁of▁sentence｜>", "éé")
+    found = vocabulary(*((text, CONTROL) for text in texts), pre="youtu")
+    assert not any("plain word" in reason for reason in found.doubts()), list(found.doubts())
 
 
 def test_models_whose_specials_swallow_white_space_are_a_doubt() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -63,15 +64,25 @@ def test_the_queue_is_bounded() -> None:
     assert 0 < len(exporter.get_finished_spans()) < 10_000
 
 
+def exporting() -> list[str]:
+    """The threads of the SDK that send."""
+    names = (thread.name for thread in threading.enumerate())
+    return [name for name in names if name.startswith("OtelBatch")]
+
+
 async def test_a_collector_that_is_away_costs_spans_and_no_time() -> None:
     app = web.Application()
     config = TracesConfig(endpoint="http://127.0.0.1:1/v1/traces", timeout_s=0.2)
     found = add_traces(app, config, tier="edge", trust=False)
     assert found is not None
+    runner = web.AppRunner(app)
+    await runner.setup()
+    before = exporting()
     found.emit([SPAN])
     begun = time.perf_counter()
-    await app.cleanup()
+    await runner.cleanup()
     assert time.perf_counter() - begun < 5
+    assert len(exporting()) < len(before)
 
 
 async def test_without_an_endpoint_there_are_no_traces() -> None:
