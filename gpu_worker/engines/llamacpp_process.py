@@ -23,6 +23,10 @@ import msgspec
 
 MAX_SETTINGS_BYTES = 1024 * 1024
 _LAST_WORDS_S = 0.1
+_LIBRARIES = (
+    "the engine's wheel cannot be loaded; it needs libgomp.so.1 (Debian: apt-get install libgomp1), "
+    "and one for GPUs the libraries of CUDA"
+)
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -75,7 +79,10 @@ def main() -> int:
 
 def _serve(settings: Settings) -> Any:
     """The running server; it lives as long as it is referred to."""
-    import xllamacpp  # the parent imports this module for its Settings only
+    try:
+        import xllamacpp  # the parent imports this module for its Settings only
+    except ImportError as error:
+        raise ImportError(f"{error} ({_LIBRARIES})") from error
 
     params = xllamacpp.CommonParams()
     params.model.path = settings.model_path

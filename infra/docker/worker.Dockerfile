@@ -2,8 +2,8 @@
 #   docker build -f infra/docker/worker.Dockerfile -t headwater-worker .
 # To pin the base by its digest, as a production build does:
 #   --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:...
-# For a GPU, give the engine's wheel from its publisher's index and an image that has the libraries of
-# CUDA and Python 3.11 in the same place; the driver is the host's:
+# For a GPU, give the engine's wheel from its publisher's index and an image of Debian or Ubuntu that
+# has the libraries of CUDA and Python 3.11 in the same place; the driver is the host's:
 #   --build-arg RUNTIME_IMAGE=...  --build-arg ENGINE_INDEX=https://xorbitsai.github.io/xllamacpp/whl/cu128
 #   --build-arg ENGINE_HASH=sha256:...   of the wheel there, of the version in worker.lock
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
@@ -33,6 +33,8 @@ FROM ${RUNTIME_IMAGE}
 LABEL org.opencontainers.image.title="headwater-worker" \
       org.opencontainers.image.description="Pulls model weights to a GPU and serves them" \
       org.opencontainers.image.licenses="Apache-2.0"
+# The one library that the engine's wheel needs and neither brings nor finds in a slim image.
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
 ENV PATH=/opt/headwater/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPATH=/opt/headwater/app \

@@ -24,6 +24,12 @@ from wire.http_client import BlockingClient
 NOBODY = 10001
 TOKENS = ("admin-token", "edge-report-token", "worker-token")
 PORTS = {"origin": "7400", "edge": "7401", "worker": "7402"}
+OF_THE_BASE = (
+    "linux-vdso.", "ld-linux", "/lib64/ld-linux", "libc.", "libm.", "libpthread.", "libdl.",
+    "librt.", "libutil.", "libgcc_s.", "libstdc++.", "libz.",
+)  # fmt: skip
+"""Libraries that a slim Debian has; its package manager needs them."""
+OF_PACKAGES = {"libgomp1": "libgomp."}
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +125,20 @@ def running(built: Built, **more: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait()
+
+
+def test_an_image_has_every_library_that_its_wheels_need(images: dict[str, Built]) -> None:
+    for built in images.values():
+        wheels = sorted(Path(built.here("/opt/headwater")).rglob("*.so*"))
+        told = subprocess.run(
+            ["ldd", *wheels], capture_output=True, text=True, check=False, timeout=60
+        ).stdout
+        found = {line.strip() for line in told.splitlines() if line.startswith("\t")}
+        outside = {line for line in found if str(built.root) not in line}
+        installed = " ".join(one.value for one in image(built.tier)[1][-1].all("RUN"))
+        known = (*OF_THE_BASE, *(so for package, so in OF_PACKAGES.items() if package in installed))
+        assert len(outside) > 3
+        assert [line for line in outside if not line.startswith(known)] == []
 
 
 def test_an_image_works_from_its_lock_file_to_its_clean_end(images: dict[str, Built]) -> None:
