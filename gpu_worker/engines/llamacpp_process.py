@@ -24,8 +24,8 @@ import msgspec
 MAX_SETTINGS_BYTES = 1024 * 1024
 _LAST_WORDS_S = 0.1
 _LIBRARIES = (
-    "the engine's wheel cannot be loaded; it needs libgomp.so.1 (Debian: apt-get install libgomp1), "
-    "and one for GPUs the libraries of CUDA"
+    "the engine's wheel cannot be loaded; it needs libgomp.so.1 (Debian: apt-get install "
+    "libgomp1), and one for GPUs the libraries of CUDA"
 )
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
