@@ -63,7 +63,7 @@ def test_every_name_is_declared_described_used_and_taken() -> None:
             "output origin_ipv4 has no description",
         ),
         ("outputs.tf", "  sensitive   = true\n", "", "s3_credentials is not marked as sensitive"),
-        ("versions.tf", "~> 3.2", ">= 3.2", "linode is not pinned"),
+        ("versions.tf", "~> 3.5", ">= 3.5", "linode is not pinned"),
         ("versions.tf", '  required_version = ">= 1.9, < 2.0"\n', "", "no required_version"),
         ("variables.tf", 'default     = "edge-small"', f'default = "{"a1" * 32}"', "a secret"),
         (
