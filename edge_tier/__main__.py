@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import structlog
 import uvloop
 
 from edge_tier.app import REPORTER, build_app
@@ -11,10 +12,18 @@ from edge_tier.config import EdgeConfig
 from wire.http_server import serve
 from wire.process import run_tier
 
+_log = structlog.get_logger("edge")
+_OWN_PORT_HINT = (
+    "workers and Prometheus reach any one of the processes that share a port; give each an "
+    "edge.own_port and name those in worker.heartbeat_to"
+)
+
 
 async def run(config: EdgeConfig) -> None:
     """Serve an edge until it is told to stop."""
     app = await build_app(config)
+    if config.is_shared:
+        _log.warning("one port for all", port=config.port, hint=_OWN_PORT_HINT)
     await serve(
         app,
         host=config.host,
@@ -23,6 +32,7 @@ async def run(config: EdgeConfig) -> None:
         drain_s=config.drain_s,
         drain_delay_s=config.drain_delay_s,
         reuse_port=config.reuse_port,
+        own_port=config.own_port,
         on_bound=app[REPORTER].bound,
     )
 

@@ -68,8 +68,8 @@ async def build_app(config: EdgeConfig) -> web.Application:
         registry,
         config.telemetry,
         tier="edge",
-        port=config.port,
-        shares_port=config.reuse_port,
+        port=config.own_port or config.port,
+        shares_port=config.is_shared,
     )
 
     async def release(_app: web.Application) -> None:
@@ -99,7 +99,7 @@ def _reporter(
         origins=config.origins,
         token=read_token(fleet.token_file) if fleet.token_file is not None else None,
         orders=orders,
-        name=edge_name(fleet.name, config.port, shares_port=config.reuse_port),
+        name=edge_name(fleet.name, config.own_port or config.port, shares_port=config.is_shared),
     )
 
 

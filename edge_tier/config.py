@@ -123,7 +123,10 @@ class EdgeConfig:
     """How long new requests are still taken after SIGTERM, while ``/readyz`` says no already: what
     a load balancer needs to notice."""
     reuse_port: bool = False
-    """Several processes on one port (SO_REUSEPORT)."""
+    """Several processes on one port (SO_REUSEPORT). Give each one an ``own_port``."""
+    own_port: int = 0
+    """Where this process alone listens, too. Workers must tell every process that they live, and
+    Prometheus must ask every process; a port that is shared leads to any one. 0: nowhere."""
     nearest: NearestConfig = field(default_factory=NearestConfig)
     """How one of ``origins`` is chosen, and when a second one is asked as well."""
     client: ClientConfig = field(default_factory=ClientConfig)
@@ -136,3 +139,12 @@ class EdgeConfig:
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     """Metrics that are sent by remote write, and traces (docs/telemetry.md)."""
+
+    def __post_init__(self) -> None:
+        if self.own_port and self.own_port == self.port:
+            raise ValueError("own_port is another one than port")
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether nothing but a port that others listen on, too, leads to this process."""
+        return self.reuse_port and not self.own_port

@@ -184,12 +184,28 @@ def background(
     """A cleanup context that runs ``work`` as long as the application lives."""
 
     async def context(_app: web.Application) -> Any:
-        task = asyncio.create_task(guard(name, work()), name=name)
-        yield
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with _meanwhile(name, work):
+            yield
 
     return context
+
+
+@asynccontextmanager
+async def _meanwhile(
+    name: str, work: Callable[[], Coroutine[Any, Any, None]]
+) -> AsyncIterator[None]:
+    """Run something in the background while the block runs."""
+
+    async def begun() -> None:
+        # Called here, since a task that is cancelled before it begins awaits nothing.
+        await guard(name, work())
+
+    task = asyncio.create_task(begun(), name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def serve(
@@ -201,6 +217,7 @@ async def serve(
     drain_s: float,
     drain_delay_s: float = 0.0,
     reuse_port: bool = False,
+    own_port: int = 0,
     on_bound: Callable[[str], Awaitable[None]] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let running answers finish for ``drain_s`` seconds.
@@ -210,6 +227,8 @@ async def serve(
         drain_delay_s: how long new connections are still served after the signal, while
             ``/readyz`` says no already: whoever balances load needs so long to notice. A second
             signal ends it.
+        own_port: where to listen, too, if several processes share ``port``; 0: nowhere. It is
+            how others reach this process.
         on_bound: told the URL before the file is written.
     """
     # Before anybody can learn that we listen: a signal that comes at once must not kill us.
@@ -223,11 +242,14 @@ async def serve(
     async with _setting_up(manager):
         await runner.setup()
     try:
-        bound = _listen(host, port, reuse_port=reuse_port)
-        site = _Site(runner, bound, app.get(ENTRANCE))
-        await site.start()
+        listeners = [_listen(host, port, reuse_port=reuse_port)]
+        if own_port:
+            listeners.append(_listen(host, own_port, reuse_port=False))
+        sites = [_Site(runner, listener, app.get(ENTRANCE)) for listener in listeners]
+        for site in sites:
+            await site.start()
         shown = f"[{host}]" if ":" in host else host
-        url = f"http://{shown}:{bound.getsockname()[1]}"
+        url = f"http://{shown}:{listeners[-1].getsockname()[1]}"
         if on_bound is not None:
             await on_bound(url)
         if ready_file is not None:
@@ -239,7 +261,7 @@ async def serve(
             _log.info("stopping", drain_delay_s=drain_delay_s, drain_s=drain_s)
             life.stop()
             await _delay(told, drain_delay_s)
-            await site.drain(drain_s)
+            await asyncio.gather(*(site.drain(drain_s) for site in sites))
     finally:
         await runner.cleanup()
 
@@ -259,17 +281,8 @@ async def _setting_up(manager: Manager | None) -> AsyncIterator[None]:
         yield
         return
 
-    async def ask() -> None:
-        while True:
-            send(manager, starting("setting up", manager.beat_s))
-            await asyncio.sleep(manager.beat_s)
-
-    task = asyncio.create_task(guard("service-manager", ask()), name="manager-start")
-    try:
+    async with _meanwhile("manager-start", lambda: _ask_for_time(manager)):
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -279,12 +292,14 @@ async def _telling(manager: Manager | None, life: Life, stop_s: float) -> AsyncI
         yield
         return
     life.on_stopping.append(lambda: send(manager, stopping(stop_s + _STOP_MARGIN_S)))
-    task = asyncio.create_task(guard("service-manager", _beat(manager, life)), name="manager")
-    try:
+    async with _meanwhile("manager", lambda: _beat(manager, life)):
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _ask_for_time(manager: Manager) -> None:
+    while True:
+        send(manager, starting("setting up", manager.beat_s))
+        await asyncio.sleep(manager.beat_s)
 
 
 async def _beat(manager: Manager, life: Life) -> None:

@@ -3,7 +3,7 @@ locals {
   edge_firewall_rules = concat(
     [
       { label = "https", ports = "80, 443", ipv4 = ["0.0.0.0/0"], ipv6 = ["::/0"] },
-      { label = "workers", ports = "7401", ipv4 = [module.network[keys(var.regions)[0]].cidr], ipv6 = [] },
+      { label = "workers", ports = "7411-7412", ipv4 = [module.network[keys(var.regions)[0]].cidr], ipv6 = [] },
     ],
     # Where NodeBalancers call from.
     var.load_balancers ? [{ label = "load-balancers", ports = "7401", ipv4 = ["192.168.255.0/24"], ipv6 = [] }] : [],

@@ -80,3 +80,13 @@ def test_what_is_in_force_shows_each_limit_and_who_set_it(file: Path) -> None:
     shown = show_in_force(["edge"], file, environ={}, changed=True).tiers["edge"]
     assert shown["gateway.limits.tenants.acme.tokens_per_day"].value == 1_000_000
     assert shown["gateway.limits.models.cloud-large.output_tokens_per_minute"].origin == "file"
+
+
+def test_a_port_of_its_own_is_another_one(file: Path) -> None:
+    file.write_text("[edge]\nreuse_port = true\nown_port = 7401\n")
+    with pytest.raises(ConfigError, match="own_port is another one than port"):
+        load("edge", EdgeConfig, file=file, environ={})
+    file.write_text("[edge]\nreuse_port = true\n")
+    assert load("edge", EdgeConfig, file=file, environ={}).is_shared
+    file.write_text("[edge]\nreuse_port = true\nown_port = 7411\n")
+    assert not load("edge", EdgeConfig, file=file, environ={}).is_shared

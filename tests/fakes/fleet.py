@@ -285,6 +285,7 @@ class Fleet:
             folder=self.state.root,
             ready_file=ready_file,
             log=self.state.log(name),
+            port=int(values["port"]),
         )
         child = Child(program, self._lifeline)
         try:

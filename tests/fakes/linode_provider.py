@@ -1,7 +1,7 @@
 """What the resources of linode/linode 3.x that we use take, by its documentation (docs/resources of
 github.com/linode/terraform-provider-linode). ``block.argument`` is one of a nested block.
 
-Compared by hand with the provider's own schema, from which PyPI's pulumi-linode 5.5.0 and 5.14.1 are
+Compared by hand with the provider's schema, from which PyPI's pulumi-linode 5.5.0 and 5.14.1 are
 generated (3.5.0 and 3.14.1 of the provider): 3.4 does not know ``interface_generation`` yet.
 """
 

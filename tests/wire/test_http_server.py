@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 from prometheus_client import CollectorRegistry, Counter
 
+from infra.ports import HeldPort
 from tests.fakes.waiting import until
 from wire.errors import ConfigError, UnauthorizedError
 from wire.files import write_atomically
@@ -107,6 +108,51 @@ async def test_a_server_announces_itself_and_stops_on_a_signal(tmp_path: Path) -
         assert await answer.text() == "hi"
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.wait_for(task, 5)
+
+
+async def test_a_port_of_its_own_leads_to_the_same_and_is_the_one_that_others_are_told(
+    tmp_path: Path,
+) -> None:
+    ready, app = tmp_path / "ready.json", web.Application()
+
+    async def hello(_request: web.Request) -> web.Response:
+        return web.Response(text="hi")
+
+    app.router.add_get("/", hello)
+    shared, own = HeldPort(), HeldPort()
+    task = asyncio.create_task(
+        serve(
+            app,
+            host="127.0.0.1",
+            port=shared.number,
+            ready_file=ready,
+            drain_s=1,
+            reuse_port=True,
+            own_port=own.number,
+        )
+    )
+    await until(ready.exists)
+    assert json.loads(ready.read_text())["url"] == f"http://127.0.0.1:{own.number}"
+    async with aiohttp.ClientSession() as session:
+        for port in (shared.number, own.number):
+            async with session.get(f"http://127.0.0.1:{port}/") as answer:
+                assert await answer.text() == "hi"
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(task, 5)
+    shared.close()
+    own.close()
+
+
+async def test_what_never_began_in_the_background_ends_in_silence() -> None:
+    async def work() -> None:
+        raise AssertionError("it must not begin")
+
+    app = web.Application()
+    (context,) = (background("early", work),)
+    steps = context(app)
+    await anext(steps)
+    with pytest.raises(StopAsyncIteration):
+        await anext(steps)
 
 
 async def test_a_taken_port_is_named() -> None:

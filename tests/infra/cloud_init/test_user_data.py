@@ -69,6 +69,8 @@ def test_the_tiers_own_loader_takes_the_configuration(tier: str, tmp_path: Path)
     if tier == "edge":
         assert config.origins == ("https://origin.models.example.com",)
         assert config.reuse_port
+        envs = [files(tier)[f"/etc/headwater/edge-{number}.env"] for number in (1, 2)]
+        assert [text.split("OWN_PORT=")[1].strip() for text in envs] == ["7411", "7412"]
         assert config.fleet.region == "us-ord"
     elif tier == "worker":
         assert config.sources == config.heartbeat_to

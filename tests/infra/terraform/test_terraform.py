@@ -103,7 +103,7 @@ def test_nothing_but_what_is_needed_is_open_to_everybody() -> None:
         r'ports *= "([^"]+)", ipv4 *= \["0\.0\.0\.0/0"\]', (ROOT / "main.tf").read_text()
     )
     assert sorted(opened) == ["80", "80, 443"]
-    assert {"7401", "7402"} <= set(rules)
+    assert {"7401", "7402", "7411-7412"} <= set(rules)
     inbound = (ROOT / "modules/firewall/main.tf").read_text()
     assert 'inbound_policy  = "DROP"' in inbound
     assert "var.admin_cidrs" in inbound

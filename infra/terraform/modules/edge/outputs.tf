@@ -14,8 +14,12 @@ output "names" {
 }
 
 output "private_urls" {
-  description = "Where the region's workers reach the edges."
-  value       = [for index in range(var.quantity) : "http://${cidrhost(var.cidr, 11 + index)}:7401"]
+  description = "Where the region's workers reach each process of the edges."
+  value = flatten([
+    for index in range(var.quantity) : [
+      for port in [7411, 7412] : "http://${cidrhost(var.cidr, 11 + index)}:${port}"
+    ]
+  ])
 }
 
 output "balanced" {
