@@ -19,6 +19,7 @@ class PurgeTarget:
     url: str
     """``http[s]://host[:port]``; a webhook's with its path."""
     style: PurgeStyle
+    """How the cache is told (docs/how-to/cdn.md)."""
     token_file: Path
     """The secret that both sides know, in a file of mode 600."""
 
@@ -36,6 +37,7 @@ class PurgeConfig:
     attempts: int = 8
     """How often a key is told to a cache that does not take it."""
     retry_min_s: float = 0.25
+    """The first pause after a failure; each further one is twice as long."""
     retry_max_s: float = 30.0
     """Between attempts: doubled from the one to the other."""
     max_keys: int = 20_000
