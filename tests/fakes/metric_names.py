@@ -18,9 +18,9 @@ What `/metrics` of each tier tells, read off a running system (`make docs-metric
 are ours, `gen_ai_` follow OpenTelemetry's GenAI conventions, `process_` are Prometheus's own.
 Counters begin anew with their process. Alerts and dashboards: [monitor](../how-to/monitor.md).
 
-What labels say is bounded: nothing of a prompt, a key or a request becomes one, and models, channels
-and revisions only where they are signed or served. Left out are `le` of histograms, and what a
-scrape adds: `job`, `instance`, `region`.
+What labels say is bounded: nothing of a prompt, a key or a request becomes one, and models,
+channels and revisions only where they are signed or served. Left out are `le` of histograms, and
+what a scrape adds: `job`, `instance`, `region`.
 """
 Labels = Mapping[str, set[str]]
 """Family → its labels."""
