@@ -28,7 +28,7 @@ class ParallelismConfig:
     gain: float = 1.15
     """By how much a climb must raise the throughput to be kept."""
     rest_windows: int = 8
-    """After a climb that was taken back, so many pass before the next; at least 1."""
+    """So many windows pass between a climb that was taken back and the next one; at least 1."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.start <= self.most:

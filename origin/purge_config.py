@@ -37,9 +37,9 @@ class PurgeConfig:
     attempts: int = 8
     """How often a key is told to a cache that does not take it."""
     retry_min_s: float = 0.25
-    """The first pause after a failure; each further one is twice as long."""
+    """The pause between attempts begins at twice this ..."""
     retry_max_s: float = 30.0
-    """Between attempts: doubled from the one to the other."""
+    """... and doubles with each failure up to this."""
     max_keys: int = 20_000
     """Keys that wait for one cache; beyond, it is told once that everything may have changed."""
     requests_at_once: int = 4

@@ -38,7 +38,7 @@ class TracesConfig:
     delay_s: float = 2.0
     """How long spans may wait for others before they are sent."""
     timeout_s: float = 10.0
-    """For one such request; then its spans are lost."""
+    """For one request to the collector; then its spans are lost."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.sample_ratio <= 1:
