@@ -40,6 +40,7 @@ class CacheConfig:
     """The artifact plane."""
 
     folder: Path = Path("edge-cache")
+    """Where chunks and documents are kept over restarts; one process has it to itself."""
     name: str = "headwater-edge"
     """In ``Cache-Status``."""
     store: StoreConfig = field(default_factory=StoreConfig)
@@ -62,6 +63,7 @@ class GatewayConfig:
     """The prompt plane."""
 
     keys_file: Path = Path("edge-keys.json")
+    """Hashes of the API keys (``headwater keys``), read again when it changes; may be missing."""
     pepper_file: Path = Path("edge-pepper")
     """The secret under which API keys are hashed; made at the first start."""
     policy_file: Path | None = None
@@ -93,9 +95,11 @@ class EdgeConfig:
     """Everything an edge can be told. Paths are relative to the working directory."""
 
     host: str = "127.0.0.1"
+    """The address it listens on; ``0.0.0.0``: every address of the machine."""
     port: int = 7401
     """0: any free port."""
     plane: Plane = "all"
+    """What it serves: ``artifacts`` (weights and sites), ``prompts``, or both."""
     origins: tuple[str, ...] = ("http://127.0.0.1:7400",)
     """Where misses go, nearest first by measurement: origins, or parent edges."""
     origin_token_file: Path | None = None
@@ -107,6 +111,7 @@ class EdgeConfig:
     refresh_s: float = 5.0
     """How often pointers are revalidated without being told to."""
     admin_token_file: Path = Path("admin-token")
+    """The secret that makes API keys and warms the cache; mode 600."""
     worker_token_file: Path = Path("worker-token")
     """Shared with this edge's workers, both ways; opens private models to them."""
     pull_tokens_file: Path = Path("edge-pull-tokens.json")
@@ -117,6 +122,7 @@ class EdgeConfig:
     """Chunks fetched at the same time from each of ``origins``: one that stalls holds only its own.
     """
     io_threads: int = 8
+    """Threads that send files from the disk; beyond so many others wait."""
     drain_s: float = 10.0
     """How long running streams may take at shutdown."""
     drain_delay_s: float = 0.0

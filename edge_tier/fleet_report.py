@@ -67,6 +67,7 @@ class FleetReportConfig:
     name: str = ""
     """Stable name of this edge; empty: the machine's, with the port."""
     region: str = ""
+    """Where this edge is, as the fleet's views and the console group it; empty: it says none."""
     advertise_url: str = ""
     """How others reach this edge; empty: where it listens."""
     report_to: tuple[str, ...] = ()
@@ -75,6 +76,7 @@ class FleetReportConfig:
     token_file: Path | None = None
     """The origins' token for edges (``origin.edge_token_file``); None: nothing is reported."""
     report_s: float = 1.0
+    """Between two reports; something new is told at once."""
     ttl_s: float = 3.0
     """After so long without a report an origin counts this edge as missing."""
 

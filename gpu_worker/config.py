@@ -23,7 +23,9 @@ class ModelConfig:
     """One of several models: ``[[worker.models]]``."""
 
     model: str
+    """Its name at the origin."""
     channel: str = DEFAULT_CHANNEL
+    """Whose pointer it follows."""
     variant: str = ""
     """As ``[worker]``'s."""
     pinned: bool = False
@@ -31,6 +33,7 @@ class ModelConfig:
     idle_unload_s: float = 0.0
     """Put it to sleep when nobody asked for so long; 0: only when another one needs its place."""
     slots: int = 0
+    """Requests at once, in place of the engine's; 0: the engine's."""
     context_tokens: int = 0
     """In place of the engine's, for this model; 0: the engine's."""
 
@@ -43,12 +46,15 @@ class WorkerConfig:
     """Stable name in the fleet; where empty, the host's name and the port (or, where that is any,
     the process id)."""
     host: str = "127.0.0.1"
+    """The address it listens on; ``0.0.0.0``: every address of the machine."""
     port: int = 7402
     """0: any free port."""
     advertise_url: str = ""
     """Where edges reach this worker; the bound address where empty."""
     model: str = "edge-small"
+    """The one to serve, by its name at the origin."""
     channel: str = DEFAULT_CHANNEL
+    """Whose pointer it follows: a roll of the channel is a roll of this worker."""
     variant: str = ""
     """The variant of the weights to take (``Q4_K_M``), where a revision has several; where empty,
     the best that fits this machine (``headwater fit`` shows it). Ignored where it has none."""
@@ -59,6 +65,7 @@ class WorkerConfig:
     """What the engines of several models may take together; 0: ``memory_share`` of what is free at
     the start."""
     memory_share: float = 0.9
+    """Above 0, at most 1; of what is free on the GPUs, or of main memory where there are none."""
     room_wait_s: float = 10.0
     """A request for a model that sleeps waits so long for others' requests to end; then it is told
     to come again."""
@@ -70,13 +77,16 @@ class WorkerConfig:
     """Edges that route prompts here; none for a stand-alone server. ``dns+http://name:port`` is
     every address that the name has, looked up again every 2 s: a headless Service, for example."""
     heartbeat_s: float = 1.0
+    """Between two heartbeats to each edge; something new is told at once."""
     heartbeat_ttl_s: float = 2.5
     """After so long without a heartbeat an edge forgets this worker: within 3 s it is routed
     around, and one heartbeat may be lost."""
     trust_root: Path = Path("root.json")
     """The publisher's root, provisioned out of band."""
     trust_dir: Path = Path("worker-trust")
+    """What was verified, kept over restarts."""
     models_dir: Path = Path("worker-models")
+    """Where revisions are put together, and kept over restarts."""
     weights_in_memory: bool = False
     """Revisions are put together in memory instead of in ``models_dir``: loading never waits for a
     disk. They count as used memory, are lost with the machine, and are removed when the worker

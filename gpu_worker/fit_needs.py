@@ -63,6 +63,7 @@ class FitConfig:
     process_bytes: int = 64_000_000
     """The engine without a model, and its copy of a token's name costs :attr:`token_bytes`."""
     token_bytes: int = 256
+    """For each token of the vocabulary."""
     hardware: str = ""
     """Judge for this machine of ``gpu_worker.hardware_table``, not for the one that is read."""
     use_gpu: Literal["auto", "yes", "no"] = "auto"

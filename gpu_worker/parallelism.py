@@ -20,12 +20,15 @@ class ParallelismConfig:
     """Bounds of the climb."""
 
     start: int = 2
+    """Chunks that are fetched at once when a pull begins; 1 to ``most``."""
     most: int = 6
     """Chunks in memory at once: memory is this many times the largest chunk (8 MiB)."""
     window_s: float = 0.25
+    """The shortest time over which the throughput is judged."""
     gain: float = 1.15
     """By how much a climb must raise the throughput to be kept."""
     rest_windows: int = 8
+    """So many windows pass between a climb that was taken back and the next one; at least 1."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.start <= self.most:

@@ -53,7 +53,9 @@ class SupervisorConfig:
     stop_grace_s: float = 2.0
     """After SIGTERM; then SIGKILL."""
     backoff_initial_s: float = 0.1
+    """Before the first restart; twice as long before each further one ..."""
     backoff_max_s: float = 30.0
+    """... but no longer than this."""
     poll_s: float = 0.05
     """Between two questions whether a program that does not say so is ready."""
     restarts: int = 8
@@ -63,7 +65,9 @@ class SupervisorConfig:
     standby_s: float = 900.0
     """So long a child waits for its orders ahead of its work (``gpu_worker.standby``)."""
     log_lines: int = 200
+    """Of what the child wrote last, kept for error messages."""
     log_line_bytes: int = 1_000
+    """A longer line is cut."""
 
     def log_tail(self) -> LogTail:
         """What takes a child's words."""

@@ -22,6 +22,7 @@ class OriginConfig:
     """Everything an origin can be told. Paths are relative to the working directory."""
 
     host: str = "127.0.0.1"
+    """The address it listens on; ``0.0.0.0``: every address of the machine."""
     port: int = 7400
     """0: any free port."""
     store: str = "origin-store"
@@ -29,6 +30,8 @@ class OriginConfig:
     keys_dir: Path = Path("origin-keys")
     """Holds ``online.key`` and ``root.json`` (made by ``headwater origin init``)."""
     admin_token_file: Path = Path("admin-token")
+    """The secret that publishes, rolls and signs in to the console; mode 600. Made by ``headwater
+    origin init``."""
     edge_token_file: Path | None = None
     """The secret under which edges report themselves and their workers; opens nothing else. None:
     reports are refused."""
@@ -37,6 +40,7 @@ class OriginConfig:
     ready_file: Path | None = None
     """Written with the URL once the origin answers."""
     io_threads: int = 8
+    """Threads that read the store for answers; beyond so many reads others wait."""
     max_admin_body_bytes: int = 64 * 1024 * 1024
     """Largest body of an administrative request: a manifest or signed metadata."""
     retimestamp_s: float = 3_600.0

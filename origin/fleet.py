@@ -48,6 +48,8 @@ class FleetConfig:
     """Under which this origin keeps its view in the store; empty: the machine's name where the
     store is a bucket, which other origins may share, else ``origin``."""
     max_edges: int = 2_048
+    """A new edge takes the place of the one that is gone for longest; where all are alive, its
+    reports are refused (429)."""
     max_workers: int = 16_384
     """Of each of its models a worker counts once."""
     forget_s: float = 86_400.0

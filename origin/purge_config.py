@@ -19,6 +19,7 @@ class PurgeTarget:
     url: str
     """``http[s]://host[:port]``; a webhook's with its path."""
     style: PurgeStyle
+    """How the cache is told (docs/how-to/cdn.md)."""
     token_file: Path
     """The secret that both sides know, in a file of mode 600."""
 
@@ -36,8 +37,9 @@ class PurgeConfig:
     attempts: int = 8
     """How often a key is told to a cache that does not take it."""
     retry_min_s: float = 0.25
+    """The pause between attempts begins at twice this ..."""
     retry_max_s: float = 30.0
-    """Between attempts: doubled from the one to the other."""
+    """... and doubles with each failure up to this."""
     max_keys: int = 20_000
     """Keys that wait for one cache; beyond, it is told once that everything may have changed."""
     requests_at_once: int = 4

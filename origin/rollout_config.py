@@ -38,6 +38,7 @@ class RolloutConfig:
     max_p50_ratio: float = 1.5
     """Median time to the first token, over the stable revision's."""
     max_p95_ratio: float = 2.0
+    """The same for the 95th percentile."""
     first_token_slack_ms: float = 25.0
     """Differences of times below this are no difference."""
     min_compared: int = 20

@@ -27,6 +27,7 @@ class AssetsConfig:
     """How static sites are served under ``/assets``. An empty header is not sent."""
 
     enabled: bool = True
+    """False: there is nothing at ``/assets``."""
     channel: str = DEFAULT_CHANNEL
     """What an address means that names no channel."""
     max_age_s: int = 5
@@ -50,13 +51,17 @@ class AssetsConfig:
         "default-src 'self'; base-uri 'self'; object-src 'none'; form-action 'self'; "
         "frame-ancestors 'self'"
     )
+    """Of where pages may load from, and who may frame them."""
     cross_origin_opener_policy: str = "same-origin"
+    """Whether windows of other sites that open a page may reach into it."""
     cross_origin_resource_policy: str = "same-origin"
     """Whether pages of other sites may embed the files: ``cross-origin`` lets them."""
     cross_origin_embedder_policy: str = ""
+    """``require-corp``, with the opener's policy, gives pages ``SharedArrayBuffer``."""
     access_control_allow_origin: str = ""
     """``*`` lets scripts of other sites read the files; fonts and modules need it there."""
     referrer_policy: str = "strict-origin-when-cross-origin"
+    """What links from a page tell other sites of its address."""
 
     def __post_init__(self) -> None:
         channel_name(self.channel)

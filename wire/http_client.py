@@ -24,6 +24,7 @@ class ClientConfig:
     """Bounds of a client towards one server."""
 
     connect_timeout_s: float = 5.0
+    """For a connection, TLS included; then the server counts as unavailable."""
     stall_timeout_s: float = 10.0
     """A server that sends nothing for so long is given up."""
     min_bytes_per_s: int = 16 * 1024

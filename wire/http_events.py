@@ -30,9 +30,12 @@ class EventsConfig:
     queue_events: int = 256
     """Events a subscriber may lag behind before it is disconnected."""
     max_subscribers: int = 10_000
+    """One more is refused (502), and follows another publisher or tries again."""
     ping_s: float = 15.0
     """Silence after which a comment is sent, so that dead connections are noticed."""
     retry_min_s: float = 0.2
+    """The shortest pause before a follower connects again; the longest doubles with each
+    failure."""
     retry_max_s: float = 5.0
     """The longest pause between two tries: how long a fleet may take to hear again."""
     silence_timeout_s: float = 45.0

@@ -47,6 +47,7 @@ class DocumentConfig:
     memory_bytes: int = 32 * 1024**2
     """Bytes of the documents used last that are kept in memory."""
     fsync: bool = True
+    """Flush each document: without, a power cut may lose what an edge needs to start alone."""
 
 
 @dataclass(frozen=True, slots=True)

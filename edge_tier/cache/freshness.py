@@ -18,6 +18,7 @@ class FreshnessConfig:
     """How long pointers are good for."""
 
     max_age_s: float = 5.0
+    """So long a pointer is served without asking, unless it was purged."""
     stale_while_revalidate_s: float = 30.0
     """Beyond ``max_age_s``: served at once while a refresh runs."""
     stale_if_error_s: float = 86_400.0

@@ -51,7 +51,9 @@ class StoreConfig:
     fsync: bool = False
     """Flush each chunk: only a power cut needs it, and every chunk is verified again anyway."""
     read_threads: int = 4
+    """Reads of chunks at once; at least 1."""
     write_threads: int = 4
+    """Writes of different chunks at once; at least 1."""
 
     def __post_init__(self) -> None:
         if min(self.cache_bytes, self.read_threads, self.write_threads) < 1:

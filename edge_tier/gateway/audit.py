@@ -52,6 +52,8 @@ class AuditConfig:
     """Where administrative acts are written down, and for how long."""
 
     file: Path = Path("edge-audit.jsonl")
+    """JSON lines, mode 600, each with the hash of the one before; several processes may share
+    it."""
     fsync: bool = True
     """Whether an act waits until its record is on the disk; without, a power cut may lose it."""
     max_bytes: int = 16 * 1024 * 1024

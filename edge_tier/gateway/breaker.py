@@ -25,7 +25,9 @@ class BreakerConfig:
     failures: int = 3
     """Failures in a row that open it."""
     open_s: float = 1.0
+    """How long it is left alone then; twice as long each time a trial fails ..."""
     max_open_s: float = 30.0
+    """... but no longer than this."""
 
 
 class Breaker:

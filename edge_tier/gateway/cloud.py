@@ -20,6 +20,7 @@ class CloudConfig:
     url: str = ""
     """``https://host[:port][/prefix]``; requests go to ``<url>/v1/...``."""
     token_file: str = ""
+    """The bearer token that the backend asks for, in a file of mode 600; empty: none is sent."""
     models: tuple[str, ...] = ("cloud-large",)
     """Models it serves, by the names it knows."""
     region: str = ""
@@ -29,6 +30,7 @@ class CloudConfig:
     price_per_million_input: float = 0.0
     """Of prompts' tokens, in any currency; decision tables compare it."""
     price_per_million_output: float = 0.0
+    """The same of answers' tokens."""
     features: tuple[str, ...] = (TOOLS, FORMAT, BOTH, CHOICES, LOGPROBS)
     """What it can do beyond plain chat; ``embeddings`` and ``dimensions`` may be added."""
     breaker: BreakerConfig = field(default_factory=BreakerConfig)

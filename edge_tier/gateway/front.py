@@ -35,6 +35,7 @@ class FrontConfig:
     """Bounds of a client's connection."""
 
     max_head_bytes: int = 32 * 1024
+    """Of a request's line and headers; a larger head is refused (431)."""
     head_timeout_s: float = 10.0
     """From the connection, or from a head's first byte, to its last."""
     body_timeout_s: float = 30.0

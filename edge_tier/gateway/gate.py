@@ -48,7 +48,9 @@ class GateConfig:
     floor_tokens: int = 8
     """For a model without calibration: how many tokens are looked at."""
     max_held_bytes: int = 64 * 1024
+    """Of an answer that waits for the verdict; a longer one counts as one that tells nothing."""
     max_held_events: int = 64
+    """The same, in events."""
     without_signal: Literal["escalate", "pass"] = "escalate"
     """What to do with an answer that tells nothing of its certainty, where the cloud may answer:
     the stronger model is the safe choice."""

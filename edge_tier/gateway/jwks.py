@@ -170,6 +170,7 @@ class FetchConfig:
     """How a JWK set is fetched."""
 
     refresh_s: float = 300.0
+    """Between two fetches while nothing calls for one; also the longest pause after failures."""
     min_interval_s: float = 10.0
     """Between two fetches, whatever tokens name; also the first pause after a failure."""
     max_stale_s: float = 86_400.0

@@ -20,7 +20,10 @@ class JwtConfig:
     """
 
     jwks_file: Path | None = None
+    """A JWK set (RFC 7517), read again when it changes; one that is broken leaves the last good one
+    in force."""
     jwks_url: str = ""
+    """``http[s]://`` of a JWK set; in place of ``jwks_file``. Until it is there, tokens get 503."""
     fetch: FetchConfig = field(default_factory=FetchConfig)
     issuer: str = ""
     """What ``iss`` must be, to the letter."""
@@ -33,6 +36,7 @@ class JwtConfig:
     max_lifetime_s: float = 0.0
     """From ``iat`` (then required) to ``exp``; 0: any."""
     max_token_bytes: int = 4096
+    """A longer token is refused unread; 256 to 65536."""
     revoked_file: Path | None = None
     """``{"jti": [...], "sub": [...]}``, mode 600: tokens and subjects that are ended. May appear
     later; followed like the key file."""
@@ -40,6 +44,7 @@ class JwtConfig:
     """Bad signatures that are checked; above, tokens not seen before are answered 503. What bad
     tokens can cost is this times about 0.1 ms. Tokens seen before are not held up."""
     tenant_claim: str = "tenant"
+    """Names the tenant, whose limits and policy hold; a token without it is refused."""
     scopes_claim: str = "scope"
     """A list, or words in one text (RFC 8693 section 4.2). Others than ours are passed over."""
     scope_prefix: str = ""
@@ -47,6 +52,7 @@ class JwtConfig:
     grantable: tuple[Scope, ...] = ("chat", "embeddings")
     """Scopes that a token may give."""
     policy_claim: str = ""
+    """Names one of ``policies``; a token without it has ``policy``."""
     policies: tuple[str, ...] = ()
     """Policies that a token may name; another is refused."""
     models_claim: str = ""

@@ -28,6 +28,7 @@ class RedisLimits:
     """How limits are shared."""
 
     prefix: str = "headwater:limits:"
+    """Of all keys in Redis; edges that count together have the same."""
     timeout_s: float = 0.25
     """For one round trip, connecting included."""
     circuit_s: float = 1.0
@@ -39,6 +40,7 @@ class RedisLimits:
     upkeep_s: float = 1.0
     """How often what Redis is owed is looked at: signs of life, and settlements it missed."""
     max_connections: int = 16
+    """Further requests wait for one of them to be free."""
     cluster: bool = False
     """A Redis Cluster: a model's limits are then counted for each tenant apart."""
 

@@ -28,17 +28,23 @@ class ParseConfig:
     """Bounds on one request."""
 
     max_body_bytes: int = 1024 * 1024
+    """A larger body is refused (413)."""
     max_text_chars: int = 262_144
     """Characters of all messages together."""
     max_messages: int = 512
+    """Of a chat; more are refused (413)."""
     max_parts: int = 256
     """Content parts of one message."""
     max_output_tokens: int = 1_048_576
     """The largest ``max_tokens`` that is believed; a caller's own limit is the limits stage's."""
     max_model_chars: int = 128
+    """Of a model's name; a longer one is refused (400)."""
     max_user_chars: int = 256
+    """Of ``user``; a longer one is refused (400)."""
     max_stop_chars: int = 256
+    """Of each ``stop``; a longer one is refused (400)."""
     max_logit_bias_entries: int = 1_024
+    """More are refused (413)."""
     max_choices: int = 8
     """The largest ``n``; each choice may use as many tokens as one alone."""
     max_inputs: int = 256

@@ -40,6 +40,8 @@ class SchemaConfig:
     """Bounds on one JSON Schema."""
 
     max_bytes: int = 32_768
+    """Of the schema as compact JSON; a larger one is refused (413), what is beyond the other bounds
+    with 400."""
     max_depth: int = 32
     """Values nested in values, the schema itself being the first."""
     max_values: int = 2_048
@@ -54,7 +56,9 @@ class SchemaConfig:
     """Alternatives of one type that may fit a text at once, one within another (``schema_paths``).
     """
     max_pattern_chars: int = 256
+    """Of one ``pattern``."""
     max_pattern_quantifiers: int = 8
+    """``*``, ``+``, ``?`` and ``{}`` in one ``pattern``."""
     max_pattern_cost: int = 256
     """Of all patterns together: the repeats that a grammar writes out, those of groups eightfold,
     and one for every 16 characters."""

@@ -38,9 +38,11 @@ class ToolsConfig:
     """Bounds on what a request says of tools and formats."""
 
     max_tools: int = 64
+    """Of one request; more are refused (413)."""
     max_bytes: int = 65_536
     """Of the whole ``tools`` list."""
     max_description_chars: int = 4_096
+    """Of one tool."""
     max_calls: int = 32
     """Calls of one message."""
     max_arguments_chars: int = 65_536

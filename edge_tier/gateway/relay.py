@@ -28,6 +28,7 @@ class RelayConfig:
     """Bounds of a relayed stream."""
 
     max_event_bytes: int = 1024 * 1024
+    """Of one event of a backend; a longer one ends the stream with an error."""
     keep_alive_s: float = 5.0
     """How often a client that waits for the first event gets a comment."""
     slow_readers: SlowReaders = field(default_factory=SlowReaders)

@@ -28,15 +28,20 @@ class SharedLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What a tenant or a model may use, all who share it together. 0 means unlimited."""
 
     requests_per_minute: _Limit = 0
+    """The rate; as many may also come at once after a quiet minute."""
     tokens_per_minute: _Limit = 0
     """Prompt and answer together."""
     input_tokens_per_minute: _Limit = 0
+    """Of prompts alone."""
     output_tokens_per_minute: _Limit = 0
+    """Of answers alone; what a request may use at most is set aside, and what it did not use given
+    back."""
     concurrent_streams: _Limit = 0
     """Requests admitted and not settled yet."""
     tokens_per_day: _Limit = 0
     """A budget of UTC's calendar day; prompt and answer together."""
     tokens_per_month: _Limit = 0
+    """The same of a calendar month."""
 
 
 class Limits(SharedLimits, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -69,6 +74,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     """A policy of the policy file; empty: the tenant's, else ``default``."""
     privacy: Privacy = "any"
+    """``local``: prompts never go to the cloud; ``any``: as the named policy has it."""
     personal_data: PersonalAction | None = None
     """None: as the named policy has it."""
     models: tuple[str, ...] = ()

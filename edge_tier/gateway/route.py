@@ -44,8 +44,11 @@ class RouteConfig:
     """How aliases are routed."""
 
     aliases: tuple[str, ...] = ("auto",)
+    """Names that stand for no model: the edge chooses one for each request."""
     local_model: str = "edge-small"
+    """What an alias means at this edge's workers."""
     cloud_model: str = "cloud-large"
+    """What an alias means in the cloud."""
     threshold: float = 0.5
     """Complexity from which the cloud model is preferred, 0..1."""
     local_share: float = 0.0

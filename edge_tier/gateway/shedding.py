@@ -38,10 +38,13 @@ class SheddingConfig:
     0: nothing is turned away."""
 
     batch_load: float = 1.5
+    """From here on requests of priority ``batch`` are turned away (503)."""
     interactive_load: float = 4.0
+    """From here on all are; not below ``batch_load``."""
     recover: float = 0.8
     """Part of the load at which they are let in again."""
     least_wait_s: float = 1.0
+    """What ``Retry-After`` says at least."""
     most_wait_s: float = 60.0
     """Longer than this not all of OpenAI's clients heed."""
     spread: float = 0.5

@@ -49,6 +49,7 @@ class TokenizeConfig:
     """Bounds of the stage."""
 
     max_prompt_bytes: int = 4 * 1024 * 1024
+    """Of a prompt's texts in UTF-8; more are refused (413)."""
     inline_bytes: int = 32 * 1024
     """Longer prompts are encoded in a thread, so that the event loop does not wait."""
 

@@ -26,13 +26,16 @@ class UpstreamConfig:
     """Bounds of the connections to one backend."""
 
     connect_timeout_s: float = 2.0
+    """Then the backend counts as unavailable, and another one is asked."""
     head_timeout_s: float = 120.0
     """From the request to the answer's headers, and from these to its first event; prompt
     processing may take this long."""
     stall_timeout_s: float = 60.0
     """Between two pieces of a body, while it is read."""
     idle_connections: int = 1_024
+    """Connections kept open for the next request; others are closed after their answer."""
     max_header_bytes: int = 32 * 1024
+    """Of an answer's head; a larger one is the backend's fault, and its connection is closed."""
     max_buffered_bytes: int = 256 * 1024
     """Body held while nobody takes it, before the backend is told to wait."""
 

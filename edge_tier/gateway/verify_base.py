@@ -24,6 +24,8 @@ class VerifyConfig:
     """What is enough to trust a draft."""
 
     protocol: Literal["agree", "judge"] = "agree"
+    """``agree``: the cloud answers too, until enough is the same; ``judge``: it is shown the draft,
+    and accepts it or writes a better one."""
     accept_chars: int = 16
     """So many characters must agree at least (or all of a shorter draft)."""
     accept_share: float = 0.25
@@ -31,6 +33,7 @@ class VerifyConfig:
     corrected_chars: int = 8
     """An answer that shares so much of the draft corrects it; one that shares less replaces it."""
     max_draft_chars: int = MAX_DRAFT_CHARS
+    """A longer draft is not used; the cloud answers alone."""
     draft_without_cloud: bool = True
     """Whether a draft stands where the cloud fails to say anything against it."""
 

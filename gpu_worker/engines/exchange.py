@@ -28,6 +28,7 @@ class ExchangeConfig:
     """Bounds of a request to an engine."""
 
     connect_timeout_s: float = 5.0
+    """Then the engine counts as unavailable."""
     call_timeout_s: float = 30.0
     """For short calls (health, tokenize). A stream may take as long as it takes."""
     answer_bytes: int = 16 * 1024 * 1024

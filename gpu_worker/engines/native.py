@@ -55,11 +55,14 @@ class LlamaCppConfig(ChildConfig):
     """0: the cores we may use, less one where there are several. llama.cpp's threads spin at every
     barrier, so a worker process that takes one of their cores makes all of them wait."""
     gpu_layers: int = -1
+    """-1: as many as fit (``headwater fit``); 0: none, all stays in main memory."""
     batch_tokens: int = 512
     """Prompt tokens between two looks at whether the client is still there."""
     prompt_cache_mib: int = 512
     """Main memory for prompts of idle slots."""
     cache_prompt: bool = True
+    """Whether what a slot has computed of a prompt is used again for the next one that begins
+    alike."""
     warmup: bool = False
     """Whether llama.cpp decodes once before it listens. The probe that every engine has to answer
     does the same, so this would only be done twice."""

@@ -51,6 +51,7 @@ class ChildConfig:
     context_tokens: int = 4_096
     """Prompt and answer together, for each slot."""
     probe_tokens: int = 8
+    """Asked of an engine before it serves; beside golden prompts that are compared, one may do."""
     probe_timeout_s: float = 300.0
     """For each question of the probe. Before the first token a processor may read all of the
     weights from a cold disk: 40 GB of one that gives 150 MB/s take 270 s."""

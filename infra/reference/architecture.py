@@ -1,137 +1,177 @@
-"""``architecture.svg``: the rooms of the code and who imports whom, drawn from the imports
-themselves. Layers go from top to bottom; an arrow upwards would be a mistake, and has a colour."""
+"""``architecture.svg``: the tiers as frames, their packages as rooms, and who imports whom.
+
+Frames go from top to bottom; an arrow upwards or sideways would be a mistake, and has a colour. In
+a frame its own files are a bar. Above it are the packages that import more of it than it does of
+them, below it those that it is made of, and farthest up those that have nothing to do with it: so
+arrows are short and never cross. What a room takes from elsewhere stands in it as text.
+"""
 
 from __future__ import annotations
 
-import ast
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from xml.sax.saxutils import escape
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-ROOT = Path(__file__).resolve().parents[2]
-LAYERS: Sequence[Sequence[str]] = (
-    ("infra",),
-    ("origin", "edge_tier", "edge_tier.cache", "edge_tier.gateway", "gpu_worker"),
-    ("wire",),
-)
-"""From the top. A room is a package with what is below it, unless that is a room of its own."""
-ABOUT: Mapping[str, str] = {
-    "infra": "command, launcher, deployment",
-    "origin": "publish, sign, store, roll",
-    "edge_tier": "one process of a region",
-    "edge_tier.cache": "artifact plane",
-    "edge_tier.gateway": "prompt plane",
-    "gpu_worker": "pull, check, load, serve",
-    "wire": "the contract that all share",
-}
-_W, _H, _GAP_X, _GAP_Y, _PAD = 196, 64, 24, 96, 20
+from infra.reference.architecture_svg import HEAD_H, LINE_H, Line, Point, Shape, arrow, page
+from infra.reference.import_graph import LAYERS, Graph, frame_of, read_graph
+
+_ROOM_W, _GAP, _PAD, _MARGIN = 156, 14, 14, 16
+_ARROW_H, _FRAME_GAP, _FRAME_HEAD = 40, 50, 42
+_CHAR_W = 6.4
+"""Of the small text, on average and a little more."""
 
 
-def room_of(module: str) -> str:
-    """The room that a module is in; empty for others' modules."""
-    rooms = [room for layer in LAYERS for room in layer]
-    inside = [room for room in rooms if module == room or module.startswith(f"{room}.")]
-    return max(inside, key=len, default="")
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """A tier before it has a place: its bands of rooms from the top, one of them the bar."""
+
+    name: str
+    bands: Sequence[Sequence[str]]
+
+    @property
+    def columns(self) -> int:
+        return max(len(band) for band in self.bands)
 
 
-def imports() -> Counter[tuple[str, str]]:
-    """(room, room) → how many modules of the first import something of the second."""
-    found: Counter[tuple[str, str]] = Counter()
-    for top in {room.partition(".")[0] for layer in LAYERS for room in layer}:
-        for path in sorted((ROOT / top).rglob("*.py")):
-            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            mine = room_of(module)
-            others = {room_of(name) for name in _imported(path)} - {"", mine}
-            found.update((mine, other) for other in others)
+def draw_architecture(graph: Graph | None = None) -> str:
+    """The picture; light and dark by the reader's own colours."""
+    graph = graph or read_graph()
+    layers = [[_bands(graph, frame) for frame in layer] for layer in LAYERS]
+    width = max(sum(_least_w(frame) + _GAP for frame in layer) for layer in layers) - _GAP
+    boxes: dict[str, Shape] = {}
+    y = _MARGIN
+    for layer in layers:
+        row = _layer(graph, layer, y, width)
+        boxes |= {shape.name: shape for shape in row}
+        y += row[0].h + _FRAME_GAP
+    shapes = [*boxes.values(), *_between(graph, boxes)]
+    return page(shapes, width + 2 * _MARGIN + _FRAME_GAP, y - _FRAME_GAP + _MARGIN, _told(graph))
+
+
+def _layer(graph: Graph, frames: Sequence[_Frame], y: int, width: int) -> list[Shape]:
+    """Frames beside each other, of one height, as wide as the picture together."""
+    least = [_least_w(frame) for frame in frames]
+    spare = (width - sum(least) - _GAP * (len(least) - 1)) // len(least)
+    row, x = [], _MARGIN
+    for frame, own in zip(frames, least, strict=True):
+        row.append(_frame(graph, frame, x, y, own + spare))
+        x += own + spare + _GAP
+    height = max(shape.h for shape in row)
+    return [replace(shape, h=height) for shape in row]
+
+
+def _bands(graph: Graph, frame: str) -> _Frame:
+    """Which rooms of a frame stand above its bar, and which below."""
+    far: list[str] = []
+    above: list[str] = []
+    below: list[str] = []
+    for one in graph.sizes:
+        if one == frame or frame_of(one) != frame:
+            continue
+        takes, gives = graph.rooms.get((one, frame), 0), graph.rooms.get((frame, one), 0)
+        (above if takes > gives else below if gives else far).append(one)
+    return _Frame(frame, [band for band in (far, above, [frame], below) if band])
+
+
+def _least_w(frame: _Frame) -> int:
+    return frame.columns * (_ROOM_W + _GAP) - _GAP + 2 * _PAD
+
+
+def _frame(graph: Graph, frame: _Frame, x: int, y: int, width: int) -> Shape:
+    """A frame with its rooms, and the arrows between them and the bar."""
+    inner = width - 2 * _PAD
+    size = sum(size for one, size in graph.sizes.items() if frame_of(one) == frame.name)
+    head = [Line("title", frame.name, str(size)), *_wrapped("", graph.about(frame.name), inner)]
+    top = y + _FRAME_HEAD + LINE_H * (len(head) - 1)
+    rooms: dict[str, Shape] = {}
+    for band in frame.bands:
+        row = _band(graph, band, frame.name, Point(x + _PAD, top), inner)
+        rooms |= {one.name: one for one in row}
+        top += row[0].h + _ARROW_H
+    bar = rooms[frame.name]
+    arrows = [_to_bar(graph, one, bar) for one in rooms.values() if _linked(graph, one, bar)]
+    inside = (*rooms.values(), *arrows)
+    return Shape(frame.name, x, y, width, top - _ARROW_H + _PAD - y, "frame", head, inside)
+
+
+def _band(graph: Graph, band: Sequence[str], frame: str, at: Point, width: int) -> list[Shape]:
+    """Rooms beside each other, as high as the one with most to say."""
+    each = (width - _GAP * (len(band) - 1)) // len(band)
+    alone = len(band) == 1 and band[0] != frame
+    room_w = max(_ROOM_W, width // 2) if alone else each
+    x = at.x + (width - room_w) // 2 if alone else at.x
+    lines = [_lines(graph, one, frame, room_w) for one in band]
+    height = HEAD_H + LINE_H * (max(map(len, lines)) - 1)
+    return [
+        Shape(one, x + column * (room_w + _GAP), at.y, room_w, height, "room", told)
+        for column, (one, told) in enumerate(zip(band, lines, strict=True))
+    ]
+
+
+def _linked(graph: Graph, one: Shape, bar: Shape) -> bool:
+    return (one.name, bar.name) in graph.rooms or (bar.name, one.name) in graph.rooms
+
+
+def _to_bar(graph: Graph, one: Shape, bar: Shape) -> Shape:
+    """The arrow between a room and its frame's bar, straight up or down."""
+    x, above = one.x + one.w // 2, one.y < bar.y
+    y1, y2 = (one.y + one.h, bar.y) if above else (bar.y + bar.h, one.y)
+    upper, lower = (one.name, bar.name) if above else (bar.name, one.name)
+    down, up = graph.rooms.get((upper, lower), 0), graph.rooms.get((lower, upper), 0)
+    return arrow([(x, y1), (x, y2)], down=down, up=up)
+
+
+def _lines(graph: Graph, one: str, frame: str, width: int) -> list[Line]:
+    """What stands in a room: name and size, what it is, its larger parts, what it takes."""
+    shown = "its own files" if one == frame else one.partition(".")[2]
+    lines = [Line("name", shown, str(graph.sizes[one]))]
+    if one != frame:
+        lines += _wrapped("", graph.about(one), width)
+    if parts := graph.parts(one):
+        lines += _wrapped("part", " · ".join(f"{word} {count}" for word, count in parts), width)
+    taken = {b: count for (a, b), count in graph.rooms.items() if a == one and b != frame}
+    if one == frame:  # its arrows say the rest
+        taken = {b: count for b, count in taken.items() if frame_of(b) != frame}
+    if taken:
+        most = sorted(taken.items(), key=lambda pair: (-pair[1], pair[0]))
+        lines += _wrapped("takes", "→ " + " · ".join(f"{b} {count}" for b, count in most), width)
+    return lines
+
+
+def _wrapped(kind: str, text: str, width: int) -> list[Line]:
+    chars = int((width - 2 * _GAP) / _CHAR_W)
+    # A name and its number stay together.
+    glued = text.replace(" · ", " ·\n").replace(" ", "\N{NO-BREAK SPACE}").replace("\n", " ")
+    pieces = glued if " · " in text else text
+    return [Line(kind, line) for line in textwrap.wrap(pieces, chars, break_long_words=False)]
+
+
+def _between(graph: Graph, boxes: dict[str, Shape]) -> list[Shape]:
+    """The arrows between frames: straight down, or past a layer at the right."""
+    level = {frame: number for number, layer in enumerate(LAYERS) for frame in layer}
+    wrong, found = set(graph.wrong()), []
+    for (a, b), count in sorted(graph.frames.items()):
+        start, end = boxes[a], boxes[b]
+        if (a, b) in wrong:
+            points = [(start.x + start.w // 2, start.y), (end.x + end.w // 2, end.y + end.h)]
+        elif level[b] - level[a] > 1:
+            side = max(box.x + box.w for box in boxes.values()) + _FRAME_GAP // 2
+            y1, y2 = start.y + start.h // 2, end.y + end.h // 2
+            points = [(start.x + start.w, y1), (side, y1), (side, y2), (end.x + end.w, y2)]
+        else:
+            narrow = min(start, end, key=lambda box: box.w)
+            x = narrow.x + narrow.w // 2
+            points = [(x, start.y + start.h), (x, end.y)]
+        found.append(arrow(points, down=count, between=True, wrong=(a, b) in wrong))
     return found
 
 
-def upward(edges: Counter[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Imports from a layer into one above it."""
-    level = {room: number for number, layer in enumerate(LAYERS) for room in layer}
-    return sorted((a, b) for a, b in edges if level[a] > level[b])
-
-
-def draw_architecture() -> str:
-    """The picture; light and dark by the reader's own colours."""
-    edges, places = imports(), _places()
-    wrong = set(upward(edges))
-    width = max(x + _W for x, _ in places.values()) + _PAD
-    height = max(y + _H for _, y in places.values()) + _PAD
-    arrows = [
-        _arrow(places[a], places[b], count, wrong=(a, b) in wrong)
-        for (a, b), count in sorted(edges.items())
-    ]
-    rooms = [_room(name, place) for name, place in places.items()]
-    return "\n".join([_head(width, height), *arrows, *rooms, "</svg>"]) + "\n"
-
-
-def _imported(path: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names |= {node.module}
-    return names
-
-
-def _places() -> dict[str, tuple[int, int]]:
-    widest = max(len(layer) for layer in LAYERS)
-    places = {}
-    for row, layer in enumerate(LAYERS):
-        indent = (widest - len(layer)) * (_W + _GAP_X) // 2
-        for column, room in enumerate(layer):
-            places[room] = (_PAD + indent + column * (_W + _GAP_X), _PAD + row * (_H + _GAP_Y))
-    return places
-
-
-def _arrow(start: tuple[int, int], end: tuple[int, int], count: int, *, wrong: bool) -> str:
-    kind = "wrong" if wrong else "arrow"
-    if start[1] == end[1]:  # beside each other: an arch below
-        x1, x2, y = start[0] + _W // 2, end[0] + _W // 2, start[1] + _H
-        path = f"M{x1},{y} C{x1},{y + 44} {x2},{y + 44} {x2},{y + 2}"
-        at = ((x1 + x2) // 2, y + 30)
-    elif end[1] - start[1] > _H + _GAP_Y:  # past a layer: through the gap beside its middle
-        x, y1, y2 = start[0] + _W + _GAP_X // 2, start[1] + _H, end[1] - 2
-        path = f"M{x - 40},{y1} L{x},{y1 + 40} L{x},{y2 - 40} L{x - 40},{y2}"
-        at = (x, y2 - 30)
-    else:
-        shift = (start[0] - end[0]) // 6
-        x1, x2 = start[0] + _W // 2 - shift, end[0] + _W // 2 + shift
-        down = start[1] < end[1]
-        y1, y2 = (start[1] + _H, end[1] - 2) if down else (start[1], end[1] + _H + 2)
-        path, at = f"M{x1},{y1} L{x2},{y2}", ((x1 + 2 * x2) // 3, (y1 + 2 * y2) // 3)
-    label = f'<text class="count" x="{at[0] + 5}" y="{at[1]}">{count}</text>'
-    return f'<path class="{kind}" d="{path}" marker-end="url(#tip)"/>{label}'
-
-
-def _room(name: str, place: tuple[int, int]) -> str:
-    x, y = place
-    middle = x + _W // 2
-    return (
-        f'<rect x="{x}" y="{y}" width="{_W}" height="{_H}" rx="8"/>'
-        f'<text class="name" x="{middle}" y="{y + 27}">{escape(name)}</text>'
-        f'<text class="about" x="{middle}" y="{y + 47}">{escape(ABOUT[name])}</text>'
+def _told(graph: Graph) -> str:
+    """The picture in words."""
+    said = "; ".join(
+        f"{a} imports {b} in {n} modules" for (a, b), n in sorted(graph.frames.items())
     )
-
-
-def _head(width: int, height: int) -> str:
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">
-<title>Rooms of the code, and how many modules of one import another</title>
-<style>
- svg {{ --ink: #1f2933; --line: #7b8794; --room: #f5f7fa; --bad: #c81e1e }}
- @media (prefers-color-scheme: dark) {{
-  svg {{ --ink: #e4e7eb; --line: #9aa5b1; --room: #29323d; --bad: #ff7b72 }}
- }}
- rect {{ fill: var(--room); stroke: var(--line) }}
- text {{ fill: var(--ink); font-family: system-ui, sans-serif; text-anchor: middle }}
- .name {{ font-size: 15px; font-weight: 600 }} .about {{ font-size: 11px }}
- .count {{ font-size: 11px; text-anchor: start }}
- .arrow, .wrong {{ fill: none; stroke: var(--line); stroke-width: 1.3 }}
- .wrong {{ stroke: var(--bad); stroke-width: 3 }}
- #tip path {{ fill: var(--line) }}
-</style>
-<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7"
- orient="auto"><path d="M0,0 L8,4 L0,8 z"/></marker></defs>"""
+    wrong = ", ".join(f"{a} imports {b}" for a, b in graph.wrong())
+    return f"Layers of tiers from top to bottom: {said}. " + (
+        f"Mistakes: {wrong}." if wrong else "Nothing points up or to the side."
+    )

@@ -49,7 +49,9 @@ class ConsoleConfig:
     silence_timeout_s: float = 120.0
     """Within an answer."""
     max_prompt_bytes: int = 1024 * 1024
+    """Of a request of the playground; a larger one is refused (413)."""
     max_answer_bytes: int = 16 * 1024 * 1024
+    """Of an answer of the playground; a longer one is broken off."""
     max_chats: int = 16
     """Answers of the playground at once."""
 

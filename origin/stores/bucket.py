@@ -45,6 +45,7 @@ class S3Config:
     endpoint_url: str = ""
     """``https://host[:port]`` of a service that is not Amazon's own."""
     region: str = ""
+    """The bucket's, such as ``us-east-1``; empty: as ``AWS_REGION`` says."""
     allow_http: bool = False
     """Allow an endpoint without TLS."""
     virtual_hosted: bool = False
@@ -54,9 +55,11 @@ class S3Config:
     profile: str = "default"
     """The section of the credentials file."""
     connect_timeout_s: float = 5.0
+    """For one connection to the service."""
     request_timeout_s: float = 60.0
     """For one attempt at one request."""
     retries: int = 4
+    """Further attempts at a request that failed; 0: none."""
     retry_timeout_s: float = 90.0
     """After which no further attempt is made."""
 

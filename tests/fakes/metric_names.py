@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from openai.types.chat import ChatCompletionUserMessageParam
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -16,7 +17,13 @@ PAGE_HEAD = """# Metrics
 What `/metrics` of each tier tells, read off a running system (`make docs-metrics`). `headwater_`
 are ours, `gen_ai_` follow OpenTelemetry's GenAI conventions, `process_` are Prometheus's own.
 Counters begin anew with their process. Alerts and dashboards: [monitor](../how-to/monitor.md).
+
+What labels say is bounded: nothing of a prompt, a key or a request becomes one, and models,
+channels and revisions only where they are signed or served. Left out are `le` of histograms, and
+what a scrape adds: `job`, `instance`, `region`.
 """
+Labels = Mapping[str, set[str]]
+"""Family → its labels."""
 _SUFFIXES = ("_bucket", "_sum", "_count", "_total", "_created")
 _WORDS = frozenset(
     [
@@ -66,15 +73,31 @@ def scrape(fleet: Fleet) -> dict[str, Mapping[str, Metric]]:
     return {tier: families(get(url, METRICS, 1 << 22).decode()) for tier, url in urls.items()}
 
 
-def draw(tiers: Mapping[str, Mapping[str, Metric]]) -> str:
+def ask(fleet: Fleet, model: str) -> None:
+    """One streamed answer."""
+    question: ChatCompletionUserMessageParam = {"role": "user", "content": "What is a river?"}
+    with fleet.openai() as client:
+        answer = client.chat.completions.create(
+            model=model, messages=[question], max_tokens=16, stream=True
+        )
+        assert list(answer)
+
+
+def labels_of(family: Metric) -> set[str]:
+    """The labels of a family's series, ``le`` apart; empty too where it has no series yet."""
+    return {label for sample in family.samples for label in sample.labels} - {"le"}
+
+
+def draw(tiers: Mapping[str, Mapping[str, Metric]], labels: Mapping[str, Labels]) -> str:
     """``docs/reference/metrics.md``."""
     parts = [PAGE_HEAD]
     for tier, found in tiers.items():
-        parts.append(f"## {tier}\n\n| metric | type | |\n|---|---|---|")
+        parts.append(f"## {tier}\n\n| metric | type | labels | |\n|---|---|---|---|")
         for name, family in sorted(found.items()):
             shown = f"{name}_total" if family.type == "counter" else name
             text = family.documentation.replace("|", "\\|")
-            parts.append(f"| `{shown}` | {family.type} | {text} |")
+            named = " ".join(f"`{label}`" for label in sorted(labels[tier].get(name, ())))
+            parts.append(f"| `{shown}` | {family.type} | {named} | {text} |")
         parts.append("")
     return "\n".join(parts)
 
@@ -87,6 +110,17 @@ def on_page(page: str) -> dict[str, set[str]]:
             names = found[line[3:]] = set()
         elif row := re.match(r"\| `([a-z_0-9]+)` \|", line):
             names.add(row[1])
+    return found
+
+
+def labels_on_page(page: str) -> dict[str, dict[str, set[str]]]:
+    """Tier → family → its labels on the page."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for line in page.splitlines():
+        if line.startswith("## "):
+            labels = found[line[3:]] = {}
+        elif row := re.match(r"\| `([a-z_0-9]+)` \| \w+ \| ([^|]*)\|", line):
+            labels[family_of(row[1])] = set(re.findall(r"\w+", row[2]))
     return found
 
 

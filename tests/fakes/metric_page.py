@@ -7,7 +7,8 @@ from pathlib import Path
 
 from infra.reference.pages import FOLDER
 from tests.fakes.fleet import Fleet
-from tests.fakes.metric_names import draw, scrape
+from tests.fakes.metric_names import ask, draw, scrape
+from tests.fakes.rare_metrics import labels
 
 PAGE = FOLDER / "metrics.md"
 NOBODY = "http://127.0.0.1:9/api/v1/write"
@@ -25,7 +26,9 @@ def main() -> None:
         fleet = Fleet(Path(name) / "state", settings)
         fleet.start()
         try:
-            PAGE.write_text(draw(scrape(fleet)))
+            ask(fleet, "auto")
+            found = scrape(fleet)
+            PAGE.write_text(draw(found, labels(found)))
         finally:
             fleet.stop()
 

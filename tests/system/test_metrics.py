@@ -11,12 +11,21 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 from openai import NotFoundError
-from openai.types.chat import ChatCompletionUserMessageParam
 
 from infra.grafana.dashboards import DASHBOARDS
 from tests.fakes.fleet import Fleet, eventually
-from tests.fakes.metric_names import asked_for, family_of, grouped, matched, on_page, scrape
+from tests.fakes.metric_names import (
+    ask,
+    asked_for,
+    family_of,
+    grouped,
+    labels_on_page,
+    matched,
+    on_page,
+    scrape,
+)
 from tests.fakes.prometheus import Prometheus
+from tests.fakes.rare_metrics import labels, rare
 
 ROOT = Path(__file__).resolve().parents[2]
 TIERS = ("origin", "edge", "worker")
@@ -24,20 +33,8 @@ VARIABLES = {"$__rate_interval": "1m", "$__range": "1h"}
 TELEMETRY = "headwater_telemetry_"
 GIVEN = frozenset({"job", "instance", "region", "le"})
 """Labels that Prometheus gives, not the tiers."""
-LATER = frozenset(
-    {
-        "headwater_gateway_broken_streams",
-        "headwater_gateway_findings",
-        "headwater_gateway_resumed_streams",
-        "headwater_origin_purges",
-        "headwater_origin_purges_waiting",
-        "headwater_rollouts_ended",
-        "headwater_rollouts_running",
-        "headwater_telemetry_oldest_seconds",
-        "headwater_telemetry_samples",
-    }
-)
-"""What rules and panels ask for, and a quiet system has no series of yet."""
+TOLD_WHERE_SENT = frozenset({"headwater_telemetry_oldest_seconds", "headwater_telemetry_samples"})
+"""What rules and panels ask for, and a system that sends its metrics nowhere does not have."""
 
 
 def rules() -> list[str]:
@@ -93,29 +90,19 @@ def wrong_labels(expression: str, labels: Mapping[str, set[str]]) -> set[str]:
     return wrong - GIVEN
 
 
-def ask(fleet: Fleet, model: str) -> None:
-    question: ChatCompletionUserMessageParam = {"role": "user", "content": "What is a river?"}
-    with fleet.openai() as client:
-        answer = client.chat.completions.create(
-            model=model, messages=[question], max_tokens=16, stream=True
-        )
-        assert list(answer)
-
-
 def test_every_label_of_a_rule_or_panel_is_one_of_its_metric(fleet: Fleet) -> None:
     ask(fleet, "auto")
     with pytest.raises(NotFoundError):
         ask(fleet, "nobody")
-    labels: dict[str, set[str]] = {}
-    for found in scrape(fleet).values():
-        for name, family in found.items():
-            for sample in family.samples:
-                labels.setdefault(name, set()).update(sample.labels)
+    known: dict[str, set[str]] = {}
+    for found in labels(scrape(fleet)).values():
+        for name, its in found.items():
+            known.setdefault(name, set()).update(its)
     asked = {name for one in [*rules(), *panels()] for name in asked_for(one)}
-    unseen = {name for name in asked - labels.keys() if ":" not in name}
-    assert unseen - LATER - {"up"} == set()
+    unseen = {name for name in asked - known.keys() if ":" not in name}
+    assert unseen - TOLD_WHERE_SENT - {"up"} == set()
     for expression in [*rules(), *panels()]:
-        assert wrong_labels(expression, labels) == set(), expression
+        assert wrong_labels(expression, known) == set(), expression
 
 
 def test_a_label_that_does_not_exist_is_seen() -> None:
@@ -133,3 +120,15 @@ def test_the_page_has_what_every_tier_tells(fleet: Fleet) -> None:
         # What is sent away says so only where a receiver is configured.
         gone = {name for name in written - now if not name.startswith(TELEMETRY)}
         assert gone == set(), f"{tier}: run `make docs-metrics`"
+
+
+def test_the_page_has_the_labels_of_every_metric(fleet: Fleet) -> None:
+    ask(fleet, "auto")
+    page = labels_on_page((ROOT / "docs/reference/metrics.md").read_text())
+    told, seldom = scrape(fleet), rare()
+    now = labels(told)
+    for tier in TIERS:
+        mute = {name for name, family in told[tier].items() if not family.samples}
+        assert mute - seldom[tier].keys() == set(), f"{tier}: tell them in rare_metrics.py"
+        for name, its in now[tier].items():
+            assert page[tier].get(name) == its, f"{name}: run `make docs-metrics`"

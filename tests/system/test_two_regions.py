@@ -3,83 +3,27 @@
 from __future__ import annotations
 
 import json
-import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fakes.fleet import eventually
-from tests.fakes.headwater import ROOT, Up, environment, headwater
+from tests.fakes.headwater import ROOT, headwater
 from tests.fakes.markdown import commands_of
-from tests.fakes.processes import processes_in
+from tests.fakes.reader import Reader, following
 
-COMMANDS = commands_of("how-to/two-regions.md")
+PAGE = "how-to/two-regions.md"
+COMMANDS = commands_of(PAGE)
 REGIONS = ("eu-west", "us-east")
-# The page's ports may be taken here.
-PORTS = "".join(f" --{tier}-port=0" for tier in ("origin", "edge", "worker", "cloud"))
-
-
-@dataclass(slots=True)
-class Reader:
-    """Somebody who types what the page says, in the folder that they cloned."""
-
-    folder: Path
-    done: dict[str, subprocess.CompletedProcess[str]] = field(default_factory=dict)
-
-    @property
-    def environ(self) -> dict[str, str]:
-        return environment({"HEADWATER_STATE_DIR": str(self.folder), "COLUMNS": "120"})
-
-    def argv(self, command: str) -> list[str]:
-        program, *rest = shlex.split(command)
-        assert program == ".venv/bin/headwater"
-        return [sys.executable, "-m", "infra.cli", *rest]
-
-    def type(self, command: str) -> None:
-        self.done[command] = subprocess.run(
-            self.argv(command),
-            cwd=ROOT,
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-
-    def said(self, what: str) -> str:
-        """What the command that has this word printed; it must have gone well."""
-        (done,) = (done for command, done in self.done.items() if f"headwater {what}" in command)
-        assert done.returncode == 0, done.stderr
-        return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     """The whole page, once; the system runs on until the tests are over."""
     pytest.importorskip("xllamacpp")
-    folder = tmp_path_factory.mktemp("regions")
-    reader = Reader(folder)
-    (up,) = (command for command in COMMANDS if " up " in command)
-    with (folder.parent / "up.log").open("wb") as log:
-        process = subprocess.Popen(
-            reader.argv(up + PORTS), cwd=ROOT, env=reader.environ, stdout=log, stderr=log
-        )
-    running = Up(process, folder / "ready.json", folder)
-    try:
-        eventually(lambda: running.is_ready() or process.poll() is not None, 90)
-        assert process.poll() is None, (folder.parent / "up.log").read_text()
-        for command in COMMANDS[COMMANDS.index(up) + 1 :]:
-            reader.type(command)
+    with following(PAGE, tmp_path_factory.mktemp("regions")) as reader:
         yield reader
-        assert running.interrupt() == 0
-        assert processes_in(folder) == []
-    finally:
-        process.kill()
-        process.wait()
 
 
 def fleet(reader: Reader) -> dict[str, Any]:

@@ -39,11 +39,15 @@ class ScoreConfig:
     smoothing: float = 0.3
     """Weight of the newest measurement, 0 to 1, where the last one is fresh."""
     unavailable_penalty_s: float = 5.0
+    """Added to what a source is expected to take when it did not answer."""
     mismatch_penalty_s: float = 60.0
+    """The same when it gave a chunk whose hash is wrong."""
     max_penalty_s: float = 600.0
+    """All penalties of a source together are no more than this."""
     half_life_s: float = 30.0
     """In which penalties, and the weight of what was measured, halve."""
     probe_interval_s: float = 30.0
+    """A source that was not asked for so long is asked once, so that its figures stay true."""
     probe_below_penalty_s: float = 1.0
     """A source is probed again once its penalty has faded below this."""
 

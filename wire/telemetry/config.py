@@ -34,9 +34,11 @@ class TracesConfig:
     queue_spans: int = 4_096
     """Spans that wait for the exporter; what comes beyond is dropped."""
     batch_spans: int = 512
+    """The most that one request to the collector carries; 1 to ``queue_spans``."""
     delay_s: float = 2.0
     """How long spans may wait for others before they are sent."""
     timeout_s: float = 10.0
+    """For one request to the collector; then its spans are lost."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.sample_ratio <= 1:

@@ -39,6 +39,12 @@ def test_defaults_types_and_texts_are_shown() -> None:
     assert "`HEADWATER_EDGE__GATEWAY__FRONT__…`" in PAGE
 
 
+def test_every_key_says_what_it_is_for() -> None:
+    rows = [line for line in PAGE.splitlines() if line.startswith("| `")]
+    assert len(rows) > 500
+    assert [row for row in rows if not row.rpartition(" | ")[2].strip(" |")] == []
+
+
 def test_no_cell_breaks_its_table() -> None:
     for line in PAGE.splitlines():
         if line.startswith("| `"):
