@@ -10,8 +10,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 
 from edge_tier.gateway.metrics import GatewayMetrics
+from edge_tier.metrics import ServedBytes
 from gpu_worker.boot_metrics import BootMetrics
 from gpu_worker.waterfalls import Waterfalls
+from origin.app import OriginMetrics
 from origin.purge_hook import PurgeMetrics
 from origin.rollout_config import RolloutConfig
 from origin.rollout_metrics import RolloutCollector
@@ -48,6 +50,7 @@ def _origin() -> Mapping[str, Metric]:
     for stage in ("done", "observing"):
         record = record.with_rollout(replace(rollout, stage=stage), RolloutConfig())
     registry.register(RolloutCollector(lambda: [record]))
+    OriginMetrics(registry).served("chunk", 1, "hit")
     return _told(registry)
 
 
@@ -59,6 +62,7 @@ def _edge() -> Mapping[str, Metric]:
     gateway.resumed("worker")
     gateway.found({("email", "mask"): 1})
     gateway.hybrid("gate", "passed")
+    ServedBytes(registry).served("chunk", 1, "hit")
     return _told(registry)
 
 
