@@ -7,7 +7,9 @@ it does not matter who gives it, and whoever gives something else is passed over
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +30,10 @@ T = TypeVar("T")
 _FAILURES_MOST = 3
 """In a row, after which a supplier is passed over until the next revision: one that is away, or
 that asks an origin which is gone, would cost its patience for each of thousands of chunks."""
+
+
+_AT_ONCE = 4
+"""Chunks of a revision that are fetched at the same time; memory is this many times 8 MiB."""
 
 
 class Shelf(Protocol):
@@ -66,16 +72,17 @@ class StoreShelf:
 
 
 class Suppliers:
-    """Edges and origins that are asked one after the other; who gave last is asked first."""
+    """Edges and origins that are asked one after the other; who gave last is asked first.
+    Thread-safe."""
 
     def __init__(self, clients: Sequence[BlockingClient]) -> None:
         self._clients = list(clients)
-        self._failures = dict.fromkeys(range(len(clients)), 0)
-        self._order = list(range(len(clients)))
+        self._failures = dict.fromkeys(self._clients, 0)
+        self._lock = threading.Lock()
 
     def next_revision(self) -> None:
         """Ask everybody again."""
-        self._failures = dict.fromkeys(self._failures, 0)
+        self._failures = dict.fromkeys(self._clients, 0)
 
     def chunk(self, name: ChunkId) -> Chunk:
         """A chunk, verified.
@@ -105,21 +112,23 @@ class Suppliers:
 
     def _first(self, ask: Callable[[BlockingClient], T]) -> T:
         reasons: list[str] = []
-        for number in list(self._order):
-            if self._failures[number] >= _FAILURES_MOST:
-                reasons.append(f"{self._clients[number].netloc} was passed over")
+        with self._lock:
+            order = list(self._clients)
+        for client in order:
+            if self._failures[client] >= _FAILURES_MOST:
+                reasons.append(f"{client.netloc} was passed over")
                 continue
             try:
-                found = ask(self._clients[number])
+                found = ask(client)
             except (NotFoundError, GoneError) as error:
                 reasons.append(error.message)
             except HeadwaterError as error:
-                self._failures[number] += 1
+                self._failures[client] += 1
                 reasons.append(error.message)
             else:
-                self._failures[number] = 0
-                self._order.remove(number)
-                self._order.insert(0, number)
+                self._failures[client] = 0
+                with self._lock:
+                    self._clients.sort(key=lambda one: one is not client)
                 return found
         raise NotFoundError("; ".join(reasons))
 
@@ -143,7 +152,7 @@ class Repair:
         total = len(missing) + len(manifests)
         for done, name in enumerate(missing, 1):
             try:
-                self._chunk(chunk_id(name))
+                self._put(self.suppliers.chunk(chunk_id(name)))
             except HeadwaterError as error:
                 self.failed[name] = error.message
             self.progress("repair", done, total)
@@ -172,9 +181,9 @@ class Repair:
                 raise GoneError(f"{len(refused)} of its chunks were taken down")
             lacking = self.shelf.lacking(refs)
             done, total = 0, sum(refs[chunk_id(name)].size for name in lacking)
-            for name in map(chunk_id, lacking):
-                self._chunk(name)
-                done += refs[name].size
+            for chunk in self._fetched(lacking):
+                self._put(chunk)
+                done += len(chunk)
                 self.progress(f"{manifest.model} {revision[:8]}", done, total)
             self.shelf.put_manifest(revision, data)
         except HeadwaterError as error:
@@ -183,8 +192,14 @@ class Repair:
         self.manifests += 1
         return True
 
-    def _chunk(self, name: ChunkId) -> None:
-        chunk = self.suppliers.chunk(name)
+    def _fetched(self, names: Sequence[str]) -> Iterator[Chunk]:
+        """These chunks, a few at a time: what is far away is waited for together."""
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="repair") as pool:
+            for first in range(0, len(names), _AT_ONCE):
+                wanted = map(chunk_id, names[first : first + _AT_ONCE])
+                yield from pool.map(self.suppliers.chunk, wanted)
+
+    def _put(self, chunk: Chunk) -> None:
         self.shelf.put_chunk(chunk)
         self.chunks += 1
         self.chunk_bytes += len(chunk)

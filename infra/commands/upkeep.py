@@ -15,6 +15,7 @@ from infra.commands.options import (
     StateDirOption,
     TokenFileOption,
     place,
+    pull_token,
 )
 from infra.commands.output import FAILED, Output, command
 
@@ -140,7 +141,8 @@ def verify(
     """Read an origin's whole store and check it: chunks, manifests, signatures. Exits 1 where
     something is wrong and was not repaired.
 
-    Rotten chunks are set aside in the store's folder corrupt/.
+    Rotten chunks are set aside in the store's folder corrupt/. To repair private models,
+    HEADWATER_PULL_TOKEN is a pull token of who gives them.
 
     Example:
 
@@ -211,7 +213,7 @@ def _repair(
 ) -> dict[str, Any]:
     from infra.repair import Repair, open_suppliers
 
-    suppliers = open_suppliers(urls)
+    suppliers = open_suppliers(urls, pull_token(None))
     try:
         with output.progress("repair") as progress:
             repair = Repair(admin, suppliers, progress)

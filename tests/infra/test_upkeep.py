@@ -136,6 +136,23 @@ def test_verify_fails_where_the_store_is_damaged(origin: StubTier, run: Any) -> 
     assert run("verify", "--json")[0] == FAILED
 
 
+def test_verify_repairs_from_several_and_with_a_pull_token(
+    origin: StubTier, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_job(origin, "verify", VerifyReport(bad_manifests={TWO.id: "not here"}))
+    origin.answers["POST /admin/chunks/missing"] = Canned({"missing": []})
+    origin.answers[f"PUT /admin/manifests/{TWO.id}"] = Canned(status=204)
+    monkeypatch.setenv("HEADWATER_PULL_TOKEN", "hwpull-secret")
+    with (
+        stub_tier({}) as bare,
+        stub_tier({f"GET {manifest_path(TWO.id)}": Canned(TWO.data)}) as edge,
+    ):
+        status, out = run("verify", "--repair-from", bare.url, "--repair-from", edge.url, "--json")
+        assert edge.received[0].headers["authorization"] == "Bearer hwpull-secret"
+    assert status == 0
+    assert json.loads(out)["repair"]["manifests"] == 1
+
+
 def test_a_pin_takes_the_beginning_of_a_revision(origin: StubTier, run: Any) -> None:
     pins = {"pins": [{"model": "chat", "revision": TWO.id}]}
     origin.answers["POST /admin/pins"] = Canned(pins)
