@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from origin.errors import StoreError
 from origin.store import ObjectStore
 from wire.chunk import MAX_CHUNK_BYTES, Chunk, ChunkId, chunk_id
 from wire.errors import (
@@ -80,8 +81,8 @@ class Suppliers:
         self._failures = dict.fromkeys(self._clients, 0)
         self._lock = threading.Lock()
 
-    def next_revision(self) -> None:
-        """Ask everybody again."""
+    def ask_all_again(self) -> None:
+        """Also those that failed before."""
         self._failures = dict.fromkeys(self._clients, 0)
 
     def chunk(self, name: ChunkId) -> Chunk:
@@ -151,6 +152,7 @@ class Repair:
         missing, manifests = list(report["missing"]), list(report["bad_manifests"])
         total = len(missing) + len(manifests)
         for done, name in enumerate(missing, 1):
+            self.suppliers.ask_all_again()
             try:
                 self._put(self.suppliers.chunk(chunk_id(name)))
             except HeadwaterError as error:
@@ -172,8 +174,11 @@ class Repair:
         Args:
             limit_bytes: of its manifest, as it was signed.
             without: chunks that must not be brought; a revision that needs one fails.
+
+        Raises:
+            StoreError: the store fails, as it would with every other revision.
         """
-        self.suppliers.next_revision()
+        self.suppliers.ask_all_again()
         try:
             data, manifest = self.suppliers.manifest(revision, limit_bytes)
             refs = manifest.chunk_refs()
@@ -186,6 +191,8 @@ class Repair:
                 done += len(chunk)
                 self.progress(f"{manifest.model} {revision[:8]}", done, total)
             self.shelf.put_manifest(revision, data)
+        except StoreError:
+            raise
         except HeadwaterError as error:
             self.failed[revision] = error.message
             return False

@@ -162,12 +162,15 @@ def _bring(outcome: Outcome, repair: Repair, gone: Mapping[str, frozenset[str]])
     chunks = frozenset(
         key.removeprefix(_CHUNK) for keys in gone.values() for key in keys if key.startswith(_CHUNK)
     )
+    private = {revision for _, revision in outcome.view.private}
     for revision, size in _in_order(outcome.view):
         says = [url for url, keys in gone.items() if revision_key(revision) in keys]
         if says:
             outcome.taken_down[revision] = says
         elif repair.revision(revision, size, without=chunks):
             outcome.complete.append(revision)
+        elif revision in private:
+            repair.failed[revision] += "; it is private: is there a pull token that opens it?"
 
 
 def _in_order(view: TrustView) -> Iterator[tuple[str, int]]:

@@ -184,7 +184,8 @@ class Desk:
         lost = 0
         for key, reason in failed.items():
             want = wants[key]
-            want.attempts += reason != _LIMITED
+            if reason != _LIMITED:
+                want.attempts += 1
             if want.attempts >= self._config.attempts:
                 lost += 1
             else:

@@ -9,6 +9,7 @@ import pytest
 
 from infra.repair import Repair, StoreShelf, Suppliers, open_suppliers
 from infra.upkeep import UpkeepAdmin
+from origin.errors import StoreError
 from origin.store import ObjectStore
 from tests.fakes.revisions import Revision, chunk_of, make_revision
 from tests.fakes.tier import Canned, StubTier, stub_tier
@@ -140,6 +141,19 @@ def test_what_was_taken_down_is_not_brought(
     assert "taken down" in repair.failed[ONE.id]
 
 
+def test_a_store_that_is_full_ends_it(
+    edges: tuple[StubTier, StubTier], suppliers: Suppliers, tmp_path: Path
+) -> None:
+    edges[0].answers |= all_of(ONE)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "chunks").write_bytes(b"no folder")
+    with asyncio.Runner() as runner:
+        repair = Repair(StoreShelf(ObjectStore(str(tmp_path / "store")), runner), suppliers)
+        with pytest.raises(StoreError, match="cannot"):
+            repair.revision(ONE.id, len(ONE.data))
+    assert repair.failed == {}
+
+
 def test_who_fails_again_and_again_is_passed_over(
     edges: tuple[StubTier, StubTier], suppliers: Suppliers
 ) -> None:
@@ -150,7 +164,7 @@ def test_who_fails_again_and_again_is_passed_over(
             suppliers.chunk(chunk_id(f"{number:064x}"))
     assert len(edges[0].received) == 3
     assert len(edges[1].received) == 9  # it only does not have them
-    suppliers.next_revision()
+    suppliers.ask_all_again()
     with pytest.raises(NotFoundError, match="status 502"):
         suppliers.chunk(chunk_id(f"{0:064x}"))
 

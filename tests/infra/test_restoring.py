@@ -181,8 +181,24 @@ def test_what_no_edge_has_is_named_and_the_rest_is_there(lost: Lost) -> None:
     del lost.edge.answers[f"GET {manifest_path(ONE.id)}"]
     outcome = lost.restore()
     assert outcome.complete == [TWO.id]
-    assert "does not have" in outcome.as_dict("")["failed"][ONE.id]
+    failed = outcome.as_dict("")["failed"]
+    assert "does not have" in failed[ONE.id]
+    assert "private" not in failed[ONE.id]
     assert lost.documents() == lost.repository.files
+
+
+def test_a_private_model_without_a_token_is_told_as_such(lost: Lost) -> None:
+    ours, now = make_revision({"m.gguf": [chunk_of(7)]}, model="ours"), time.time()
+    signed = sign_revisions(
+        lost.repository.trusted.bundle.roles["revisions"],
+        load_key(lost.config.keys_dir / PUBLISHER_KEY),
+        [("ours", ours.id, len(ours.data))],
+        private=True,
+        now=now,
+    )
+    after = lost.repository.accept_revisions(signed, now=now).repository
+    lost.edge.answers |= answers_of(after)
+    assert "it is private" in lost.restore().as_dict("")["failed"][ours.id]
 
 
 def test_a_pull_token_goes_only_where_manifests_are_asked_for(lost: Lost) -> None:
