@@ -1,12 +1,12 @@
-"""The upkeep of an origin from outside: jobs that are followed, repair from elsewhere, pruning, and
-what two revisions share.
+"""The upkeep of an origin from outside: jobs that are followed, pruning, what two revisions share.
+
+``infra.repair`` brings what is missing from elsewhere.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from origin.fileset import inspect
 from origin.keys import load_key
 from origin.offer import from_disk
 from origin.offline import sign_revisions
-from wire.chunk import MAX_CHUNK_BYTES, Chunk, ChunkId, chunk_id
-from wire.errors import HeadwaterError, NotFoundError, SourceUnavailableError
+from wire.chunk import Chunk, ChunkId
+from wire.errors import NotFoundError, SourceUnavailableError
 from wire.http_client import BlockingClient
 from wire.http_source import MAX_BUNDLE_BYTES
 from wire.manifest import MAX_MANIFEST_BYTES, Manifest, build, decode
@@ -29,7 +29,6 @@ from wire.paths import (
     ADMIN,
     DEFAULT_CHANNEL,
     TRUST_BUNDLE,
-    chunk_path,
     manifest_path,
     model_name,
 )
@@ -85,10 +84,6 @@ class UpkeepAdmin(TierAdmin):
             )
         )
 
-    def put(self, path: str, data: bytes | memoryview) -> None:
-        """PUT below ``/admin``."""
-        self._json(self._client.send("PUT", f"{ADMIN}/{path}", data))
-
     def signed_revisions(self) -> bytes:
         """The current list of revisions, as the publisher signed it."""
         answer = self._client.get(f"{TRUST_BUNDLE}?root=0", limit_bytes=MAX_BUNDLE_BYTES)
@@ -98,7 +93,24 @@ class UpkeepAdmin(TierAdmin):
 
     def manifest(self, revision: str) -> Manifest:
         """A published manifest. Raises ``NotFoundError``, ``ManifestInvalidError``."""
-        return decode(_get(self._client, manifest_path(revision), MAX_MANIFEST_BYTES), revision)
+        return _manifest(self._client, revision)
+
+    # As a shelf (``infra.repair``)
+
+    def lacking(self, ids: Iterable[ChunkId]) -> list[str]:
+        """Which of these chunks the origin does not have."""
+        return list(self.post("chunks/missing", {"ids": list(ids)})["missing"])
+
+    def put_chunk(self, chunk: Chunk) -> None:
+        """Store a chunk."""
+        self._put(f"chunks/{chunk.id}", memoryview(chunk.data))
+
+    def put_manifest(self, revision: str, data: bytes) -> None:
+        """Store a manifest whose chunks are all there."""
+        self._put(f"manifests/{revision}", data)
+
+    def _put(self, path: str, data: bytes | memoryview) -> None:
+        self._json(self._client.send("PUT", f"{ADMIN}/{path}", data))
 
 
 def prune(
@@ -122,59 +134,13 @@ def prune(
     return list(admin.post("prune", {"revisions": signed.decode()})["removed"])
 
 
-@dataclass(slots=True)
-class Repair:
-    """Brings what a scrub found rotten or missing from another origin or an edge.
-
-    Everything is verified here before it is sent, and once more by the origin.
-    """
-
-    admin: UpkeepAdmin
-    source: BlockingClient
-    progress: Progress = lambda *_: None
-    chunks: int = 0
-    manifests: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    """Chunk or revision → why it could not be repaired; at most as many as the report names."""
-
-    def run(self, report: dict[str, Any]) -> None:
-        """Repair what the report of ``verify`` names."""
-        missing, manifests = list(report["missing"]), list(report["bad_manifests"])
-        total = len(missing) + len(manifests)
-        for done, name in enumerate([*missing, *manifests], 1):
-            try:
-                if done <= len(missing):
-                    self._chunk(chunk_id(name))
-                else:
-                    self._manifest(name)
-            except HeadwaterError as error:
-                self.failed[name] = error.message
-            self.progress("repair", done, total)
-
-    def _chunk(self, name: ChunkId) -> None:
-        chunk = Chunk(name, _get(self.source, chunk_path(name), MAX_CHUNK_BYTES))
-        self.admin.put(f"chunks/{name}", memoryview(chunk.data))
-        self.chunks += 1
-
-    def _manifest(self, revision: str) -> None:
-        data = _get(self.source, manifest_path(revision), MAX_MANIFEST_BYTES)
-        manifest = decode(data, revision)
-        missing: Iterable[str] = self.admin.post(
-            "chunks/missing", {"ids": list(manifest.chunk_refs())}
-        )["missing"]
-        for name in missing:
-            self._chunk(chunk_id(name))
-        self.admin.put(f"manifests/{revision}", data)
-        self.manifests += 1
-
-
-def _get(client: BlockingClient, path: str, limit_bytes: int) -> bytes:
-    answer = client.get(path, limit_bytes=limit_bytes)
+def _manifest(client: BlockingClient, revision: str) -> Manifest:
+    answer = client.get(manifest_path(revision), limit_bytes=MAX_MANIFEST_BYTES)
     if answer.status == 404:
-        raise NotFoundError(f"{client.netloc} does not have {path}")
+        raise NotFoundError(f"{client.netloc} does not have revision {revision}")
     if answer.status != 200:
-        raise SourceUnavailableError(f"{client.netloc}: {path}: status {answer.status}")
-    return bytes(answer.body)
+        raise SourceUnavailableError(f"{client.netloc}: {revision}: status {answer.status}")
+    return decode(bytes(answer.body), revision)
 
 
 def find_manifest(admin: UpkeepAdmin, status: dict[str, Any], text: str) -> tuple[str, Manifest]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from pathlib import Path
 
 from origin.config import OriginConfig
 from origin.keys import init_keys
@@ -45,6 +46,12 @@ async def initialize(
         grace_s=grace_s,
     )
     await store.put_trust_documents(keys.repository.files)
-    if not config.admin_token_file.exists():
-        token = f"hwadm-{secrets.token_urlsafe(32)}"
-        await asyncio.to_thread(write_atomically, config.admin_token_file, token.encode())
+    await asyncio.to_thread(make_admin_token, config.admin_token_file)
+
+
+def make_admin_token(file: Path) -> bool:
+    """Make an admin token where there is none; whether there was none. Blocking."""
+    if file.exists():
+        return False
+    write_atomically(file, f"hwadm-{secrets.token_urlsafe(32)}".encode())
+    return True

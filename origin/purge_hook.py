@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -21,6 +23,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from origin.edgegrid import Credentials, authorization, read_edgerc, timestamp
 from origin.purge_config import PurgeConfig, PurgeTarget
 from origin.purge_requests import PurgeRequest, requests_for
 from wire.errors import ConfigError
@@ -74,10 +77,21 @@ class _Want:
 
 @dataclass(slots=True)
 class _Attempt:
-    """One telling of all that waits. ``silent``: requests without an answer, in a row."""
+    """One telling of all that waits. ``silent``: requests without an answer, in a row.
+    ``limited``: it was said that this is too much."""
 
     gate: asyncio.Semaphore
     silent: int = 0
+    limited: bool = False
+
+
+_LIMITED = "status 429: told too much at once"
+Sign = Callable[[PurgeRequest, str], Mapping[str, str]]
+"""More headers for a request to this URL, made as it is sent."""
+
+
+def _unsigned(_request: PurgeRequest, _url: str) -> Mapping[str, str]:
+    return {}
 
 
 class Desk:
@@ -85,7 +99,7 @@ class Desk:
 
     Args:
         root_version: the newest root's version.
-        session: gives the HTTP client.
+        sign: signs requests, where their style wants that.
     """
 
     def __init__(
@@ -95,8 +109,10 @@ class Desk:
         config: PurgeConfig,
         metrics: PurgeMetrics,
         root_version: Callable[[], int],
+        sign: Sign = _unsigned,
     ) -> None:
         self.name = _name(target)
+        self._sign = sign
         self._target, self._secret, self._config = target, secret, config
         self._metrics, self._root_version = metrics, root_version
         self._wants: dict[str, _Want] = {}
@@ -148,6 +164,7 @@ class Desk:
             secret=self._secret,
             root_version=self._root_version(),
             now_s=time.time(),
+            network=self._target.network,
         )
         # One that hangs must not be waited for with each of thousands of keys: what is told
         # meanwhile would wait for hours behind them.
@@ -165,9 +182,10 @@ class Desk:
         done = len(wants) - len(failed)
         self._metrics.count(self.name, "done", done)
         lost = 0
-        for key in failed:
+        for key, reason in failed.items():
             want = wants[key]
-            want.attempts += 1
+            if reason != _LIMITED:
+                want.attempts += 1
             if want.attempts >= self._config.attempts:
                 lost += 1
             else:
@@ -182,6 +200,8 @@ class Desk:
         reason = next(iter(failed.values()))
         _log.warning("cache not told", target=self.name, keys=len(failed), lost=lost, reason=reason)
         self._delay_s = min(2 * self._delay_s, self._config.retry_max_s)
+        if _LIMITED in failed.values():
+            self._delay_s = max(self._delay_s, self._config.rate_limited_s)
 
     async def _send(
         self, session: aiohttp.ClientSession, attempt: _Attempt, request: PurgeRequest
@@ -191,15 +211,18 @@ class Desk:
         async with attempt.gate:
             if attempt.silent >= _SILENT_MOST:
                 return "it answers nothing"
+            if attempt.limited:
+                return _LIMITED
             try:
                 async with session.request(
                     request.method,
                     url,
-                    headers=request.headers,
+                    headers={**request.headers, **self._sign(request, url)},
                     data=request.body or None,
                     allow_redirects=False,
                 ) as answer:
                     attempt.silent = 0
+                    attempt.limited = attempt.limited or answer.status == 429
                     return _judge(request, answer.status, answer.headers.get(CACHE_HEADER, ""))
             except (aiohttp.ClientError, OSError) as error:
                 attempt.silent += 1
@@ -287,23 +310,54 @@ def open_hook(
         ConfigError: a URL or a token file cannot be used.
     """
     metrics = PurgeMetrics(registry)
-    for target in config.targets:
-        parts = urlsplit(target.url)
-        plain = parts.path in {"", "/"} or target.style == "webhook"
-        if parts.scheme not in {"http", "https"} or not parts.hostname or not plain:
-            raise ConfigError(
-                f"origin.purge: {_name(target)!r} must be http[s]://host[:port]"
-                + ("/path" if target.style == "webhook" else " without a path")
-            )
-    desks = [
-        Desk(target, read_token(target.token_file), config, metrics, root_version)
-        for target in config.targets
-    ]
+    desks = [_desk(target, config, metrics, root_version) for target in config.targets]
     return PurgeHook(hub, desks, hold_s=config.hold_s)
+
+
+def _desk(
+    target: PurgeTarget,
+    config: PurgeConfig,
+    metrics: PurgeMetrics,
+    root_version: Callable[[], int],
+) -> Desk:
+    if target.style != "akamai":
+        _check_url(target)
+        return Desk(target, read_token(target.token_file), config, metrics, root_version)
+    credentials = read_edgerc(target.token_file, target.section)
+    target = replace(target, url=target.url or f"https://{credentials.host}")
+    _check_url(target)
+    return Desk(target, "", config, metrics, root_version, partial(_edgegrid, credentials))
+
+
+def _edgegrid(credentials: Credentials, request: PurgeRequest, url: str) -> Mapping[str, str]:
+    parts = urlsplit(url)
+    signed = authorization(
+        credentials,
+        method=request.method,
+        scheme=parts.scheme,
+        host=parts.netloc,
+        target=parts.path,
+        body=request.body,
+        at=timestamp(time.time()),
+        nonce=str(uuid.uuid4()),
+    )
+    return {"Authorization": signed}
+
+
+def _check_url(target: PurgeTarget) -> None:
+    parts = urlsplit(target.url)
+    plain = parts.path in {"", "/"} or target.style == "webhook"
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not plain:
+        raise ConfigError(
+            f"origin.purge: {_name(target)!r} must be http[s]://host[:port]"
+            + ("/path" if target.style == "webhook" else " without a path")
+        )
 
 
 def _name(target: PurgeTarget) -> str:
     """For logs and metrics: no path, query or userinfo, which may be secrets."""
+    if target.style == "akamai":
+        return f"akamai:{target.section}/{target.network}"
     return f"{target.style}:{urlsplit(target.url).netloc.rpartition('@')[2]}"
 
 
@@ -313,4 +367,12 @@ def _judge(request: PurgeRequest, status: int, cache: str) -> str:
             return f"status {status}, and it did not go past the cache: another secret there?"
         # A path that nobody may have, or that never was, is refreshed as well as one that is.
         return "" if status in {200, 404, 410} else f"status {status}"
-    return "" if 200 <= status < 300 else f"status {status}"
+    if status == 429:
+        return _LIMITED
+    return "" if 200 <= status < 300 else f"status {status}{_HINTS.get(status, '')}"
+
+
+_HINTS = {
+    401: ": not the secret or credentials that it knows, or a clock that is off",
+    403: ": these credentials may not purge there",
+}

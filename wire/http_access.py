@@ -20,7 +20,7 @@ from aiohttp import web
 
 from wire.catalog import CatalogSource
 from wire.errors import ConfigError, NotFoundError
-from wire.paths import edge_tag
+from wire.paths import ALL_TAG, edge_tag
 from wire.pull_tokens import ANYBODY, MAX_TOKEN_CHARS, REFUSED, PullTokens, Reader
 from wire.signed_urls import Signer
 
@@ -132,7 +132,7 @@ def caching_of(*, private: bool) -> Mapping[str, str]:
 def tag_headers(key: str) -> dict[str, str]:
     """A surrogate key in the header of each kind of cache: Varnish's and Fastly's, Cloudflare's,
     and Akamai's, whose form is another (``edge_tag``)."""
-    return {"Surrogate-Key": key, "Cache-Tag": key, "Edge-Cache-Tag": edge_tag(key)}
+    return {"Surrogate-Key": key, "Cache-Tag": key, "Edge-Cache-Tag": f"{edge_tag(key)},{ALL_TAG}"}
 
 
 def credential(authorization: str) -> str:

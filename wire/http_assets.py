@@ -26,7 +26,15 @@ from wire.http_access import IMMUTABLE, PRIVATE_HEADERS, Access
 from wire.http_files import FileSender
 from wire.http_range import etag_matches
 from wire.manifest import FileEntry
-from wire.paths import ASSETS, channel_key, channel_name, file_path, model_name, revision_key
+from wire.paths import (
+    ASSETS,
+    channel_key,
+    channel_name,
+    edge_tags,
+    file_path,
+    model_name,
+    revision_key,
+)
 from wire.pull_tokens import Reader
 from wire.revision_reader import RevisionReader
 from wire.small_files import SmallFiles
@@ -166,6 +174,7 @@ class AssetRoutes:
             "Cache-Control": IMMUTABLE if immutable else self._config.moving,
             "Surrogate-Key": " ".join(keys),
             "Cache-Tag": ",".join(keys),
+            "Edge-Cache-Tag": edge_tags(*keys),
             "x-model-digest": found.revision,
         }
         private = PRIVATE_HEADERS if catalog.is_private(found.revision) else {}

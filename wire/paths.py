@@ -6,10 +6,12 @@ a header: no separators, no dots at the start, no percent signs, no control char
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from wire.chunk import is_digest
 from wire.errors import NameInvalidError
+from wire.events import RESET_KEY
 
 CHUNKS = "/artifacts/chunks"
 MANIFESTS = "/artifacts/manifests"
@@ -106,11 +108,27 @@ def revision_key(revision: str) -> str:
 
 
 def edge_tag(key: str) -> str:
-    """A surrogate key as an Akamai cache tag, which may hold neither ``:`` nor ``@``, and at most
-    128 characters (a longer one cannot be purged by tag)."""
-    return key.replace(":", "~").replace("@", "~")
+    """A surrogate key as an Akamai cache tag, which may hold neither ``:`` nor ``@``, and has at
+    most 128 characters: a longer one is told by its hash. Tags know no pattern, so the key that
+    stands for all is the tag that every answer has."""
+    if key == RESET_KEY:
+        return ALL_TAG
+    tag = key.replace(":", "~").replace("@", "~")
+    if len(tag) <= MAX_EDGE_TAG:
+        return tag
+    # No name begins with a tilde, so this is no other key's tag.
+    return f"{tag.partition('~')[0]}~~{hashlib.sha256(key.encode()).hexdigest()}"
 
 
+def edge_tags(*keys: str) -> str:
+    """The value of ``Edge-Cache-Tag``."""
+    return ",".join((*map(edge_tag, keys), ALL_TAG))
+
+
+ALL_TAG = "headwater"
+"""The Akamai cache tag of everything that is tagged."""
+MAX_EDGE_TAG = 128
+"""Characters; what has a longer one cannot be purged."""
 TRUST_KEY = "trust"
 """The surrogate key of all trust metadata."""
 

@@ -22,7 +22,7 @@ class FreshnessConfig:
     stale_while_revalidate_s: float = 30.0
     """Beyond ``max_age_s``: served at once while a refresh runs."""
     stale_if_error_s: float = 86_400.0
-    """Beyond ``max_age_s``: served where the upstream fails."""
+    """Beyond ``max_age_s``: served where the upstream fails. A trust bundle is, however old."""
     retry_s: float = 2.0
     """After a failed refresh the upstream is left alone for so long."""
 

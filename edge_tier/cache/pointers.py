@@ -9,8 +9,9 @@ that a client does not long see halves that do not fit.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -78,6 +79,9 @@ class Pointers:
         self._documents = documents
         self._purges = purges
         self._config = config
+        # A bundle says itself until when it counts, and whoever takes it judges that; a lost
+        # origin can be restored from it. So where there is none newer, it is given however old.
+        self._lasting = replace(config, stale_if_error_s=math.inf)
         self._clock = clock
         self._wall_clock = wall_clock
         self._max_pointers = max_pointers
@@ -94,13 +98,13 @@ class Pointers:
         Raises:
             NotFoundError, GoneError: the upstream says so; what was held is dropped.
             HeadwaterError: the upstream failed, or ``check`` refused its bytes, and what is held
-                (if anything) is too old.
+                (if anything) is too old. A trust bundle never is.
         """
         held = self._held.get(key) or await self._load(key)
         if held is None:
             return await self._fetched(key, fetch, check)
         age = self._age(held)
-        verdict = judge(age, self._config)
+        verdict = judge(age, self._rules(key))
         if verdict == "refresh":
             return await self._fetched(key, fetch, check)
         if verdict == "serve_and_refresh" and key not in self._refreshes:
@@ -143,7 +147,7 @@ class Pointers:
             raise
         except HeadwaterError:
             held = self._held.get(key)
-            if held is None or not serves_on_error(self._age(held).age_s, self._config):
+            if held is None or not serves_on_error(self._age(held).age_s, self._rules(key)):
                 raise
             status = "fwd=stale; detail=stale-if-error"
             return self._give(key, held.body, self._age(held).age_s, status)
@@ -219,6 +223,9 @@ class Pointers:
             _log.warning("not refreshed", key=key, code=error.code, reason=error.message)
         elif error is not None:
             _log.error("refreshing died", key=key, exc_info=error)
+
+    def _rules(self, key: str) -> FreshnessConfig:
+        return self._lasting if key == TRUST_KEY else self._config
 
     def _age(self, held: _Held) -> PointerAge:
         now_s = self._clock()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.commands import trust
+from infra.commands import restore, trust
 from infra.commands.options import ConfigOption, JsonOption
 from infra.commands.output import command, print_json
 from infra.commands.passphrase import PassphraseOption, passphrase
@@ -34,6 +34,7 @@ origin_app.command("trust")(trust.trust)
 origin_app.command("rotate")(trust.rotate)
 origin_app.command("renew")(trust.renew)
 origin_app.command("new-key")(trust.new_key)
+origin_app.command("restore")(restore.restore)
 
 
 @origin_app.callback()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +15,14 @@ from infra.commands.options import (
     StateDirOption,
     TokenFileOption,
     place,
+    pull_token,
 )
 from infra.commands.output import FAILED, Output, command
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from infra.upkeep import UpkeepAdmin
 
 _DAY_S = 86_400.0
 SideArgument = Annotated[
@@ -119,11 +122,11 @@ def pin(
 
 def verify(
     repair_from: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--repair-from",
             metavar="URL",
-            help="An edge or another origin that gives what is rotten or missing.",
+            help="An edge or another origin that gives what is rotten or missing; may be repeated.",
         ),
     ] = None,
     max_rate: Annotated[
@@ -138,7 +141,8 @@ def verify(
     """Read an origin's whole store and check it: chunks, manifests, signatures. Exits 1 where
     something is wrong and was not repaired.
 
-    Rotten chunks are set aside in the store's folder corrupt/.
+    Rotten chunks are set aside in the store's folder corrupt/. To repair private models,
+    HEADWATER_PULL_TOKEN is a pull token of who gives them.
 
     Example:
 
@@ -153,7 +157,7 @@ def verify(
             with output.progress("origin") as progress:
                 report = admin.run("verify", {"bytes_per_s": max_rate}, progress)
             damage = report["missing_chunks"] + len(report["bad_manifests"])
-            if repair_from is not None and damage:
+            if repair_from and damage:
                 report["repair"] = _repair(admin, repair_from, report, output)
                 damage -= report["repair"]["chunks_of_report"] + report["repair"]["manifests"]
         sound = not (damage or report["trust"])
@@ -204,17 +208,18 @@ def diff(
         output.result(result, lambda console: _show_diff(console, result))
 
 
-def _repair(admin: Any, url: str, report: Mapping[str, Any], output: Output) -> dict[str, Any]:
-    from infra.upkeep import Repair
-    from wire.http_client import BlockingClient
+def _repair(
+    admin: UpkeepAdmin, urls: Sequence[str], report: Mapping[str, Any], output: Output
+) -> dict[str, Any]:
+    from infra.repair import Repair, open_suppliers
 
-    source = BlockingClient(url.rstrip("/"))
+    suppliers = open_suppliers(urls, pull_token(None))
     try:
         with output.progress("repair") as progress:
-            repair = Repair(admin, source, progress)
+            repair = Repair(admin, suppliers, progress)
             repair.run(dict(report))
     finally:
-        source.close()
+        suppliers.close()
     done = len([name for name in report["missing"] if name not in repair.failed])
     return {
         "chunks": repair.chunks,

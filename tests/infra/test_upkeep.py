@@ -13,15 +13,14 @@ from infra.cli import app
 from infra.commands.output import FAILED, USAGE
 from infra.errors import RefusedError
 from infra.state import write_private
-from infra.upkeep import Repair, UpkeepAdmin
+from infra.upkeep import UpkeepAdmin
 from origin.upkeep.gc import GcReport
 from origin.upkeep.jobs import Job
 from origin.upkeep.verify import VerifyReport
 from tests.fakes.revisions import chunk_of, make_revision
 from tests.fakes.tier import Canned, StubTier, stub_tier
 from tests.fakes.tiny_gguf import write_tiny_gguf
-from wire.http_client import BlockingClient
-from wire.paths import chunk_path, manifest_path
+from wire.paths import manifest_path
 
 ONE = make_revision({"m.gguf": [chunk_of(1), chunk_of(2)], "a.txt": [chunk_of(3)]})
 TWO = make_revision({"m.gguf": [chunk_of(1), chunk_of(4)]})
@@ -137,39 +136,21 @@ def test_verify_fails_where_the_store_is_damaged(origin: StubTier, run: Any) -> 
     assert run("verify", "--json")[0] == FAILED
 
 
-def test_repair_takes_only_what_proves_itself(origin: StubTier) -> None:
-    first, second, third = ONE.chunks
-    good = {f"GET {chunk_path(first)}": Canned(ONE.chunks[first])}
-    lie = {f"GET {chunk_path(second)}": Canned(b"lie")}
-    origin.answers[f"PUT /admin/chunks/{first}"] = Canned(status=204)
-    report = {"missing": [first, second, third], "bad_manifests": {}}
-    with stub_tier(good | lie) as source, UpkeepAdmin(origin.url, "secret") as admin:
-        client = BlockingClient(source.url)
-        repair = Repair(admin, client)
-        repair.run(report)
-        client.close()
-    assert repair.chunks == 1
-    assert sorted(repair.failed) == sorted([second, third])
-    puts = [received for received in origin.received if received.method == "PUT"]
-    assert [put.body for put in puts] == [ONE.chunks[first]]
-
-
-def test_repair_brings_a_manifest_with_the_chunks_that_it_needs(origin: StubTier) -> None:
-    (needed,) = TWO.chunks.keys() - ONE.chunks.keys()
-    held = {
-        f"GET {manifest_path(TWO.id)}": Canned(TWO.data),
-        f"GET {chunk_path(needed)}": Canned(TWO.chunks[needed]),
-    }
-    origin.answers["POST /admin/chunks/missing"] = Canned({"missing": [needed]})
-    origin.answers[f"PUT /admin/chunks/{needed}"] = Canned(status=204)
+def test_verify_repairs_from_several_and_with_a_pull_token(
+    origin: StubTier, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_job(origin, "verify", VerifyReport(bad_manifests={TWO.id: "not here"}))
+    origin.answers["POST /admin/chunks/missing"] = Canned({"missing": []})
     origin.answers[f"PUT /admin/manifests/{TWO.id}"] = Canned(status=204)
-    with stub_tier(held) as source, UpkeepAdmin(origin.url, "secret") as admin:
-        client = BlockingClient(source.url)
-        repair = Repair(admin, client)
-        repair.run({"missing": [], "bad_manifests": {TWO.id: "rotten"}})
-        client.close()
-    assert (repair.chunks, repair.manifests, repair.failed) == (1, 1, {})
-    assert origin.received[-1].path == f"/admin/manifests/{TWO.id}"
+    monkeypatch.setenv("HEADWATER_PULL_TOKEN", "hwpull-secret")
+    with (
+        stub_tier({}) as bare,
+        stub_tier({f"GET {manifest_path(TWO.id)}": Canned(TWO.data)}) as edge,
+    ):
+        status, out = run("verify", "--repair-from", bare.url, "--repair-from", edge.url, "--json")
+        assert edge.received[0].headers["authorization"] == "Bearer hwpull-secret"
+    assert status == 0
+    assert json.loads(out)["repair"]["manifests"] == 1
 
 
 def test_a_pin_takes_the_beginning_of_a_revision(origin: StubTier, run: Any) -> None:

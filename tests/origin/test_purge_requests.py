@@ -13,11 +13,13 @@ from origin.purge_config import PurgeStyle
 from origin.purge_requests import (
     KEYS_A_BAN,
     KEYS_A_WEBHOOK,
+    TAGS_A_PURGE,
     PurgeRequest,
     paths_of,
     requests_for,
     sign,
 )
+from wire.paths import MAX_EDGE_TAG
 
 ID = "0a" * 32
 CHUNK, REVISION, CHANNEL = f"chunk:{ID}", f"revision:{ID}", "channel:chat-v1.2@stable"
@@ -96,6 +98,20 @@ def test_a_webhook_says_hard_of_what_is_hard() -> None:
         assert {wants[key] for key in request.keys} == {json.loads(request.body)["hard"]}
 
 
+def test_a_fast_purge_never_has_more_than_akamai_takes() -> None:
+    """Tags of the longest that are not told by their hash."""
+    wants = {f"channel:{'m' * 59}@{n:060d}": n % 2 == 0 for n in range(2 * TAGS_A_PURGE + 4)}
+    requests = told("akamai", wants)
+    assert [len(request.keys) for request in requests] == [TAGS_A_PURGE, 2] * 2
+    for request in requests:
+        action = "delete" if wants[request.keys[0]] else "invalidate"
+        assert (request.method, request.path) == ("POST", f"/ccu/v3/{action}/tag/production")
+        objects = json.loads(request.body)["objects"]
+        assert set(map(len, objects)) == {MAX_EDGE_TAG}
+        assert len(objects) == len(request.keys)
+        assert len(request.body) < 50_000
+
+
 def test_secrets_are_not_shown() -> None:
     for style in ("varnish", "nginx", "webhook"):
         for request in told(style, {CHANNEL: True}):
@@ -104,7 +120,7 @@ def test_secrets_are_not_shown() -> None:
 
 @given(st.dictionaries(st.text(max_size=40), st.booleans(), max_size=8))
 def test_what_is_no_key_becomes_no_request(wants: dict[str, bool]) -> None:
-    for style in ("varnish", "nginx", "webhook"):
+    for style in ("varnish", "nginx", "akamai", "webhook"):
         for request in told(style, wants):
             assert set(request.keys) <= wants.keys()
             assert re.fullmatch(r"[A-Za-z0-9/._@?=-]*", request.path)

@@ -1,4 +1,4 @@
-"""docs/how-to/recover.md where a store is lost: an old file, the keys and an edge bring it back."""
+"""docs/how-to/recover.md where a store is lost: an edge or an old file brings it back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from wire.errors import HeadwaterError
 from wire.manifest import decode
 from wire.paths import FILES, manifest_path
 
-REPAIR, ROTATE, VERIFY = commands_of("how-to/recover.md")
+RESTORE, REPAIR, ROTATE, VERIFY = commands_of("how-to/recover.md")
 LIMIT = 1 << 24
 
 
@@ -77,10 +77,15 @@ def edge_of(origin: Origin, folder: Path) -> Iterator[str]:
 
 def headwater(origin: Origin, command: str, *more: str) -> subprocess.CompletedProcess[str]:
     """What the page says, at this origin."""
+    return typed(command, f"--origin={origin.url}", f"--token-file={origin.token_file}", *more)
+
+
+def typed(command: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """What the page says."""
     program, *words = shlex.split(command, comments=True)
     assert program == "headwater"
     return subprocess.run(
-        [*COMMAND, *words, f"--origin={origin.url}", f"--token-file={origin.token_file}", *more],
+        [*COMMAND, *words, *more],
         cwd=ROOT,
         env=environment({"HEADWATER_ROOT_PASSPHRASE": "passphrase"}),
         capture_output=True,
@@ -98,17 +103,67 @@ def trust_of(url: str, origin: Origin) -> dict[str, Any]:
     return found
 
 
-def test_a_lost_store_comes_back_from_an_old_file_the_keys_and_an_edge(
-    origin: Origin, edge: str, tmp_path: Path
-) -> None:
-    model = write_tiny_gguf(tmp_path / "model.gguf", n_layer=4, seed=1)
+def published(origin: Origin, edge: str, folder: Path) -> dict[str, bytes]:
+    """A model, and its files by path as the edge gives them; the edge has the whole of it."""
+    model = write_tiny_gguf(folder / "model.gguf", n_layer=4, seed=1)
     with origin.desk() as desk:
         revision = desk.publish(model, "chat", "stable").revision
     manifest = decode(bytes(origin.get(manifest_path(revision)).body), revision)
     paths = [f"{FILES}/{revision}/{entry.path}" for entry in manifest.files]
     eventually(lambda: tier_status(edge, origin.token)["models"].get("chat") == revision)
-    whole = {path: get(edge, path, LIMIT) for path in paths}  # the edge is warm
+    return {path: get(edge, path, LIMIT) for path in paths}
 
+
+def agree(edge: str, origin: Origin) -> bool:
+    """Whether the edge has verified what the origin has signed last."""
+    return bool(found := trust_of(origin.url, origin)) and trust_of(edge, origin) == found
+
+
+def test_a_lost_store_comes_back_from_the_keys_and_an_edge(
+    origin: Origin, edge: str, tmp_path: Path
+) -> None:
+    whole = published(origin, edge, tmp_path)
+    eventually(lambda: agree(edge, origin))
+    before = trust_of(origin.url, origin)
+
+    origin.kill()
+    shutil.rmtree(origin.store)
+    config = tmp_path / "headwater.toml"
+    config.write_text(
+        f"""
+        [origin]
+        store = "{origin.store}"
+        keys_dir = "{origin.home}/keys"
+        admin_token_file = "{origin.token_file}"
+        """
+    )
+    edges = (("http://edge-1:7401", edge), ("http://edge-2:7401", "http://127.0.0.1:9"))
+    command = RESTORE.replace("headwater.toml", str(config))
+    for named, is_at in edges:
+        assert named in command
+        command = command.replace(named, is_at)
+    restored = typed(command, "--json")
+    assert restored.returncode == 0, restored.stdout + restored.stderr
+    told = json.loads(restored.stdout)
+    assert told["versions"] == before
+    assert told["source"] == edge
+    assert "cannot connect" in told["edges"]["http://127.0.0.1:9"]
+
+    origin.start()
+    assert {path: bytes(origin.get(path).body) for path in whole} == whole
+    assert headwater(origin, VERIFY).returncode == 0
+    renewed = headwater(origin, "headwater origin renew", f"--keys={origin.home / 'keys'}")
+    assert renewed.returncode == 0, renewed.stderr
+    eventually(lambda: agree(edge, origin))  # the edge goes on from where it was
+    assert trust_of(edge, origin)["timestamp"] > before["timestamp"]
+    assert typed(command).returncode == 2  # there is a store now
+
+
+def test_a_lost_store_comes_back_from_an_old_file_the_keys_and_an_edge(
+    origin: Origin, edge: str, tmp_path: Path
+) -> None:
+    whole = published(origin, edge, tmp_path)
+    path = next(iter(whole))
     keys = f"--keys={origin.home / 'keys'}"
     documents = Path(origin.store) / "trust" / "documents.json"
     backup = documents.read_bytes()
@@ -127,14 +182,14 @@ def test_a_lost_store_comes_back_from_an_old_file_the_keys_and_an_edge(
 
     repaired = headwater(origin, REPAIR.replace("http://edge-1:7401", edge))
     assert repaired.returncode == 0, repaired.stdout + repaired.stderr
-    assert {path: bytes(origin.get(path).body) for path in paths} == whole
+    assert {path: bytes(origin.get(path).body) for path in whole} == whole
     assert trust_of(edge, origin)["timestamp"] == seen  # it refuses what is older, and serves
 
     rotated = headwater(origin, ROTATE, keys)
     assert rotated.returncode == 0, rotated.stdout + rotated.stderr
-    eventually(lambda: trust_of(edge, origin) == trust_of(origin.url, origin))
+    eventually(lambda: agree(edge, origin))
     assert headwater(origin, VERIFY).returncode == 0
-    assert get(edge, paths[0], LIMIT) == whole[paths[0]]
+    assert get(edge, path, LIMIT) == whole[path]
 
 
 def test_without_the_file_an_origin_says_what_is_missing(origin: Origin) -> None:

@@ -115,5 +115,5 @@ def test_every_kind_of_cache_gets_its_tag() -> None:
     assert tag_headers("channel:chat@stable") == {
         "Surrogate-Key": "channel:chat@stable",
         "Cache-Tag": "channel:chat@stable",
-        "Edge-Cache-Tag": "channel~chat~stable",
+        "Edge-Cache-Tag": "channel~chat~stable,headwater",
     }

@@ -73,6 +73,8 @@ async def test_a_page_says_what_it_is(tier: Tier, http: aiohttp.ClientSession) -
     assert found.says("Cache-Control").startswith("public, max-age=5, stale-while-revalidate=30")
     assert found.says("Surrogate-Key") == f"channel:site@stable revision:{SITE.id}"
     assert found.says("Cache-Tag") == f"channel:site@stable,revision:{SITE.id}"
+    tags = f"channel~site~stable,revision~{SITE.id},headwater"
+    assert found.says("Edge-Cache-Tag") == tags
     assert found.says("x-model-digest") == SITE.id
     assert found.says("X-Content-Type-Options") == "nosniff"
     assert found.says("Content-Security-Policy").startswith("default-src 'self'")

@@ -90,3 +90,18 @@ def test_error_answers_do_not_echo_the_name() -> None:
 def test_an_edge_tag_holds_nothing_that_akamai_refuses(key: str, tag: str) -> None:
     assert paths.edge_tag(key) == tag
     assert re.fullmatch(r"[A-Za-z0-9!#$%'+./^_`|~-]{1,128}", tag)
+
+
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,95}", fullmatch=True)
+
+
+@given(names, names, names, names)
+def test_edge_tags_fit_and_no_two_keys_share_one(a: str, b: str, c: str, d: str) -> None:
+    keys = {paths.channel_key(a, b), paths.channel_key(c, d), "*", "trust", f"chunk:{a[:64]}"}
+    tags = {paths.edge_tag(key) for key in keys}
+    assert len(tags) == len(keys)
+    assert all(re.fullmatch(r"[A-Za-z0-9!#$%'+./^_`|~-]{1,128}", tag) for tag in tags)
+
+
+def test_every_answer_has_the_tag_that_stands_for_all() -> None:
+    assert paths.edge_tags("trust", "channel:a@b") == f"trust,channel~a~b,{paths.edge_tag('*')}"

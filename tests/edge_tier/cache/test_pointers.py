@@ -220,6 +220,18 @@ async def test_an_upstream_that_comes_back_is_noticed(pointer_edge: Edge) -> Non
     assert await pointer_edge.channel() == b"v2"
 
 
+async def test_trust_is_given_however_old_it_is(pointer_edge: Edge) -> None:
+    """A lost origin is restored from it, and it says itself until when it counts."""
+    pointer_edge.upstream.bundle = b"signed"
+    await pointer_edge.channel()
+    assert await pointer_edge.trust() == b"signed"
+    pointer_edge.upstream.down = SourceUnavailableError("origin is away")
+    pointer_edge.clock.advance(6 * 86_400)
+    assert await pointer_edge.trust() == b"signed"
+    with pytest.raises(SourceUnavailableError):
+        await pointer_edge.channel()
+
+
 async def test_a_failing_upstream_serves_a_purged_pointer_rather_than_nothing(
     pointer_edge: Edge,
 ) -> None:
