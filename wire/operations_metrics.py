@@ -1,5 +1,5 @@
-"""What every tier tells of itself: its version, whether it is ready, its clock, and what its process
-takes."""
+"""What every tier tells of itself: its version, whether it is ready, what time it thinks it is, and
+what its process takes."""
 
 from __future__ import annotations
 

@@ -11,10 +11,10 @@ PREFIX = "headwater_gateway_jwks_"
 
 
 def test_each_issuer_has_its_figures() -> None:
-    registry, health = CollectorRegistry(), {}
-    KeyMetrics(registry, lambda: health)
+    registry = CollectorRegistry()
     url = KeyHealth(keys=2, age_s=70, read=5, failed=3, refresh_s=300, max_stale_s=86_400)
-    health |= {"https://id": url, "file": KeyHealth(keys=1, age_s=0, read=1, failed=0)}
+    health = {"https://id": url, "file": KeyHealth(keys=1, age_s=0, read=1, failed=0)}
+    KeyMetrics(registry, lambda: health)
 
     def told(name: str, issuer: str = "https://id", **labels: str) -> float | None:
         return registry.get_sample_value(PREFIX + name, {"issuer": issuer, **labels})
