@@ -40,6 +40,7 @@ _WORDS = frozenset(
         "rate",
         "sum",
         "time",
+        "timestamp",
         "topk",
         "unless",
         "vector",

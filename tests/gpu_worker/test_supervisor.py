@@ -106,7 +106,7 @@ async def test_a_child_that_lost_its_last_words_is_asked_again(supervise: Superv
     with pytest.raises(EngineStartError, match="failed to load model") as caught:
         await process.start()
     assert caught.value.fault == "bad_file"
-    assert process.tally == Tally(Counter(crashed=2, bad_file=1))
+    assert process.tally == Tally(Counter({"crashed": 2, "bad_file": 1}))
     with pytest.raises(EngineStartError, match="exit status 1"):
         await supervise(mute, mute, mute, SERVE).start()
 
@@ -202,7 +202,7 @@ async def test_a_condemned_child_is_killed_and_its_verdict_told(supervise: Super
     await until(lambda: process.restarts == 1 and process.state == "up")
     assert process.fault == "hung"
     assert process.verdict is not verdict
-    assert process.tally == Tally(Counter(hung=1), restarts=1)
+    assert process.tally == Tally(Counter({"hung": 1}), restarts=1)
 
 
 async def test_what_a_child_has_started_ends_with_it(supervise: Supervise) -> None:
@@ -231,7 +231,7 @@ async def test_a_crash_of_a_gpu_is_counted_apart(supervise: Supervise) -> None:
     process = supervise(f"{READY}sys.exit({words!r})", SERVE)
     await process.start()
     await until(lambda: process.restarts == 1 and process.state == "up")
-    assert (process.fault, process.tally) == ("crashed", Tally(Counter(gpu=1), restarts=1))
+    assert (process.fault, process.tally) == ("crashed", Tally(Counter({"gpu": 1}), restarts=1))
 
 
 async def test_a_stop_of_ours_is_no_fault(supervise: Supervise) -> None:
@@ -269,7 +269,7 @@ async def test_restarts_that_do_not_come_up_count_as_deaths(supervise: Supervise
     kill(process)
     assert "died while loading" in await process.dead
     assert process.restarts == FAST.restarts
-    assert process.tally == Tally(Counter(crashed=1 + FAST.restarts), FAST.restarts)
+    assert process.tally == Tally(Counter({"crashed": 1 + FAST.restarts}), FAST.restarts)
 
 
 async def test_aclose_ends_the_child_and_is_no_death_to_restart_from(supervise: Supervise) -> None:

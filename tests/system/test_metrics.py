@@ -28,6 +28,11 @@ LATER = frozenset(
     {
         "headwater_gateway_broken_streams",
         "headwater_gateway_findings",
+        "headwater_gateway_jwks_age_seconds",
+        "headwater_gateway_jwks_keys",
+        "headwater_gateway_jwks_max_stale_seconds",
+        "headwater_gateway_jwks_reads",
+        "headwater_gateway_jwks_refresh_seconds",
         "headwater_gateway_resumed_streams",
         "headwater_origin_purges",
         "headwater_origin_purges_waiting",
@@ -35,6 +40,7 @@ LATER = frozenset(
         "headwater_rollouts_running",
         "headwater_telemetry_oldest_seconds",
         "headwater_telemetry_samples",
+        "headwater_telemetry_spool_degraded",
     }
 )
 """What rules and panels ask for, and a quiet system has no series of yet."""
