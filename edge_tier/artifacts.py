@@ -21,6 +21,7 @@ from edge_tier.config import EdgeConfig
 from edge_tier.metrics import CacheCollector, ServedBytes
 from edge_tier.warm import Warmer
 from edge_tier.warm_routes import WarmRoutes
+from wire.disk_metrics import DiskMetrics
 from wire.errors import HeadwaterError
 from wire.events import RESET_KEY, Event, EventLog
 from wire.http_assets import AssetRoutes
@@ -128,6 +129,7 @@ class ArtifactPlane:
                 degraded=lambda: self.cache.degraded,
             )
         )
+        DiskMetrics(registry, {"cache": self._config.cache.folder})
         WarmRoutes(
             warmer=self.warmer, pins=self._pins, view=lambda: self.trust.view, token=admin_token
         ).add_to(app)

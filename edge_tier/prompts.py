@@ -21,6 +21,7 @@ from edge_tier.gateway.fleet import Fleet
 from edge_tier.gateway.front import Front
 from edge_tier.gateway.hybrid import Hybrid
 from edge_tier.gateway.identity import Identity, open_authenticator
+from edge_tier.gateway.jwks_metrics import KeyMetrics
 from edge_tier.gateway.limits import Limiter
 from edge_tier.gateway.limits_client import connect
 from edge_tier.gateway.limits_memory import MemoryLimiter
@@ -76,6 +77,7 @@ class PromptPlane:
             lambda: isinstance(self._limiter, RedisLimiter) and self._limiter.degraded,
             self.fleet.passed_over,
         )
+        KeyMetrics(registry, identity.key_health)
         self._backends = Backends(
             self.fleet,
             self._cloud,

@@ -1,16 +1,25 @@
 """What ended an engine, by name (``wire.workers.Fault``): from its exit, its log and the kernel's
 count of processes that it killed for memory. Only :func:`oom_kills` reads anything.
+
+What a worker counts (:data:`Ending`) knows one name more than what it reports: edges and origins of
+before refuse a report with a name that they do not know.
 """
 
 from __future__ import annotations
 
 import re
 import signal
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 from wire.workers import Fault
+
+Ending = Literal["crashed", "gpu", "hung", "out_of_memory", "bad_file", "probe_failed"]
+"""How an engine ended, for its count; ``gpu``: it crashed, and said that the GPU failed it."""
+ENDINGS: tuple[Ending, ...] = get_args(Ending)
 
 _LAST_LINES = 40
 """What an engine says long before its end did not end it."""
@@ -27,6 +36,11 @@ _BAD_FILE = re.compile(
     r"|architectures .* are not supported|does not recognize this architecture"
     r"|not a valid JSON file|config\.json"
 )
+_GPU = re.compile(
+    r"(CUDA|ROCm|HIP|NCCL) error|CUDA_ERROR_\w|CUBLAS_STATUS_\w|cudaError\w|hipError\w"
+    r"|no CUDA-capable device|device-side assert|uncorrectable ECC|ErrorDeviceLost|DEVICE_LOST"
+)
+"""As ggml, vLLM with PyTorch, and Vulkan say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +74,23 @@ def name_fault(end: End) -> Fault:
     if end.loading and any(map(_BAD_FILE.search, log)):
         return "bad_file"
     return "crashed"
+
+
+def ending_of(fault: Fault, log: Sequence[str]) -> Ending:
+    """How an end with this name and these last lines is counted."""
+    if fault == "crashed" and any(map(_GPU.search, log[-_LAST_LINES:])):
+        return "gpu"
+    return fault or "crashed"
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has become of the engines of one model since the worker began."""
+
+    endings: Counter[Ending] = field(default_factory=Counter)
+    """Engines that ended by themselves, had to be ended, or failed their probe."""
+    restarts: int = 0
+    """Starts of an engine after its end, whether they came up or not."""
 
 
 def telling(log: Sequence[str]) -> str:

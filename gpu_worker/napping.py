@@ -19,6 +19,7 @@ from gpu_worker.config import WorkerConfig
 from gpu_worker.disk import ModelFolder
 from gpu_worker.engine import Engine
 from gpu_worker.errors import LoadFailedError, NoRoomError
+from gpu_worker.faults import Tally
 from gpu_worker.hardware import Hardware
 from gpu_worker.keeper import Keeper, Tenant
 from gpu_worker.memory import free_memory_bytes
@@ -63,6 +64,7 @@ class NappingPreparation(Preparation):
         on_gpu: bool = False,
         hardware: Hardware | None = None,
         free_memory: Callable[[], int] = free_memory_bytes,
+        tally: Tally | None = None,
     ) -> None:
         super().__init__(
             config,
@@ -74,6 +76,7 @@ class NappingPreparation(Preparation):
             on_gpu=on_gpu,
             hardware=hardware,
             free_memory=free_memory,
+            tally=tally,
         )
         self._model = config.model
         self._keeper = keeper

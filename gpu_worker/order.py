@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from gpu_worker.faults import Tally
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,3 +27,5 @@ class EngineOrder:
     """Prompt and answer together, for each slot; 0: as the engine's configuration says."""
     mmap: bool | None = None
     """Whether the file is mapped instead of read; None: the engine's own default."""
+    tally: Tally = field(default_factory=Tally, compare=False)
+    """Where it is counted what becomes of it."""

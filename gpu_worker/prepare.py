@@ -18,8 +18,9 @@ from gpu_worker.check import ModelFiles, check_model
 from gpu_worker.config import WorkerConfig
 from gpu_worker.disk import ModelFolder
 from gpu_worker.disk_files import disk_error
-from gpu_worker.engine import Engine
+from gpu_worker.engine import Engine, ProbeFailedError
 from gpu_worker.errors import LoadFailedError, NotAModelError, VariantUnknownError
+from gpu_worker.faults import Tally
 from gpu_worker.fit_rule import Choice
 from gpu_worker.hardware import Hardware
 from gpu_worker.judge import Judge, ask_of
@@ -58,6 +59,7 @@ class Preparation:
         free_memory: bytes of main memory that could be used now.
         hardware: what a variant must fit (``gpu_worker.fit_rule``); anything fits where none is
             given.
+        tally: where it is counted what becomes of the engines.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Preparation:
         on_gpu: bool = False,
         free_memory: Callable[[], int] = free_memory_bytes,
         hardware: Hardware | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._config = config
         self._source = source
@@ -81,6 +84,7 @@ class Preparation:
         self._on_pull = on_pull
         self._on_gpu = on_gpu
         self._free_memory = free_memory
+        self._tally = tally or Tally()
         self._judge: Judge | None = None
         if hardware is not None:
             ask = ask_of(config.engine)
@@ -140,6 +144,7 @@ class Preparation:
             variant=files.variant,
             gpu_layers=files.gpu_layers,
             mmap=loading.mmap,
+            tally=self._tally,
         )
         engine = self._make_engine(order)
         try:
@@ -150,6 +155,10 @@ class Preparation:
                     probe = await engine.probe(files.golden)
         except BaseException as error:
             fault = engine.fault  # what ended it tells more than that its probe failed
+            if not fault and isinstance(error, (ProbeFailedError, TimeoutError)):
+                # It lives: nobody else counts it.
+                probed = isinstance(error, ProbeFailedError)
+                self._tally.endings["probe_failed" if probed else "hung"] += 1
             await engine.aclose()
             if not isinstance(error, Exception):
                 raise

@@ -20,6 +20,7 @@ from gpu_worker.config import ModelConfig, WorkerConfig
 from gpu_worker.disk import ModelFolder
 from gpu_worker.engine import Engine
 from gpu_worker.errors import LoadFailedError, NoRoomError
+from gpu_worker.faults import Tally
 from gpu_worker.hardware import Hardware
 from gpu_worker.keeper import Keeper
 from gpu_worker.memory import PLENTY_BYTES
@@ -85,6 +86,7 @@ class Resident:
             on_wanted=self.rouse,
             on_idle=house.keeper.idle,
         )
+        self.tally = Tally()
         self.prepare = NappingPreparation(
             config,
             house.source,
@@ -97,6 +99,7 @@ class Resident:
             on_gpu=gpu_present() and config.engine.gpu_layers != 0,
             hardware=house.hardware,
             free_memory=house.free_memory,
+            tally=self.tally,
         )
         self.roller = Roller(
             config,

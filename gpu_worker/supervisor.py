@@ -30,7 +30,7 @@ import structlog
 
 from gpu_worker.child import Child, Launch, Life, LogTail, end_life, kill_group, spawn
 from gpu_worker.engine import EngineStartError
-from gpu_worker.faults import End, name_fault, oom_kills, telling
+from gpu_worker.faults import End, Tally, ending_of, name_fault, oom_kills, telling
 from wire.workers import Fault
 
 __all__ = ["Backoff", "EngineProcess", "Launch", "SupervisorConfig"]
@@ -102,6 +102,7 @@ class EngineProcess:
         clock: monotonic seconds.
         on_ready: given the ready line of every life, before ``start`` returns or ``state`` is up;
             may raise :class:`EngineStartError`.
+        tally: where its ends and restarts are counted.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class EngineProcess:
         *,
         clock: Callable[[], float],
         on_ready: Callable[[dict[str, Any]], None],
+        tally: Tally | None = None,
     ) -> None:
         self.name = name
         self.state: State = "stopped"
@@ -124,6 +126,7 @@ class EngineProcess:
         self._config = config
         self._clock = clock
         self._on_ready = on_ready
+        self._tally = tally or Tally()
         self._backoff = Backoff(config)
         self._mute = False
         """Whether the last start failed in good order and without a reason."""
@@ -226,6 +229,7 @@ class EngineProcess:
             )
             await asyncio.sleep(delay_s)
             self.restarts += 1
+            self._tally.restarts += 1
             try:
                 return await self._begin()
             except EngineStartError as error:
@@ -300,17 +304,20 @@ class EngineProcess:
     def _fault(
         self, child: Child, *, loading: bool = False, timed_out: bool = False, said: str = ""
     ) -> Fault:
+        """The name of an end, which is counted; asked once for each."""
         transport = self._transport
-        return name_fault(
-            End(
-                condemned=child.condemned[0],
-                returncode=transport.get_returncode() if transport is not None else None,
-                loading=loading,
-                timed_out=timed_out,
-                oom_kills=oom_kills() - child.oom_kills,
-                log=[*child.log.lines(), said],
-            )
+        log = [*child.log.lines(), said]
+        end = End(
+            condemned=child.condemned[0],
+            returncode=transport.get_returncode() if transport is not None else None,
+            loading=loading,
+            timed_out=timed_out,
+            oom_kills=oom_kills() - child.oom_kills,
+            log=log,
         )
+        fault = name_fault(end)
+        self._tally.endings[ending_of(fault, log)] += 1
+        return fault
 
     async def _read_ready(self, child: Child) -> dict[str, Any]:
         try:

@@ -32,6 +32,7 @@ from gpu_worker.routes import WorkerRoutes
 from gpu_worker.serving import Serving
 from gpu_worker.source_metrics import SourceMetrics
 from gpu_worker.standby import Standby
+from wire.disk_metrics import DiskMetrics
 from wire.errors import ConfigError
 from wire.events import Event
 from wire.http_events import follow
@@ -158,6 +159,7 @@ class Worker:
         SourceMetrics(registry, self._source.stats)
         TrustMetrics(registry, lambda: self._trust.view)
         BootMetrics(registry, lambda: [r.roller.waterfalls for r in self.residents])
+        DiskMetrics(registry, {"models": self._folder.root})
         ResidentMetrics(registry, self.residents, self.keeper)
         app.router.add_get(f"{ADMIN}/status", self._status)
         app.on_startup.append(self._begin)

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -36,6 +37,7 @@ from origin.trust_routes import TrustRoutes, spare_online_key
 from origin.upkeep.jobs import Jobs
 from origin.upkeep.routes import UpkeepRoutes
 from wire.chunk import ChunkId
+from wire.disk_metrics import DiskMetrics
 from wire.errors import ConfigError, HeadwaterError, TrustError
 from wire.events import EventLog
 from wire.http_assets import AssetRoutes
@@ -108,6 +110,8 @@ async def build_app(config: OriginConfig) -> web.Application:
     app[PUBLISHER] = publisher
     add_operations(app, ready=lambda: None, registry=registry)
     TrustMetrics(registry, lambda: publisher.repository.view)
+    if not publisher.store.shared:
+        DiskMetrics(registry, {"store": Path(config.store)})
     TakedownRoutes(gone=lambda: publisher.gone).add_to(app)  # before the path that matches all
     ArtifactRoutes(
         server=server,

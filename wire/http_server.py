@@ -21,6 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from wire.errors import ConfigError, HeadwaterError, UnauthorizedError
 from wire.files import open_to_others, write_atomically
+from wire.loop_lag import LoopLag
 from wire.operations_metrics import OperationsMetrics
 from wire.paths import HEALTHZ, METRICS, READYZ
 from wire.service_manager import (
@@ -106,6 +107,7 @@ def add_operations(
     life = app[LIFE] = Life(ready)
 
     OperationsMetrics(registry, ready, degraded)
+    app.cleanup_ctx.append(background("loop-lag", LoopLag(registry).run))
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"}, headers=NO_STORE)

@@ -1,7 +1,9 @@
-"""What every tier tells of itself: its version, whether it is ready, and what its process takes."""
+"""What every tier tells of itself: its version, whether it is ready, what time it thinks it is, and
+what its process takes."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
 
@@ -17,6 +19,7 @@ class OperationsMetrics(Collector):
     Args:
         ready: why the process is not ready; None where it is.
         degraded: what does not work although it serves; empty while all is well.
+        wall: seconds since 1970.
     """
 
     def __init__(
@@ -24,9 +27,11 @@ class OperationsMetrics(Collector):
         registry: CollectorRegistry,
         ready: Callable[[], str | None],
         degraded: Callable[[], str] | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._ready = ready
         self._degraded = degraded
+        self._wall = wall
         self._version = _version()
         registry.register(self)
         ProcessCollector(registry=registry)
@@ -47,6 +52,11 @@ class OperationsMetrics(Collector):
             "headwater_degraded",
             "1 where something does not work although the process serves; /readyz says what.",
             value=float(bool(self._degraded and self._degraded())),
+        )
+        yield GaugeMetricFamily(
+            "headwater_clock_timestamp_seconds",
+            "What time the machine thinks it is, in seconds since 1970.",
+            value=self._wall(),
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_tier.gateway.audit import AuditConfig, AuditLog
 from edge_tier.gateway.auth import KeyStore
-from edge_tier.gateway.jwks import JwksFile, JwksUrl, KeySource, fetcher
+from edge_tier.gateway.jwks import JwksFile, JwksUrl, KeyHealth, KeySource, fetcher
 from edge_tier.gateway.jwt_config import JwtConfig
 from edge_tier.gateway.jwt_tokens import TokenAuthenticator
 from edge_tier.gateway.request import Caller
@@ -58,6 +58,10 @@ class Identity:
             await asyncio.Event().wait()
         else:
             await self.tokens.run()
+
+    def key_health(self) -> dict[str, KeyHealth]:
+        """By issuer; empty where no tokens are accepted."""
+        return self.tokens.key_health() if self.tokens is not None else {}
 
 
 def open_authenticator(keys_file: Path, pepper_file: Path, config: IdentityConfig) -> Identity:

@@ -7,6 +7,7 @@ keys are refused with the whole set; types that we do not use are passed over (s
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -111,6 +112,23 @@ def _algorithm(jwk: dict[str, Any]) -> Algorithm | None:
     return algorithm if jwk.get("alg", algorithm) == algorithm else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyHealth:
+    """How well a source of keys is doing."""
+
+    keys: int
+    """In force; 0: no token can be checked."""
+    age_s: float
+    """Since it was last confirmed that they are the newest; since the start where never."""
+    read: int
+    failed: int
+    """Times that the set was read well, and that it could not be."""
+    refresh_s: float = 0.0
+    """How often it is read while all is well; 0: as soon as it changes."""
+    max_stale_s: float = math.inf
+    """At which age the keys are given up."""
+
+
 class KeySource(Protocol):
     """Where the keys come from. ``keys`` is replaced whole, so that a change is seen by identity.
 
@@ -119,6 +137,11 @@ class KeySource(Protocol):
 
     @property
     def keys(self) -> KeySet | None: ...
+
+    @property
+    def health(self) -> KeyHealth:
+        """Of now."""
+        ...
 
     def look(self) -> None:
         """Whether something changed; cheap and never raises. Called from time to time."""
@@ -140,18 +163,35 @@ class JwksFile:
         ConfigError: it cannot be used at the start. Later the last good set stays in force.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
+        self._clock = clock
         self._seen = file_signature(path)
+        self._spoilt_at_s: float | None = None
+        self._times_read = self._times_failed = 0
         self.keys: KeySet | None = self._read()
 
+    @property
+    def health(self) -> KeyHealth:
+        """A file that is as it was read is the newest."""
+        since_s = self._spoilt_at_s
+        return KeyHealth(
+            keys=len(self.keys or ()),
+            age_s=0.0 if since_s is None else self._clock() - since_s,
+            read=self._times_read,
+            failed=self._times_failed,
+        )
+
     def look(self) -> None:
+        seen, self._seen = self._seen, None  # what cannot be looked at now is read again later
         try:
-            signature = file_signature(self._path)
-            if signature != self._seen:
-                self._seen = signature  # noted first: reported once
+            self._seen = file_signature(self._path)
+            if self._seen != seen:  # noted first: reported once
                 self.keys = self._read()
         except ConfigError as error:
+            self._times_failed += 1
+            if self._spoilt_at_s is None:
+                self._spoilt_at_s = self._clock()
             _log.error("JWK set unusable, the last one stays in force", reason=error.message)
 
     def want(self) -> None:
@@ -162,7 +202,9 @@ class JwksFile:
         await asyncio.Event().wait()
 
     def _read(self) -> KeySet:
-        return parse_jwks(read_private(self._path, limit_bytes=MAX_JWKS_BYTES, public=True))
+        keys = parse_jwks(read_private(self._path, limit_bytes=MAX_JWKS_BYTES, public=True))
+        self._times_read, self._spoilt_at_s = self._times_read + 1, None
+        return keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +245,19 @@ class JwksUrl:
         self._sleep = sleep
         self._wanted = asyncio.Event()
         self._fresh_at_s = clock()
+        self._times_read = self._times_failed = 0
         self.keys: KeySet | None = None
+
+    @property
+    def health(self) -> KeyHealth:
+        return KeyHealth(
+            keys=len(self.keys or ()),
+            age_s=self._clock() - self._fresh_at_s,
+            read=self._times_read,
+            failed=self._times_failed,
+            refresh_s=self._config.refresh_s,
+            max_stale_s=self._config.max_stale_s,
+        )
 
     def look(self) -> None:
         if self.keys is not None and self._clock() - self._fresh_at_s > self._config.max_stale_s:
@@ -228,9 +282,11 @@ class JwksUrl:
         try:
             keys = parse_jwks(await self._fetch())
         except HeadwaterError as error:
+            self._times_failed += 1
             _log.warning("JWK set not fetched", reason=error.message, have=self.keys is not None)
             return False
         self._fresh_at_s = self._clock()
+        self._times_read += 1
         if self.keys is None or not _same(keys, self.keys):
             self.keys = keys
             _log.info("JWK set changed", kids=sorted(keys))

@@ -19,7 +19,7 @@ import jwt
 import structlog
 
 from edge_tier.gateway.credentials import CHALLENGE, CallerCache, bearer_token, invalid
-from edge_tier.gateway.jwks import KeySet, KeySource
+from edge_tier.gateway.jwks import KeyHealth, KeySet, KeySource
 from edge_tier.gateway.jwt_claims import RefusedTokenError, Verified, check_claims
 from edge_tier.gateway.jwt_config import JwtConfig
 from edge_tier.gateway.jwt_revoked import RevokedTokens
@@ -165,6 +165,11 @@ class TokenAuthenticator:
     async def run(self) -> None:
         """Keep the keys fresh until cancelled."""
         await self._source.run()
+
+    def key_health(self) -> dict[str, KeyHealth]:
+        """By issuer, how well its keys are doing; looked at now, whether a token came or not."""
+        self._source.look()
+        return {self._config.issuer: self._source.health}
 
     def _check(self, token: str, now_s: float) -> Verified:
         keys = self._source.keys

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gpu_worker.engines.guarded import guarded
 from gpu_worker.engines.native import LlamaCppConfig, NativeEngine
+from gpu_worker.faults import Tally
 from gpu_worker.supervisor import Launch, SupervisorConfig
 
 PROGRAM = "llama-server"
@@ -35,6 +36,7 @@ class LlamaServer(NativeEngine):
     Args:
         path: the GGUF file, or the first of a split one.
         clock: monotonic seconds.
+        tally: as of ``SupervisedEngine``.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class LlamaServer(NativeEngine):
         server: LlamaServerConfig | None = None,
         supervisor: SupervisorConfig | None = None,
         clock: Callable[[], float] = time.monotonic,
+        tally: Tally | None = None,
     ) -> None:
         self._server = server or LlamaServerConfig()
         super().__init__(
@@ -57,6 +60,7 @@ class LlamaServer(NativeEngine):
             config=config or LlamaCppConfig(),
             supervisor=supervisor,
             clock=clock,
+            tally=tally,
         )
 
     def _launch(self) -> Launch:

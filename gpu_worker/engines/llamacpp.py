@@ -12,6 +12,7 @@ import msgspec
 
 from gpu_worker.engines import llamacpp_process
 from gpu_worker.engines.native import LlamaCppConfig, NativeEngine, default_threads
+from gpu_worker.faults import Tally
 from gpu_worker.standby import Standby
 from gpu_worker.supervisor import Launch, SupervisorConfig
 
@@ -30,6 +31,7 @@ class LlamaCpp(NativeEngine):
         path: the GGUF file, or the first of a split one.
         standby: where a child may wait that has started already.
         clock: monotonic seconds.
+        tally: as of ``SupervisedEngine``.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class LlamaCpp(NativeEngine):
         supervisor: SupervisorConfig | None = None,
         standby: Standby | None = None,
         clock: Callable[[], float] = time.monotonic,
+        tally: Tally | None = None,
     ) -> None:
         self._standby = standby
         super().__init__(
@@ -52,6 +55,7 @@ class LlamaCpp(NativeEngine):
             config=config or LlamaCppConfig(),
             supervisor=supervisor,
             clock=clock,
+            tally=tally,
         )
 
     def _launch(self) -> Launch:

@@ -81,6 +81,7 @@ def build(
 ) -> Engine:
     """An engine of this kind."""
     who: dict[str, Any] = {"model": order.model, "revision": order.revision}
+    who["tally"] = order.tally
     child = {**who, "config": config, "supervisor": supervisor}
     if kind == "openai":
         return OpenAIServer(**who, config=config, openai=config.openai)

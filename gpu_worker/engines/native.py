@@ -41,6 +41,7 @@ from gpu_worker.engines.llamacpp_api import (
 )
 from gpu_worker.engines.llamacpp_tools import Props, features
 from gpu_worker.engines.supervised import ChildConfig, SupervisedEngine
+from gpu_worker.faults import Tally
 from gpu_worker.golden_probe import probe_ids
 from gpu_worker.supervisor import SupervisorConfig
 from wire.golden import Expectations, SeenToken, Verdict
@@ -88,6 +89,7 @@ class NativeEngine(SupervisedEngine):
         config: LlamaCppConfig,
         supervisor: SupervisorConfig | None = None,
         clock: Callable[[], float] = time.monotonic,
+        tally: Tally | None = None,
     ) -> None:
         super().__init__(
             kind,
@@ -97,6 +99,7 @@ class NativeEngine(SupervisedEngine):
             config=config,
             supervisor=supervisor,
             clock=clock,
+            tally=tally,
         )
         self._config = config
 

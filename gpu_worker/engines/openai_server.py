@@ -12,6 +12,7 @@ tokens in them cannot be seen from here.
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 import time
 from collections.abc import Callable
@@ -51,6 +52,7 @@ from gpu_worker.engines.llamacpp_api import decode_answer, embeddings
 from gpu_worker.engines.openai_api import compose, refusal
 from gpu_worker.engines.soundness import PROMPT, Question, probe
 from gpu_worker.engines.supervised import ChildConfig
+from gpu_worker.faults import Tally
 from gpu_worker.golden_probe import named, probe_texts
 from gpu_worker.hang import HangWatch
 from wire.errors import ConfigError
@@ -97,6 +99,7 @@ class OpenAIServer:
 
     Args:
         clock: monotonic seconds.
+        tally: where it is counted how often the server was lost.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class OpenAIServer:
         config: ChildConfig | None = None,
         openai: OpenAIConfig | None = None,
         clock: Callable[[], float] = time.monotonic,
+        tally: Tally | None = None,
     ) -> None:
         self.model = model
         self.revision = revision
@@ -119,6 +123,8 @@ class OpenAIServer:
         self._name = f"{model} at {openai.url}"
         self._served = openai.served_model or model
         self._clock = clock
+        self._tally = tally or Tally()
+        self._lost_at_s = -math.inf
         where = urlsplit(openai.url)
         self._prefix, self._host = where.path.rstrip("/"), where.netloc.rpartition("@")[2]
         self._tls = ssl.create_default_context() if where.scheme == "https" else None
@@ -270,7 +276,8 @@ class OpenAIServer:
             now_s = self._clock()
             if asked.result():
                 watch.answered(began_s)
-                self.ready = True
+                # What was asked before it was lost says nothing of now.
+                self.ready = self.ready or began_s > self._lost_at_s
             why = watch.look(now_s, running=self._running(), heard=self._heard())
             if why:
                 watch = HangWatch(config, now_s)
@@ -288,7 +295,9 @@ class OpenAIServer:
         """It does not answer: take nothing new, and let nothing wait for it."""
         if self.ready:
             _log.error("engine lost", engine=self._name, fault=fault, why=why)
+            self._tally.endings[fault or "crashed"] += 1
         self.ready, self.fault = False, fault
+        self._lost_at_s = self._clock()
         for stream in tuple(self._streams):
             if stream.running:
                 stream.break_off(failed(fault, f"{self._name}: {why}"))

@@ -32,6 +32,7 @@ from gpu_worker.engine import (
 from gpu_worker.engines.event_stream import Decode, EventStream
 from gpu_worker.engines.exchange import Exchange, ExchangeConfig, Receiver, call, encode_request
 from gpu_worker.engines.soundness import Question, probe
+from gpu_worker.faults import Tally
 from gpu_worker.golden_probe import named, probe_texts
 from gpu_worker.hang import HangConfig, HangWatch
 from gpu_worker.supervisor import EngineProcess, Launch, SupervisorConfig
@@ -68,6 +69,7 @@ class SupervisedEngine(ABC):
         kind: what it is called in logs and errors.
         path: what it loads.
         clock: monotonic seconds.
+        tally: where it is counted what becomes of it.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class SupervisedEngine(ABC):
         config: ChildConfig,
         supervisor: SupervisorConfig | None = None,
         clock: Callable[[], float] = time.monotonic,
+        tally: Tally | None = None,
     ) -> None:
         self.model = model
         self.revision = revision
@@ -98,6 +101,7 @@ class SupervisedEngine(ABC):
             supervisor or SupervisorConfig(),
             clock=clock,
             on_ready=self._on_ready,
+            tally=tally,
         )
 
     @property

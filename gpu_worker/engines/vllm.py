@@ -32,6 +32,7 @@ from gpu_worker.engines.guarded import guarded
 from gpu_worker.engines.llamacpp_api import Tokenized, decode_answer
 from gpu_worker.engines.openai_api import compose, refusal
 from gpu_worker.engines.supervised import ChildConfig, SupervisedEngine
+from gpu_worker.faults import Tally
 from gpu_worker.supervisor import Launch, SupervisorConfig
 
 PROGRAM = "vllm"
@@ -58,6 +59,7 @@ class Vllm(SupervisedEngine):
     Args:
         path: the folder with ``config.json`` and the weights.
         clock: monotonic seconds.
+        tally: as of ``SupervisedEngine``.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Vllm(SupervisedEngine):
         vllm: VllmConfig | None = None,
         supervisor: SupervisorConfig | None = None,
         clock: Callable[[], float] = time.monotonic,
+        tally: Tally | None = None,
     ) -> None:
         self._config = config
         self._vllm = vllm or VllmConfig()
@@ -81,6 +84,7 @@ class Vllm(SupervisedEngine):
             config=config,
             supervisor=supervisor,
             clock=clock,
+            tally=tally,
         )
 
     async def slots(self) -> Slots:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 Unit = Literal["short", "s", "bytes", "Bps", "reqps", "percentunit", "none", "dateTimeFromNow"]
 WIDTH = 24
 """Columns of a Grafana page."""
-_SOURCE = {"type": "prometheus", "uid": "${source}"}
+_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _HEIGHT = {"stat": 4, "timeseries": 8, "table": 8}
 
 
@@ -41,7 +41,8 @@ class Row:
 
 
 def dashboard(uid: str, title: str, rows: Sequence[Row]) -> dict[str, Any]:
-    """A whole dashboard (schema 39, Grafana 11), with its data source and region as variables."""
+    """A whole dashboard (schema 39, Grafana 11), with data source, region and instance as
+    variables."""
     panels: list[dict[str, Any]] = []
     top = 0
     for row in rows:
@@ -111,17 +112,29 @@ def _panel(panel: Panel) -> dict[str, Any]:
 
 
 def _variables() -> list[dict[str, Any]]:
-    source = {"name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus"}
-    region = {
-        "name": "region",
-        "label": "Region",
+    """Named as Grafana's own dashboards name them; those after the first narrow each other."""
+    source = {
+        "name": "datasource",
+        "label": "Data source",
+        "type": "datasource",
+        "query": "prometheus",
+    }
+    region = _label_variable("region", "headwater_ready")
+    return [source, region, _label_variable("instance", 'headwater_ready{region=~"$region"}')]
+
+
+def _label_variable(name: str, series: str) -> dict[str, Any]:
+    """The values of a label, of which one may choose several, or all: also series without it."""
+    return {
+        "name": name,
+        "label": name.capitalize(),
         "type": "query",
         "datasource": _SOURCE,
-        "query": "label_values(headwater_ready, region)",
+        "query": f"label_values({series}, {name})",
         "refresh": 2,
+        "sort": 1,
         "includeAll": True,
         "allValue": ".*",
         "multi": True,
-        "current": {"text": "All", "value": "$__all"},
+        "current": {"text": ["All"], "value": ["$__all"]},
     }
-    return [source, region]

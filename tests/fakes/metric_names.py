@@ -47,6 +47,7 @@ _WORDS = frozenset(
         "rate",
         "sum",
         "time",
+        "timestamp",
         "topk",
         "unless",
         "vector",

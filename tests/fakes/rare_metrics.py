@@ -9,6 +9,8 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 
+from edge_tier.gateway.jwks import KeyHealth
+from edge_tier.gateway.jwks_metrics import KeyMetrics
 from edge_tier.gateway.metrics import GatewayMetrics
 from edge_tier.metrics import ServedBytes
 from gpu_worker.boot_metrics import BootMetrics
@@ -63,6 +65,8 @@ def _edge() -> Mapping[str, Metric]:
     gateway.found({("email", "mask"): 1})
     gateway.hybrid("gate", "passed")
     ServedBytes(registry).served("chunk", 1, "hit")
+    keys = KeyHealth(keys=1, age_s=0, read=1, failed=0, refresh_s=300, max_stale_s=3_600)
+    KeyMetrics(registry, lambda: {"https://id": keys})
     return _told(registry)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_worker.faults import End, name_fault, oom_kills, telling
+from gpu_worker.faults import ENDINGS, End, ending_of, name_fault, oom_kills, telling
 from wire.workers import Fault
 
 # As the engines were seen to say it.
@@ -56,6 +56,37 @@ def test_an_end_has_a_name(end: End, fault: Fault) -> None:
 )
 def test_what_engines_say_when_memory_ends_is_known(line: str) -> None:
     assert name_fault(End(returncode=1, loading=True, log=[line])) == "out_of_memory"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "CUDA error: an illegal memory access was encountered",
+        "ROCm error: unspecified launch failure",
+        "RuntimeError: CUDA error: device-side assert triggered",
+        "torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:2395",
+        "terminate called after throwing an instance of 'vk::DeviceLostError': ErrorDeviceLost",
+        "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected",
+        "RuntimeError: CUDA error: uncorrectable ECC error encountered",
+        "cuBLAS: CUBLAS_STATUS_EXECUTION_FAILED",
+    ],
+)
+def test_a_crash_for_which_the_gpu_is_to_blame_is_counted_apart(line: str) -> None:
+    assert ending_of("crashed", ["loading", line, "Aborted"]) == "gpu"
+    assert ending_of("out_of_memory", [line]) == "out_of_memory"
+    assert ending_of("hung", [line]) == "hung"
+    assert ending_of("crashed", [line, *["later"] * 100]) == "crashed"
+
+
+def test_other_words_of_a_gpu_are_no_fault_of_it() -> None:
+    log = [PINNED, "ggml_cuda_init: found 1 CUDA devices", "GGML_ASSERT(eps >= 0) failed"]
+    assert ending_of("crashed", log) == "crashed"
+
+
+def test_every_name_of_an_end_is_one_that_is_counted() -> None:
+    faults: list[Fault] = ["crashed", "hung", "out_of_memory", "bad_file", "probe_failed"]
+    assert [ending_of(fault, []) for fault in faults] == faults
+    assert {*faults, "gpu"} == set(ENDINGS)
 
 
 def test_the_line_that_tells_is_found_among_the_others() -> None:

@@ -147,29 +147,40 @@ async def test_cold_weights_are_read_where_a_gpu_takes_them(
 
 
 @pytest.mark.parametrize(
-    ("faults", "why", "fault"),
+    ("faults", "why", "fault", "counted"),
     [
         (
             Faults(start=EngineStartError("no memory", fault="out_of_memory")),
             "no memory",
             "out_of_memory",
+            {},
         ),
-        (Faults(probe=ProbeFailedError("nonsense")), "nonsense", "probe_failed"),
+        (
+            Faults(probe=ProbeFailedError("nonsense")),
+            "nonsense",
+            "probe_failed",
+            {"probe_failed": 1},
+        ),
         (
             Faults(probe=ProbeFailedError("it is gone"), fault="out_of_memory"),
             "it is gone",
             "out_of_memory",
+            {},
         ),
-        (Faults(probe=OverflowError("odd")), "OverflowError: odd", "crashed"),
-        (Faults(hang=True), "did not load and answer within 0.05 s", "hung"),
+        (Faults(probe=OverflowError("odd")), "OverflowError: odd", "crashed", {}),
+        (Faults(hang=True), "did not load and answer within 0.05 s", "hung", {"hung": 1}),
     ],
 )
-async def test_an_engine_that_fails_is_closed_and_named(bench: Bench, why: str, fault: str) -> None:
+async def test_an_engine_that_fails_is_closed_and_named(
+    bench: Bench, why: str, fault: str, counted: dict[str, int]
+) -> None:
+    """And counted, where that has not been done by who supervises it."""
     files = await bench.prepare.files(ONE.id, Waterfall())
     with pytest.raises(LoadFailedError, match=f"{ONE.id[:12]}: {why}") as caught:
         await bench.prepare.engine(files, ONE.id, Waterfall())
     assert caught.value.fault == fault
     assert bench.engines[0].closed
+    assert bench.engines[0].order.tally.endings == counted
 
 
 def drop_pages(path: Path) -> None:

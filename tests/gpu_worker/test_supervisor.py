@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from itertools import count
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_worker.engine import EngineStartError
+from gpu_worker.faults import Tally
 from gpu_worker.supervisor import Backoff, EngineProcess, Launch, SupervisorConfig
 from tests.fakes.waiting import alive, until
 
@@ -37,6 +39,7 @@ class Supervised(EngineProcess):
 
     def __init__(self, programs: tuple[str, ...], config: SupervisorConfig) -> None:
         self.lines: list[dict[str, Any]] = []
+        self.tally = Tally()
         lives = count()
 
         def launch() -> Launch:
@@ -44,7 +47,14 @@ class Supervised(EngineProcess):
             program = programs[min(life, len(programs) - 1)]
             return Launch(argv=(sys.executable, "-c", program), first_line=b"life%d" % life)
 
-        super().__init__("child", launch, config, clock=time.monotonic, on_ready=self.lines.append)
+        super().__init__(
+            "child",
+            launch,
+            config,
+            clock=time.monotonic,
+            on_ready=self.lines.append,
+            tally=self.tally,
+        )
 
 
 Supervise = Callable[..., Supervised]
@@ -96,6 +106,7 @@ async def test_a_child_that_lost_its_last_words_is_asked_again(supervise: Superv
     with pytest.raises(EngineStartError, match="failed to load model") as caught:
         await process.start()
     assert caught.value.fault == "bad_file"
+    assert process.tally == Tally(Counter({"crashed": 2, "bad_file": 1}))
     with pytest.raises(EngineStartError, match="exit status 1"):
         await supervise(mute, mute, mute, SERVE).start()
 
@@ -191,6 +202,7 @@ async def test_a_condemned_child_is_killed_and_its_verdict_told(supervise: Super
     await until(lambda: process.restarts == 1 and process.state == "up")
     assert process.fault == "hung"
     assert process.verdict is not verdict
+    assert process.tally == Tally(Counter({"hung": 1}), restarts=1)
 
 
 async def test_what_a_child_has_started_ends_with_it(supervise: Supervise) -> None:
@@ -214,6 +226,14 @@ def running(pid: int) -> bool:
     return state not in {"Z", "X"}
 
 
+async def test_a_crash_of_a_gpu_is_counted_apart(supervise: Supervise) -> None:
+    words = "CUDA error: an illegal memory access was encountered"
+    process = supervise(f"{READY}sys.exit({words!r})", SERVE)
+    await process.start()
+    await until(lambda: process.restarts == 1 and process.state == "up")
+    assert (process.fault, process.tally) == ("crashed", Tally(Counter({"gpu": 1}), restarts=1))
+
+
 async def test_a_stop_of_ours_is_no_fault(supervise: Supervise) -> None:
     process = supervise(SERVE)
     await process.start()
@@ -221,6 +241,7 @@ async def test_a_stop_of_ours_is_no_fault(supervise: Supervise) -> None:
     assert verdict is not None
     await process.aclose()
     assert (verdict.result(), process.fault) == ("", "")
+    assert process.tally == Tally()
 
 
 async def test_a_killed_child_is_noticed_at_once_and_started_again(supervise: Supervise) -> None:
@@ -248,6 +269,7 @@ async def test_restarts_that_do_not_come_up_count_as_deaths(supervise: Supervise
     kill(process)
     assert "died while loading" in await process.dead
     assert process.restarts == FAST.restarts
+    assert process.tally == Tally(Counter({"crashed": 1 + FAST.restarts}), FAST.restarts)
 
 
 async def test_aclose_ends_the_child_and_is_no_death_to_restart_from(supervise: Supervise) -> None:

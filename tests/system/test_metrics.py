@@ -33,7 +33,13 @@ VARIABLES = {"$__rate_interval": "1m", "$__range": "1h"}
 TELEMETRY = "headwater_telemetry_"
 GIVEN = frozenset({"job", "instance", "region", "le"})
 """Labels that Prometheus gives, not the tiers."""
-TOLD_WHERE_SENT = frozenset({"headwater_telemetry_oldest_seconds", "headwater_telemetry_samples"})
+TOLD_WHERE_SENT = frozenset(
+    {
+        "headwater_telemetry_oldest_seconds",
+        "headwater_telemetry_samples",
+        "headwater_telemetry_spool_degraded",
+    }
+)
 """What rules and panels ask for, and a system that sends its metrics nowhere does not have."""
 
 

@@ -16,6 +16,12 @@ def test_readiness_is_that_of_now() -> None:
     assert registry.get_sample_value("headwater_degraded") == 0
 
 
+def test_the_clock_is_that_of_the_machine() -> None:
+    registry = CollectorRegistry()
+    OperationsMetrics(registry, lambda: None, wall=lambda: 1.7e9)
+    assert registry.get_sample_value("headwater_clock_timestamp_seconds") == 1.7e9
+
+
 def test_the_version_and_the_process_are_told() -> None:
     registry = CollectorRegistry()
     OperationsMetrics(registry, lambda: None)

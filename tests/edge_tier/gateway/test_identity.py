@@ -27,6 +27,7 @@ def test_keys_and_tokens_are_told_apart(tmp_path: Path) -> None:
     claims = {"iss": "i", "aud": "a", "sub": "s", "exp": 2**40, "tenant": "by-token"}
     token = jwt.encode(claims, private, "EdDSA", headers={"kid": "k1"})
     _, key = identity.keys.create(tenant="by-key")
+    assert identity.key_health()["i"].keys == 1
     for form in ("Bearer {}", "bearer  {}"):
         assert identity.authenticate(form.format(key)).tenant == "by-key"
         assert identity.authenticate(form.format(token)).tenant == "by-token"
@@ -36,8 +37,10 @@ def test_keys_and_tokens_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_without_configuration_no_token_is_accepted(tmp_path: Path) -> None:
+    identity = opened(tmp_path, IdentityConfig())
     with pytest.raises(InvalidKeyError):
-        opened(tmp_path, IdentityConfig()).authenticate("Bearer eyJh.eyJh.eyJh")
+        identity.authenticate("Bearer eyJh.eyJh.eyJh")
+    assert identity.key_health() == {}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from edge_tier.gateway.jwks import (
     FetchConfig,
     JwksFile,
     JwksUrl,
+    KeyHealth,
     fetcher,
     parse_jwks,
 )
@@ -128,6 +129,22 @@ def test_a_file_is_followed_and_a_bad_one_is_not(tmp_path: Path) -> None:
         JwksFile(path)
 
 
+def test_the_age_of_a_file_is_how_long_it_has_been_unusable(tmp_path: Path, clock: Any) -> None:
+    path = tmp_path / "jwks.json"
+    write(path, document(key()))
+    source = JwksFile(path, clock=clock)
+    clock.advance(1000)
+    assert source.health == KeyHealth(keys=1, age_s=0, read=1, failed=0)
+    path.unlink()
+    for _ in range(3):
+        source.look()
+        clock.advance(20)
+    assert source.health == KeyHealth(keys=1, age_s=60, read=1, failed=1)
+    write(path, document(key(kid="k1"), key(kid="k2")))
+    source.look()
+    assert source.health == KeyHealth(keys=2, age_s=0, read=2, failed=1)
+
+
 class Provider:
     """An identity provider that a test can break."""
 
@@ -199,6 +216,19 @@ async def test_the_last_good_set_serves_while_there_is_no_newer() -> None:
     provider.works = True
     await asyncio.sleep(300)
     assert usable(source)
+    task.cancel()
+
+
+@virtual_time
+async def test_the_age_is_counted_from_the_last_good_fetch() -> None:
+    provider = Provider()
+    source, task = await started(provider)
+    await asyncio.sleep(298)
+    assert (source.health.age_s, source.health.read, source.health.failed) == (299, 1, 0)
+    provider.works = False
+    await asyncio.sleep(301)
+    health = KeyHealth(keys=1, age_s=600, read=1, failed=5, refresh_s=300, max_stale_s=1000)
+    assert source.health == health
     task.cancel()
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_tier.gateway.credentials import InvalidKeyError
-from edge_tier.gateway.jwks import KeySet, parse_jwks
+from edge_tier.gateway.jwks import KeyHealth, KeySet, parse_jwks
 from edge_tier.gateway.jwt_claims import RefusedTokenError
 from edge_tier.gateway.jwt_config import JwtConfig
 from edge_tier.gateway.jwt_tokens import AuthBusyError, TokenAuthenticator, verify
@@ -230,6 +230,7 @@ class Keys:
     keys: KeySet | None = None
     wanted: int = 0
     looks: list[float] = field(default_factory=list)
+    health: KeyHealth = KeyHealth(keys=1, age_s=7.0, read=2, failed=3)  # noqa: RUF009 - frozen
 
     def look(self) -> None:
         self.looks.append(0.0)
@@ -275,6 +276,11 @@ def test_a_checked_token_is_remembered_and_never_past_its_end(stage: Stage) -> N
     assert stage.auth.authenticate(header) is not caller  # within the skew: checked each time
     stage.now[0] = NOW + 631
     stage.refused(token())
+
+
+def test_the_health_of_keys_is_that_of_now(stage: Stage) -> None:
+    assert stage.auth.key_health() == {"https://id": stage.source.health}
+    assert stage.source.looks == [0.0]
 
 
 def test_other_keys_end_what_was_remembered(stage: Stage) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from gpu_worker.child import end_life
-from gpu_worker.engine import Engine
-from gpu_worker.engines.choose import Machine, ModelForm, NoEngineError
+from gpu_worker.engine import Engine, EngineError
+from gpu_worker.engines.choose import EngineKind, Machine, ModelForm, NoEngineError
 from gpu_worker.engines.config import EngineConfig
 from gpu_worker.engines.llama_server import LlamaServer, LlamaServerConfig
 from gpu_worker.engines.llamacpp import LlamaCpp
-from gpu_worker.engines.make import form_of, look_at_machine, make_engine, make_standby
+from gpu_worker.engines.make import build, form_of, look_at_machine, make_engine, make_standby
 from gpu_worker.engines.openai_server import OpenAIServer
 from gpu_worker.engines.vllm import Vllm, VllmConfig
 from gpu_worker.order import EngineOrder
@@ -32,6 +32,21 @@ async def made(config: EngineConfig, wanted: EngineOrder, machine: Machine = HER
     await engine.aclose()
     assert (engine.model, engine.revision) == ("chat", "a" * 64)
     return engine
+
+
+@pytest.mark.parametrize("kind", ["llamacpp", "llama-server", "vllm"])
+async def test_what_becomes_of_it_is_counted_where_the_order_says(
+    tmp_path: Path, kind: EngineKind
+) -> None:
+    wanted, missing = order(tmp_path / "none.gguf"), str(tmp_path / "none")
+    config = EngineConfig(
+        server=LlamaServerConfig(program=missing), vllm=VllmConfig(program=missing)
+    )
+    engine = build(kind, config, SupervisorConfig(), wanted)
+    with pytest.raises(EngineError):
+        await engine.start()
+    assert engine.dead.done()
+    assert wanted.tally.endings.total() >= 1
 
 
 async def test_a_file_is_llama_cpps_and_a_folder_vllms(tmp_path: Path) -> None:

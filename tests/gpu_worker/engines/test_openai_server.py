@@ -35,6 +35,7 @@ from gpu_worker.engines import llamacpp_process
 from gpu_worker.engines.exchange import ExchangeConfig, call, encode_request
 from gpu_worker.engines.openai_server import OpenAIConfig, OpenAIServer
 from gpu_worker.engines.supervised import ChildConfig
+from gpu_worker.faults import Tally
 from gpu_worker.hang import HangConfig
 from tests.fakes.engine import FakeEngine
 from tests.fakes.golden import expecting
@@ -59,7 +60,11 @@ async def connect(tmp_path: Path) -> AsyncIterator[Connect]:
     engines: list[OpenAIServer] = []
 
     async def build(
-        url: str, key: str, hang: HangConfig | None = None, **changes: Any
+        url: str,
+        key: str,
+        hang: HangConfig | None = None,
+        tally: Tally | None = None,
+        **changes: Any,
     ) -> OpenAIServer:
         file = tmp_path / "key"
         file.touch(mode=0o600)
@@ -70,6 +75,7 @@ async def connect(tmp_path: Path) -> AsyncIterator[Connect]:
             revision="a" * 64,
             config=ChildConfig(hang=hang or HangConfig()),
             openai=OpenAIConfig(**given),
+            tally=tally,
         )
         engines.append(engine)
         await engine.start()
@@ -207,8 +213,8 @@ async def test_a_server_that_freezes_is_given_up_until_it_answers_again(
 
 
 async def test_a_server_that_dies_is_named(start_server: StartServer, connect: Connect) -> None:
-    llama = await start_server()
-    engine = await over(llama, connect, hang=QUICK)
+    llama, tally = await start_server(), Tally()
+    engine = await over(llama, connect, hang=QUICK, tally=tally)
     stream = engine.stream(ask(tokens=4_000))
     await anext(stream)
     llama.send(signal.SIGKILL)
@@ -217,6 +223,9 @@ async def test_a_server_that_dies_is_named(start_server: StartServer, connect: C
             pass
     assert engine.fault == "crashed"
     assert not engine.dead.done()
+    # However often it is looked for while it is away.
+    await asyncio.sleep(1.5 * QUICK.silent_s)
+    assert tally.endings == {"crashed": 1}
 
 
 async def test_another_worker_is_such_a_server(start_api: StartApi, connect: Connect) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,22 @@ def test_what_is_written_is_whole(tmp_path: Path) -> None:
 def test_every_metric_of_a_panel_exists(title: str, expression: str) -> None:
     exist = {family_of(name) for names in on_page(PAGE).values() for name in names}
     assert asked_for(expression) - recorded() - exist == set(), title
+
+
+@pytest.mark.parametrize(("title", "expression"), EXPRESSIONS)
+def test_every_panel_follows_the_choice_of_region_and_instance(title: str, expression: str) -> None:
+    """But what is recorded by region, and what every origin tells of the whole fleet."""
+    names = asked_for(expression)
+    if any(name.startswith(("headwater_fleet_", "headwater_rollouts_")) for name in names):
+        assert "$" not in expression, title
+        return
+    wanted = {"region=~", "instance=~"}
+    if names & recorded():
+        wanted.remove("instance=~")
+    if any(name.startswith("headwater_origin_") for name in names):
+        wanted.remove("region=~")
+    for selector in re.findall(r"\{([^}]*)\}", expression):
+        assert {f"{label}=~" for label in re.findall(r'(\w+)=~"\$\1"', selector)} == wanted, title
 
 
 def test_provisioning_names_the_folder_that_is_mounted() -> None:

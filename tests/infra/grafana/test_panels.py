@@ -34,6 +34,21 @@ def test_a_row_shares_the_width() -> None:
     assert [panel["gridPos"]["w"] for panel in made["panels"]] == [24, 12, 12]
 
 
+@pytest.mark.parametrize("name", sorted(DASHBOARDS))
+def test_data_source_region_and_instances_can_be_chosen(name: str) -> None:
+    source, *labels = DASHBOARDS[name]["templating"]["list"]
+    assert (source["name"], source["type"]) == ("datasource", "datasource")
+    assert [label["name"] for label in labels] == ["region", "instance"]
+    for label in labels:
+        assert label["multi"]
+        assert label["includeAll"]
+        assert label["query"].startswith("label_values(headwater_ready")
+    used = {
+        panel["datasource"]["uid"] for panel in DASHBOARDS[name]["panels"] if "targets" in panel
+    }
+    assert used == {"${datasource}"}
+
+
 def test_a_threshold_is_red_from_its_value_on() -> None:
     made = dashboard("u", "t", [Row("r", [Panel("a", [("up", "")], worse=2)])])
     steps = made["panels"][1]["fieldConfig"]["defaults"]["thresholds"]["steps"]
