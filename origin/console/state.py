@@ -13,7 +13,11 @@ The page and its files are at ``/console`` and ``/console/NAME``, open to everyb
 * ``GET session`` answers 200 to everybody: ``{"logged_in": true, "expires": 1790000000}`` or
   ``{"logged_in": false}``.
 * ``POST login`` with ``{"token": "..."}``: 200 as ``session``, and a cookie; 401 where it is not
-  the administrator's token, 429 with ``Retry-After`` after too many tries. ``POST logout``: 200.
+  the administrator's token, 429 with ``Retry-After`` after too many tries. ``POST logout`` ends
+  the login at every origin under this token: 200. Where the store does not answer, either says in
+  ``problem`` who does not know of it yet.
+* ``GET logins``: a list of :class:`LoginRow`, the oldest first. ``DELETE logins/ID`` ends one, 404
+  where there is none; ``DELETE logins`` ends all but one's own. Both answer :class:`LoginsEnded`.
 * ``GET live``: the stream, until the login ends. 401 without one, 503 where too many watch.
 * ``GET boots/{worker}``: a list of :class:`Boot`; takes up to a few seconds, for an edge is asked.
   404 where no edge that is here knows the worker.
@@ -25,8 +29,8 @@ The page and its files are at ``/console`` and ``/console/NAME``, open to everyb
   ``x-headwater-worker``, ``x-model-digest``, ``x-headwater-tokens``, ``x-headwater-plan`` (why it
   went there) and ``Server-Timing``. Hints such as ``x-headwater-prefer`` are passed on.
 
-Every POST has the header ``X-Headwater-Console: 1``. All but ``session`` and ``login`` take the
-cookie or the administrator's token as bearer token.
+Every POST and DELETE has the header ``X-Headwater-Console: 1``. All but ``session`` and ``login``
+take the cookie or the administrator's token as bearer token.
 
 All counters are totals since the process that counts began; ``*_per_s`` are computed at the origin
 over its last seconds. Sizes are bytes, times milliseconds, moments seconds since 1970.
@@ -182,6 +186,30 @@ class ConsoleState(msgspec.Struct, frozen=True, kw_only=True):
     rolls: dict[str, RollRow] = {}
     stages: dict[str, StageRow] = {}
     routes: dict[str, RouteRow] = {}
+
+
+class LoginRow(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /console/api/logins``: a list of these. Moments in seconds since 1970."""
+
+    id: str
+    made: float
+    seen: float
+    """When it was used last, to about a minute."""
+    until: float
+    browser: str = ""
+    """In a few words: ``Firefox on Linux``."""
+    address: str = ""
+    """The network that it came from; empty where nobody knows."""
+    mine: bool = False
+    """Whether it is the one that asks."""
+
+
+class LoginsEnded(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a ``DELETE``."""
+
+    ended: int
+    problem: str | UnsetType = UNSET
+    """Who does not know of it yet, and why."""
 
 
 class BootSpan(msgspec.Struct, frozen=True, kw_only=True):

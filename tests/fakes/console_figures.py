@@ -24,6 +24,7 @@ PICTURES = (
     ("boots-dark", "boots/gpu-3", "dark", DESKTOP),
     ("gateway-light", "gateway", "light", DESKTOP),
     ("playground-dark", "playground", "dark", DESKTOP),
+    ("logins-light", "logins", "light", DESKTOP),
     ("overview-phone", "overview", "light", PHONE),
     ("fleet-phone", "fleet/workers", "dark", PHONE),
 )

@@ -20,6 +20,7 @@ VIEWS = {
     "boots/gpu-3": "Boots",
     "gateway": "Gateway",
     "playground": "Playground",
+    "logins": "Logins",
 }
 """Places on the page → the heading there."""
 

@@ -92,6 +92,47 @@ async def test_only_an_administrator_gets_in_and_the_token_is_not_kept(chrome: B
         await expect(page.get_by_role("heading", name="Rolls", exact=True)).to_be_visible()
 
 
+async def test_logins_are_seen_and_signed_out_one_by_one(console: Console) -> None:
+    page = console.page
+    await page.get_by_role("link", name="Logins").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Logins")
+    cards = page.get_by_role("listitem").filter(has_text="From")
+    await expect(cards).to_have_count(3)
+    await expect(cards.first).to_contain_text("Chrome on Linuxthis browser")
+    await expect(cards.last).to_contain_text("2001:db8:7::/48")
+    out = page.get_by_role("button", name="Sign out Safari on iPhone, 198.51.100.0/24")
+    await out.focus()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("Safari on iPhone is signed out.")).to_be_visible()
+    await expect(cards).to_have_count(2)
+    # Where the focus was is no button any more: it goes to the head, not to nowhere.
+    await expect(page.get_by_role("heading", level=1)).to_be_focused()
+    console.origin.untold = "done at this origin; the store does not answer"
+    await page.get_by_role("button", name="Sign out everywhere else").click()
+    await expect(page.get_by_text("1 other login signed out.")).to_be_visible()
+    await expect(page.get_by_role("alert")).to_have_text(
+        "For now done at this origin; the store does not answer."
+    )
+    await expect(page.get_by_role("button", name="Sign out everywhere else")).to_be_hidden()
+    await page.get_by_role("button", name="Sign out this browser").click()
+    await expect(page.get_by_text("You are logged out.")).to_be_visible()
+    await console.log_in()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Logins")
+
+
+async def test_a_logout_that_was_not_heard_is_said_to_be_none(console: Console) -> None:
+    page = console.page
+    await page.route("**/api/logout", lambda route: route.abort(), times=1)
+    await page.get_by_role("button", name="Log out").click()
+    await expect(page.get_by_role("alert").filter(has_text="You are still")).to_contain_text(
+        "You are still logged in: The origin does not answer."
+    )
+    assert console.complaints.pop().startswith("Failed to load resource: net::ERR_FAILED")
+    await page.get_by_role("button", name="Log out").click()
+    await expect(page.get_by_text("You are logged out.")).to_be_visible()
+    await console.log_in()
+
+
 async def test_every_view_can_be_linked_to(console: Console) -> None:
     for place, title in VIEWS.items():
         await console.go(place)
