@@ -26,12 +26,13 @@ from origin.console.ledger import Ledger
 from origin.console.live import Live
 from origin.console.logins import Login, address_words, browser_words
 from origin.console.playground import Relay
-from origin.console.state import Boot, BootSpan, LoginRow, LoginsEnded
+from origin.console.state import Boot, BootSpan, LoginRow, LoginsEnded, WorkerRollRow
 from wire.errors import ForbiddenError, NotFoundError, UnauthorizedError
 from wire.fleet import WorkerBoot
 from wire.http_bodies import read_json
 from wire.http_server import json_answer
 from wire.paths import CONSOLE
+from wire.workers import BootSpans, WorkerRoll
 
 API = f"{CONSOLE}/api"
 OWN_HEADER = "X-Headwater-Console"
@@ -261,12 +262,31 @@ def _row(login: Login, *, mine: bool) -> LoginRow:
 
 
 def _boot(boot: WorkerBoot) -> Boot:
-    spans = tuple(
-        BootSpan(name=s.name, start_ms=s.start_ms, length_ms=s.length_ms) for s in boot.spans
-    )
     return Boot(
         model=boot.model,
         revision=boot.revision,
-        spans=spans,
-        total_ms=round(max((s.start_ms + s.length_ms for s in spans), default=0.0), 1),
+        spans=_spans(boot.spans),
+        total_ms=_total_ms(boot.spans),
+        roll=_roll(boot.roll) if boot.roll is not None else UNSET,
     )
+
+
+def _roll(roll: WorkerRoll) -> WorkerRollRow:
+    return WorkerRollRow(
+        revision=roll.revision,
+        previous=roll.previous,
+        began=round(roll.began, 3),
+        outcome=roll.outcome,
+        step=roll.step,
+        reason=roll.reason,
+        spans=_spans(roll.spans),
+        total_ms=_total_ms(roll.spans),
+    )
+
+
+def _spans(spans: BootSpans) -> tuple[BootSpan, ...]:
+    return tuple(BootSpan(name=s.name, start_ms=s.start_ms, length_ms=s.length_ms) for s in spans)
+
+
+def _total_ms(spans: BootSpans) -> float:
+    return round(max((s.start_ms + s.length_ms for s in spans), default=0.0), 1)

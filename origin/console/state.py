@@ -19,8 +19,8 @@ The page and its files are at ``/console`` and ``/console/NAME``, open to everyb
 * ``GET logins``: a list of :class:`LoginRow`, the oldest first. ``DELETE logins/ID`` ends one, 404
   where there is none; ``DELETE logins`` ends all but one's own. Both answer :class:`LoginsEnded`.
 * ``GET live``: the stream, until the login ends. 401 without one, 503 where too many watch.
-* ``GET boots/{worker}``: a list of :class:`Boot`; takes up to a few seconds, for an edge is asked.
-  404 where no edge that is here knows the worker.
+* ``GET boots/{worker}``: a list of :class:`Boot`, with the latest roll of each model; takes up to a
+  few seconds, for an edge is asked. 404 where no edge that is here knows the worker.
 * ``GET playground``: a :class:`Playground`; with the header ``X-Headwater-Api-Key`` also which
   models each edge offers to that key. 404 where ``origin.console.edges`` is not set.
 * ``POST chat``: a streaming request as OpenAI's API has it, with ``X-Headwater-Api-Key`` and
@@ -220,6 +220,23 @@ class BootSpan(msgspec.Struct, frozen=True, kw_only=True):
     length_ms: float
 
 
+class WorkerRollRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How one worker went from one revision to another, or again to the same: a restart."""
+
+    revision: str
+    previous: str = ""
+    began: float = 0.0
+    """By the worker's clock, seconds since 1970."""
+    outcome: str
+    """``running``, ``serves`` (the old engine may still drain) or ``failed``."""
+    step: str = ""
+    """What is under way."""
+    reason: str = ""
+    """Why it failed."""
+    spans: tuple[BootSpan, ...]
+    total_ms: float
+
+
 class Boot(msgspec.Struct, frozen=True, kw_only=True):
     """``GET /console/api/boots/{worker}``: a list of these, one for each of its models."""
 
@@ -228,6 +245,8 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     """What serves now; the boot may have been another's."""
     spans: tuple[BootSpan, ...]
     total_ms: float
+    roll: WorkerRollRow | UnsetType = UNSET
+    """Its latest roll since it booted; absent where there was none."""
 
 
 class PlaygroundEdge(msgspec.Struct, frozen=True, kw_only=True):

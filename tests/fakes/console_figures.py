@@ -21,6 +21,7 @@ PICTURES = (
     ("overview-light", "overview", "light", DESKTOP),
     ("fleet-dark", "fleet/workers/gpu-18%2Fchat-small", "dark", DESKTOP),
     ("rolls-light", "rolls", "light", DESKTOP),
+    ("worker-roll-light", "rolls?worker=gpu-3", "light", DESKTOP),
     ("boots-dark", "boots/gpu-3", "dark", DESKTOP),
     ("gateway-light", "gateway", "light", DESKTOP),
     ("playground-dark", "playground", "dark", DESKTOP),

@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from msgspec import UnsetType
 
 from origin.console.assets import ALWAYS, read_assets
-from origin.console.state import LoginRow
+from origin.console.state import LoginRow, WorkerRollRow
 from tests.fakes.console_fleet import SyntheticFleet, boots
 
 TOKEN = "an administrator's token"
@@ -48,6 +49,8 @@ class ConsoleOrigin:
         self.logged_in: set[str] = set()
         self.elsewhere = dict(ELSEWHERE)
         """Other logins: id → browser and network."""
+        self.roll: WorkerRollRow | UnsetType | None = None
+        """Of every worker; None: one that still drains."""
         self.untold = ""
         """Who does not know yet that a login was ended."""
         self.answer: tuple[str, ...] = ANSWER
@@ -87,7 +90,7 @@ class ConsoleOrigin:
         self.fleet = fleet
         self.state = fleet.state()
         self.answer, self.pause_s = ANSWER, 0.0
-        self.elsewhere, self.untold = dict(ELSEWHERE), ""
+        self.elsewhere, self.untold, self.roll = dict(ELSEWHERE), "", None
         self.send(self.state, "state")
 
     def hang_up(self) -> None:
@@ -205,7 +208,10 @@ class ConsoleOrigin:
         if not any(name.partition("/")[0] == worker for name in self.fleet.workers):
             problem = {"detail": f"no edge that is here knows {worker}", "status": 404}
             return web.json_response(problem, status=404)
-        return web.json_response(msgspec.to_builtins(boots()))
+        found = boots()
+        if self.roll is not None:
+            found = [msgspec.structs.replace(boot, roll=self.roll) for boot in found]
+        return web.json_response(msgspec.to_builtins(found))
 
     async def _playground(self, request: web.Request) -> web.Response:
         self._check(request)

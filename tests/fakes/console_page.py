@@ -17,6 +17,7 @@ VIEWS = {
     "fleet/workers": "Fleet",
     "fleet/edges": "Fleet",
     "rolls": "Rolls",
+    "rolls?worker=gpu-3": "Rolls",
     "boots/gpu-3": "Boots",
     "gateway": "Gateway",
     "playground": "Playground",

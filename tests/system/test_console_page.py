@@ -12,7 +12,7 @@ from playwright.async_api import Browser, expect
 
 from tests.fakes import console as real
 from tests.fakes.chromium import browser, chromium
-from tests.fakes.console_fleet import HOSTILE, SyntheticFleet
+from tests.fakes.console_fleet import HOSTILE, SyntheticFleet, worker_roll
 from tests.fakes.console_origin import API_KEY, TOKEN, ConsoleOrigin
 from tests.fakes.console_page import VIEWS, Console, open_page, opened
 from tests.fakes.looks import state_of
@@ -247,6 +247,42 @@ async def test_a_roll_is_seen_to_move(console: Console) -> None:
     )
 
 
+async def test_a_workers_roll_is_shown_step_by_step_while_it_goes_on(console: Console) -> None:
+    page, origin = console.page, console.origin
+    await console.go("fleet/workers/gpu-18%2Fchat-small")
+    await page.get_by_role("link", name="Its roll").click()
+    one = page.get_by_role("region", name="Roll of chat-small", exact=True)
+    await expect(one).to_contain_text("serves: drain")
+    await expect(one.get_by_role("img", name="Roll of chat-small, 19.5 s")).to_be_visible()
+    await expect(one.locator("rect.now")).to_have_count(1)
+    await one.get_by_text("As a table").click()
+    steps = one.get_by_role("table", name="Steps of the roll of chat-small")
+    await expect(steps.get_by_role("row", name="probe: first token")).to_contain_text("310 ms")
+    await page.evaluate("document.activeElement.blur()")
+    # It goes on: what is new comes by itself, and the table stays open.
+    over = msgspec.structs.replace(worker_roll(draining_ms=12_000.0), step="")
+    origin.roll = over
+    for _ in range(200):
+        origin.send({"at": origin.state["at"]})
+        if "drain" not in await one.locator(".badge").inner_text():
+            break
+        await page.wait_for_timeout(50)
+    await expect(one.locator(".badge")).to_have_text("✓serves")
+    await expect(one.locator("rect.now")).to_have_count(0)
+    await expect(steps.get_by_role("row", name="drain")).to_contain_text("12 s")
+    # One that failed says why; one that never rolled says so.
+    origin.roll = msgspec.structs.replace(over, outcome="failed", reason="probe_failed: nonsense")
+    await page.get_by_role("button", name="Show").click()
+    await expect(one).to_contain_text("probe_failed: nonsense")
+    origin.roll = msgspec.UNSET
+    await page.get_by_role("button", name="Show").click()
+    await expect(page.get_by_text("gpu-18 has not rolled since it booted.")).to_be_visible()
+    # Who is on their way is one link away.
+    on_their_way = page.get_by_role("list", name="Workers on their way").first
+    await on_their_way.get_by_role("link", name="gpu-13").click()
+    await expect(page.get_by_label("Worker", exact=True)).to_have_value("gpu-13")
+
+
 async def test_the_playground_streams_stops_and_keeps_no_key(console: Console) -> None:
     origin = console.origin
     origin.answer = ("Paris", *(" is" for _ in range(400)))
@@ -345,6 +381,8 @@ async def test_the_origin_itself_is_understood(chrome: Browser) -> None:
         await console.go("fleet/workers/worker-00001%2Fcode")
         await page.get_by_role("link", name="Its boots").click()
         await expect(page.get_by_role("img", name="Boot of code")).to_be_visible()
+        await console.go("rolls?worker=worker-00001")
+        await expect(page.get_by_role("img", name="Roll of code")).to_be_visible()
         await console.go("gateway")
         stages = page.get_by_role("table", name="Stages of the gateway")
         await expect(stages.get_by_role("row", name="sanitize")).to_contain_text(

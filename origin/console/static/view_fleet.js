@@ -296,6 +296,7 @@ class Details {
     this.state = badge();
     this.list = el("dl", { class: "facts" });
     this.boots = el("a", { class: "button" }, "Its boots");
+    this.rolls = el("a", { class: "button" }, "Its roll");
     const button = el("button", { type: "button", class: "quiet", on: { click: close } }, "Close");
     this.node = el(
       "aside",
@@ -303,7 +304,7 @@ class Details {
       el("div", { class: "heading" }, el("h2", {}, this.name), button),
       this.state.node,
       this.list,
-      this.boots,
+      el("div", { class: "buttons" }, this.boots, this.rolls),
     );
   }
 
@@ -316,7 +317,9 @@ class Details {
     if (row) this.state.state(row.state);
     else this.state.set("warn", "?", "not in the fleet");
     shown(this.boots, kind === "workers" && Boolean(row));
+    shown(this.rolls, kind === "workers" && Boolean(row));
     attribute(this.boots, "href", hash("boots", [key.split("/")[0]]));
+    attribute(this.rolls, "href", hash("rolls", [], { worker: key.split("/")[0] }));
     const facts = row ? (kind === "edges" ? edgeFacts(row) : workerFacts(row)) : [];
     this.list.replaceChildren(
       ...facts.filter(([, value]) => value !== "").flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, el("bdi", {}, value))]),

@@ -24,11 +24,12 @@ from tests.fakes.reports import edge_report, worker_report
 from tests.fakes.waiting import until_async
 from wire.fleet import WorkerBoot
 from wire.sse import SSEDecoder
-from wire.workers import BootSpan
+from wire.workers import BootSpan, WorkerRoll
 
 Client = TestClient[web.Request, web.Application]
 OWN = {OWN_HEADER: "1"}
 API = "/console/api"
+AT = 1_790_000_000.5
 
 
 @pytest.fixture
@@ -344,11 +345,29 @@ async def test_a_boot_is_a_list_of_spans_for_each_model(
         while not app[BOOTS].wanted("e1"):  # noqa: ASYNC110 - asked for, not told
             await asyncio.sleep(0.001)
     spans = (BootSpan("pull", 0.0, 12.5), BootSpan("load", 12.5, 100.0))
-    told = WorkerBoot(worker="w1", model="chat", revision="a" * 64, spans=spans)
+    roll = WorkerRoll(
+        revision="b" * 64,
+        previous="a" * 64,
+        began=AT,
+        outcome="failed",
+        reason="out of memory",
+        spans=(BootSpan("load", 3.0, 4.5),),
+    )
+    told = WorkerBoot(worker="w1", model="chat", revision="a" * 64, spans=spans, roll=roll)
     app[BOOTS].heard(edge_report("e1", worker, boots=(told,)))
     (boot,) = await (await asked).json()
     assert (boot["model"], boot["revision"], boot["total_ms"]) == ("chat", "a" * 64, 112.5)
     assert boot["spans"][1] == {"name": "load", "start_ms": 12.5, "length_ms": 100.0}
+    assert boot["roll"] == {
+        "revision": "b" * 64,
+        "previous": "a" * 64,
+        "began": AT,
+        "outcome": "failed",
+        "step": "",
+        "reason": "out of memory",
+        "total_ms": 7.5,
+        "spans": [{"name": "load", "start_ms": 3.0, "length_ms": 4.5}],
+    }
 
 
 async def test_without_edges_the_playground_says_what_to_set(
