@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -482,6 +483,39 @@ async def test_a_stream_that_breaks_comes_back(console: Console) -> None:
     await expect(page.get_by_text("Your session has ended: log in again.")).to_be_visible()
     await console.log_in()
     await expect(connection).to_contain_text("Live")
+
+
+async def test_a_page_over_an_upgrade_of_its_origin_says_so(console: Console) -> None:
+    page = console.page
+    again = page.get_by_role("link", name="Load the page again")
+    await expect(again).to_be_hidden()
+    console.origin.send({"version": "9.9.9"})
+    await console.go("rolls")
+    await again.click()
+    await expect(page.get_by_role("heading", name="Rolls", exact=True)).to_be_visible()
+    await expect(again).to_be_hidden()
+
+
+async def test_a_page_left_open_over_a_restart_goes_on_with_its_login(
+    chrome: Browser, tmp_path: Path
+) -> None:
+    """A real origin, stopped and started again on its folder and port."""
+    context = await chrome.new_context(reduced_motion="reduce")
+    async with real.running_console(30, 0, folder=tmp_path) as served:
+        console = await open_page(context, ConsoleOrigin(fleet()), served.url)
+        await console.page.goto(f"{served.url}/console#/logins")
+        await console.log_in(served.token)
+        own = console.page.get_by_role("listitem").filter(has_text="this browser")
+        await expect(own).to_contain_text("this machine")
+    connection = console.page.locator("#connection")
+    await expect(connection).to_contain_text("Reconnecting")
+    port = int(served.url.rpartition(":")[2])
+    async with real.running_console(30, 0, folder=tmp_path, port=port):
+        await expect(connection).to_contain_text("Live")
+        await expect(own).to_be_visible()
+        await console.page.get_by_role("button", name="Log out").click()
+        await expect(console.page.get_by_text("You are logged out.")).to_be_visible()
+        await context.close()
 
 
 async def test_colours_are_the_systems_or_as_chosen(console: Console) -> None:

@@ -24,6 +24,7 @@ export class Frame {
   #first = el("bdi", { class: "first" });
   #more = el("a", { href: "#/overview" });
   #old = badge();
+  #version = null;
 
   /** `views`: name → title. `logout` is called by the button. */
   constructor(views, logout) {
@@ -39,6 +40,11 @@ export class Frame {
     this.logins = document.getElementById("logins");
     this.#links.set("logins", this.logins);
     document.getElementById("connection").append(this.#mark.node);
+    this.newer = document.getElementById("newer");
+    document.getElementById("reload").addEventListener("click", (event) => {
+      event.preventDefault(); // the place stays
+      location.reload();
+    });
     this.trouble = document.getElementById("trouble");
     this.health = document.getElementById("health");
     this.health.append(this.#old.node, this.#health.node, this.#first, this.#more);
@@ -66,6 +72,12 @@ export class Frame {
   refused(words) {
     text(this.trouble, words);
     shown(this.trouble, Boolean(words));
+  }
+
+  /** Whether the origin's version is another one than when this page came. */
+  version(now) {
+    this.#version ??= now;
+    shown(this.newer, now !== this.#version);
   }
 
   /** The stream's state and the age of what is shown; `now` in milliseconds. */

@@ -144,6 +144,7 @@ class Page {
     this.frame.connection(live, now);
     if (!live.state) return;
     this.frame.healthy(live.state.totals, now);
+    this.frame.version(live.state.version);
     this.#view.update(live.state);
   }
 }
@@ -165,10 +166,10 @@ function loginForm(told, entered) {
     autocomplete: "current-password",
     required: true,
     spellcheck: "false",
-    "aria-describedby": "token-told",
+    "aria-describedby": "login-told token-told",
   });
   const button = el("button", { type: "submit", class: "primary" }, "Log in");
-  const problem = el("p", { class: "problem", role: "alert" }, told);
+  const problem = el("p", { class: "problem", role: "alert" });
   const submit = async (event) => {
     event.preventDefault();
     button.disabled = true;
@@ -188,6 +189,7 @@ function loginForm(told, entered) {
     "form",
     { class: "login card", on: { submit } },
     el("h1", { tabindex: "-1" }, "Headwater console"),
+    el("p", { class: "note", id: "login-told" }, told),
     el("label", { for: "token" }, "Administrator’s token"),
     input,
     el("p", { id: "token-told", class: "hint" }, "It is exchanged for a cookie of this browser and not kept by the page."),

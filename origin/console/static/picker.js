@@ -57,6 +57,11 @@ export class WorkerPicker {
     );
   }
 
+  /** Whether what was asked for is there, or is known not to be. */
+  get settled() {
+    return !this.node.hasAttribute("aria-busy");
+  }
+
   go(worker) {
     this.#worker = worker;
     this.box.value = worker;

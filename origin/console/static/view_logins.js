@@ -13,6 +13,8 @@ export class LoginsView {
   #asked = 0;
   #askedAt = -Infinity;
   #here = false;
+  /** Whether what is told is that nothing came yet. */
+  #waiting = false;
   #leave;
   #now;
 
@@ -40,6 +42,7 @@ export class LoginsView {
     this.#here = true;
     text(this.problem, "");
     text(this.told, this.#rows.length ? "" : "Loading …");
+    this.#waiting = true;
     this.#load();
   }
 
@@ -71,7 +74,8 @@ export class LoginsView {
     }
     if (asked !== this.#asked) return;
     this.#rows = rows.sort((a, b) => b.mine - a.mine || b.seen - a.seen);
-    if (problem || this.told.textContent === "Loading …") text(this.told, problem);
+    if (problem || this.#waiting) text(this.told, problem);
+    this.#waiting = Boolean(problem);
     this.#draw();
   }
 
@@ -100,6 +104,7 @@ export class LoginsView {
       this.#leave(untold);
       return;
     }
+    this.#waiting = false;
     text(this.told, row ? `${plain(row.browser)} is signed out.` : `${many(others, "other login")} signed out.`);
     text(this.problem, untold && `For now ${plain(untold)}.`);
     this.#rows = this.#rows.filter((one) => (row ? one.id !== row.id : one.mine));
@@ -135,7 +140,7 @@ function card(id, end) {
 }
 
 /** To about a minute, as the origin knows it. */
-const lately = (seconds) => (seconds < 90 ? "within two minutes" : `${ago(seconds)} ago`);
+const lately = (seconds) => (seconds < 120 ? "within two minutes" : `${ago(seconds - (seconds % 60))} ago`);
 
 const moment = (seconds) =>
   new Date(seconds * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });

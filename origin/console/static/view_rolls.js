@@ -19,7 +19,7 @@ export class RollsView {
   constructor() {
     this.rolls = new Keyed(el("ul", { class: "rolls" }), rollCard);
     this.none = el("p", { class: "note" }, "No roll yet. A channel that was moved in one step, as a first publication is, has none: see below where it points.");
-    this.channels = shortTable("Channels", CHANNEL_COLUMNS, "Nothing is published yet; `headwater publish` does it.");
+    this.channels = shortTable("Channels", CHANNEL_COLUMNS, "Nothing is published yet; the command headwater publish does it.");
     this.picker = rollPicker();
     this.one = section("One worker’s roll", this.picker.node);
     this.node = el(
@@ -28,7 +28,7 @@ export class RollsView {
       heading("Rolls"),
       section("Latest roll of each channel", this.none, this.rolls.parent),
       this.one,
-      section("Channels", this.channels.node),
+      el("div", { class: "channels" }, section("Channels", this.channels.node)),
     );
   }
 
@@ -60,7 +60,7 @@ export class RollsView {
       card.scrollIntoView({ block: "nearest" });
       this.asked = null;
     }
-    if (this.sought) {
+    if (this.sought && this.picker.settled) {
       this.one.scrollIntoView({ block: "start" });
       this.sought = false;
     }

@@ -4,7 +4,7 @@ import { el, svg } from "./dom.js";
 import { duration, plain } from "./format.js";
 
 const WIDE = { width: 900, left: 190, right: 84, letters: 24, ticks: 6 };
-const NARROW = { width: 430, left: 118, right: 62, letters: 15, ticks: 3 };
+const NARROW = { width: 400, left: 112, right: 66, letters: 14, ticks: 3 };
 const NARROW_PX = 560;
 const ROW = 24;
 const TOP = 30;
