@@ -253,7 +253,7 @@ async def test_a_workers_roll_is_shown_step_by_step_while_it_goes_on(console: Co
     await console.go("fleet/workers/gpu-18%2Fchat-small")
     await page.get_by_role("link", name="Its roll").click()
     one = page.get_by_role("region", name="Roll of chat-small", exact=True)
-    await expect(one).to_contain_text("serves: drain")
+    await expect(one).to_contain_text("serves; the old one drains")
     await expect(one.get_by_role("img", name="Roll of chat-small, 19.5 s")).to_be_visible()
     await expect(one.locator("rect.now")).to_have_count(1)
     await one.get_by_text("As a table").click()

@@ -31,7 +31,8 @@ function panel({ model, roll }) {
   const mark = badge();
   const [tone, sign, word] = OUTCOMES.get(roll.outcome) ?? ["warn", "?", "unknown"];
   const step = plain((roll.step ?? "").replaceAll("_", " "));
-  mark.set(tone, sign, step ? `${word}: ${step}` : word);
+  const drains = roll.outcome === "serves" && step === "drain";
+  mark.set(tone, sign, drains ? "serves; the old one drains" : step ? `${word}: ${step}` : word);
   const from = roll.previous ? revision(roll.previous) : "nothing";
   const same = roll.previous === roll.revision;
   return el(
