@@ -230,5 +230,9 @@ class Ledger:
         self._settle()
 
     def _settle(self) -> None:
-        now = self._clock()
-        self._known = changed(self._stored, self._changes, now=now, most=self._most)
+        """What holds now; what waits to be written is no more than that, however long it waits."""
+        now, waits = self._clock(), self._changes
+        self._known = changed(self._stored, waits, now=now, most=self._most)
+        for rows in (waits.added, waits.seen):
+            for gone in rows.keys() - self._known.keys():
+                del rows[gone]

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from origin.console.ledger import AWAY, Ledger
 from origin.console.logins import Login, encode_table
@@ -288,3 +290,60 @@ async def test_what_waits_is_written_at_the_end(world: World) -> None:
     world.bucket.away = False
     await one.aclose()
     assert await (await world.origin()).check("a")
+
+
+async def test_what_waits_for_a_store_that_is_away_is_bounded(world: World) -> None:
+    one = await world.origin()
+    world.bucket.away = True
+    for number in range(20):
+        world.clock.advance(1.0)
+        await one.add(world.login(str(number)))
+        one.holds(str(number))
+    assert [login.id for login in one.all()] == ["16", "17", "18", "19"]
+    world.bucket.away = False
+    await one.fresh()
+    assert [login.id for login in (await world.origin()).all()] == ["16", "17", "18", "19"]
+
+
+ACTS = st.lists(
+    st.tuples(st.sampled_from(("log in", "end", "use", "hear", "away", "back")), st.booleans()),
+    max_size=14,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(ACTS, st.data())
+def test_whatever_two_origins_do_no_login_comes_back_and_none_is_lost(
+    acts: list[tuple[str, bool]], data: st.DataObject
+) -> None:
+    """In and out of outages; in the end, with the store there, both agree."""
+
+    async def run() -> None:
+        world = World()
+        both = [await world.origin(most=64) for _ in range(2)]
+        made: dict[str, bool] = {}  # whether it holds
+        for what, first in acts:
+            ledger = both[not first]
+            world.clock.advance(2.0)
+            known = sorted(login.id for login in ledger.all())
+            if what == "log in":
+                made[str(len(made))] = True
+                await ledger.add(world.login(str(len(made) - 1)))
+            elif what == "end" and known:
+                ended = data.draw(st.sampled_from(known))
+                made[ended] = False
+                await ledger.end([ended])
+                assert not ledger.holds(ended)
+            elif what == "use" and known:
+                await ledger.check(data.draw(st.sampled_from(known)))
+            elif what == "hear":
+                await ledger.fresh()
+            else:
+                world.bucket.away = what == "away"
+        world.bucket.away = False
+        for ledger in (*both, *both):
+            await ledger.fresh()
+        for ledger in both:
+            assert {login.id for login in ledger.all()} == {id for id in made if made[id]}  # noqa: A001
+
+    asyncio.run(run())
