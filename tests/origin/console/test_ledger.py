@@ -21,6 +21,7 @@ from origin.store import ObjectStore
 from origin.stores.objects import Tag
 from tests.fakes.clock import ManualClock
 from tests.fakes.objects import MemoryObjects
+from tests.fakes.waiting import until
 from wire.errors import ConflictError
 
 KEY = "logins/name"
@@ -169,6 +170,25 @@ async def test_a_write_that_loses_is_done_over_what_won(world: World) -> None:
     assert await one.add(world.login("mine")) == ""
     await two.fresh()
     assert {login.id for login in two.all()} == {"mine", "theirs"}
+
+
+async def test_what_happens_while_the_rest_is_being_written_is_written_too(world: World) -> None:
+    one = await world.origin()
+    await one.add(world.login("old"))
+    writing, go = threading.Event(), threading.Event()
+
+    def slowly() -> None:
+        writing.set()
+        go.wait(5)
+
+    world.bucket.before_swap = slowly
+    adding = asyncio.create_task(one.add(world.login("new")))
+    await until(writing.is_set)
+    ending = asyncio.create_task(one.end(["old"]))
+    await asyncio.sleep(0)  # it is ended here, and waits for its turn to be written
+    go.set()
+    assert await asyncio.gather(adding, ending) == ["", ""]
+    assert [login.id for login in (await world.origin()).all()] == ["new"]
 
 
 async def test_one_that_always_loses_says_so_and_goes_on_later(world: World) -> None:
