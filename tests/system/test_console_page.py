@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, BrowserContext, expect
 
+from infra.ports import HeldPort
 from tests.fakes import console as real
 from tests.fakes.chromium import browser, chromium
 from tests.fakes.console_fleet import HOSTILE, SyntheticFleet, worker_roll
@@ -501,7 +503,13 @@ async def test_a_page_left_open_over_a_restart_goes_on_with_its_login(
 ) -> None:
     """A real origin, stopped and started again on its folder and port."""
     context = await chrome.new_context(reduced_motion="reduce")
-    async with real.running_console(30, 0, folder=tmp_path) as served:
+    with closing(HeldPort()) as port:
+        await _over_a_restart(context, tmp_path, port.number)
+    await context.close()
+
+
+async def _over_a_restart(context: BrowserContext, folder: Path, port: int) -> None:
+    async with real.running_console(30, 0, folder=folder, port=port) as served:
         console = await open_page(context, ConsoleOrigin(fleet()), served.url)
         await console.page.goto(f"{served.url}/console#/logins")
         await console.log_in(served.token)
@@ -509,13 +517,11 @@ async def test_a_page_left_open_over_a_restart_goes_on_with_its_login(
         await expect(own).to_contain_text("this machine")
     connection = console.page.locator("#connection")
     await expect(connection).to_contain_text("Reconnecting")
-    port = int(served.url.rpartition(":")[2])
-    async with real.running_console(30, 0, folder=tmp_path, port=port):
-        await expect(connection).to_contain_text("Live")
+    async with real.running_console(30, 0, folder=folder, port=port):
+        await expect(connection).to_contain_text("Live", timeout=30_000)
         await expect(own).to_be_visible()
         await console.page.get_by_role("button", name="Log out").click()
         await expect(console.page.get_by_text("You are logged out.")).to_be_visible()
-        await context.close()
 
 
 async def test_colours_are_the_systems_or_as_chosen(console: Console) -> None:
