@@ -152,7 +152,7 @@ class PromptFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
-    """How the boot and the latest roll of one model at one worker went, for an origin that asked."""
+    """How the boot and the latest roll of a model at a worker went, for an origin that asked."""
 
     worker: NodeName
     model: Name

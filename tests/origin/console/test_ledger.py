@@ -187,7 +187,7 @@ async def test_what_happens_while_the_rest_is_being_written_is_written_too(world
     ending = asyncio.create_task(one.end(["old"]))
     await asyncio.sleep(0)  # it is ended here, and waits for its turn to be written
     go.set()
-    assert await asyncio.gather(adding, ending) == ["", ""]
+    assert list(await asyncio.gather(adding, ending)) == ["", ""]
     assert [login.id for login in (await world.origin()).all()] == ["new"]
 
 
