@@ -515,7 +515,8 @@ async def _over_a_restart(context: BrowserContext, folder: Path, port: int) -> N
         await console.log_in(served.token)
         own = console.page.get_by_role("listitem").filter(has_text="this browser")
         await expect(own).to_contain_text("this machine")
-    connection = console.page.locator("#connection")
+        connection = console.page.locator("#connection")
+        await expect(connection).to_contain_text("Live")
     await expect(connection).to_contain_text("Reconnecting")
     async with real.running_console(30, 0, folder=folder, port=port):
         await expect(connection).to_contain_text("Live", timeout=30_000)
