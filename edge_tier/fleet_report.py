@@ -249,6 +249,7 @@ class EdgeReporter:
                 model=report.model,
                 revision=report.revision,
                 spans=report.boot_spans,
+                roll=report.roll,
             )
             for report in islice(found, MAX_BOOTS)
         )
@@ -363,7 +364,7 @@ def _cache(cache: CachingSource) -> CacheFigures:
 
 
 def _seen(workers: list[tuple[WorkerReport, float]]) -> tuple[WorkerSeen, ...]:
-    """Without the boot waterfalls, of which an origin asks for one now and then."""
+    """Without the waterfalls of boots and rolls, of which an origin asks for one now and then."""
     return tuple(
         WorkerSeen(report=_lean(report), age_s=age_s)
         for report, age_s in workers[:MAX_EDGE_WORKERS]
@@ -371,9 +372,9 @@ def _seen(workers: list[tuple[WorkerReport, float]]) -> tuple[WorkerSeen, ...]:
 
 
 def _lean(report: WorkerReport) -> WorkerReport:
-    if not (report.boot or report.boot_spans):
+    if not (report.boot or report.boot_spans or report.roll):
         return report
-    return replace(report, boot={}, boot_spans=())
+    return replace(report, boot={}, boot_spans=(), roll=None)
 
 
 def _told(job: Job) -> Preheated:

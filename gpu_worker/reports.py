@@ -57,6 +57,7 @@ def report_of(
         features=features,
         boot=roller.waterfalls[0].steps_ms if roller.waterfalls else {},
         boot_spans=roller.waterfalls.boot_spans(),
+        roll=roller.waterfalls.told_roll(),
         variant=resident.prepare.variant(roller.revision),
         target=roller.target or (roller.revision if resident.waking else ""),
         phase=roller.phase or ("load" if resident.waking else ""),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractContextManager, nullcontext
 
 import structlog
 
 from gpu_worker.engine import Engine
 from gpu_worker.serving import Serving
+from gpu_worker.waterfall import Waterfall
 
 _log = structlog.get_logger("roll")
 
@@ -25,9 +27,13 @@ class Retiring:
         """Whether any has not stopped yet."""
         return bool(self._tasks)
 
-    def soon(self, engine: Engine) -> None:
-        """Let an engine's streams finish in the background, then stop it."""
-        task = asyncio.create_task(self._retire(engine), name=f"retire-{engine.revision[:12]}")
+    def soon(self, engine: Engine, waterfall: Waterfall | None = None) -> None:
+        """Let an engine's streams finish in the background, then stop it; the last step of the roll
+        that put another one in its place, if one did."""
+        timed = waterfall.step("drain") if waterfall is not None else nullcontext()
+        task = asyncio.create_task(
+            self._retire(engine, timed), name=f"retire-{engine.revision[:12]}"
+        )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -39,10 +45,12 @@ class Retiring:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _retire(self, engine: Engine) -> None:
-        try:
-            left = await self._serving.drain(engine, self._drain_s)
-            if left:
-                _log.warning("streams cut at the deadline", revision=engine.revision, streams=left)
-        finally:
-            await engine.aclose()
+    async def _retire(self, engine: Engine, timed: AbstractContextManager[None]) -> None:
+        with timed:
+            try:
+                left = await self._serving.drain(engine, self._drain_s)
+                if left:
+                    revision = engine.revision
+                    _log.warning("streams cut at the deadline", revision=revision, streams=left)
+            finally:
+                await engine.aclose()

@@ -222,7 +222,11 @@ class Roller:
                 if isinstance(action, Rest):
                     return action.again
                 event = await self._outcome(action)
+                if isinstance(event, Failed | MovedOn):
+                    why = event.why if isinstance(event, Failed) else "the channel moved on"
+                    self.waterfalls.failed(self._current().waterfall, why)
         finally:
+            self.waterfalls.failed(self._current().waterfall, "cut off")
             self._rules.abandon()
             await self._drop_engine()
             self._attempt = None
@@ -271,6 +275,7 @@ class Roller:
         if attempt.begun:  # the next one, falling back
             attempt = self._attempt = _Attempt(self.waterfalls.begin(), attempt.looked_s)
         attempt.begun = True
+        self.waterfalls.rolls(attempt.waterfall, revision, previous=self.revision)
         get = self._prepare.fresh_files if fresh else self._prepare.files
         attempt.files = await get(revision, attempt.waterfall)
         # What stands in memory already is used where it stands.
@@ -289,9 +294,10 @@ class Roller:
         if old is not None:
             self._serving.pause("making room for a new revision")
             self._on_change()
-            await self._serving.drain(old, self._config.drain_s)
-            self._serving.vacate()
-            await old.aclose()
+            with self._current().waterfall.step("make_room"):
+                await self._serving.drain(old, self._config.drain_s)
+                self._serving.vacate()
+                await old.aclose()
         return RoomMade()
 
     async def _load(self, revision: str) -> Event:
@@ -313,12 +319,13 @@ class Roller:
         engine, attempt.engine = attempt.engine, None
         if engine is None:
             raise RuleBrokenError("nothing was loaded")
-        old = self._serving.flip(engine)
+        with attempt.waterfall.step("flip"):
+            old = self._serving.flip(engine)
         engine.dead.add_done_callback(lambda _dead: self._on_change())
         self.waterfalls.keep(attempt.waterfall)
         self._on_change()
         if old is not None:
-            self._retiring.soon(old)
+            self._retiring.soon(old, attempt.waterfall)
         return Flipped()
 
     async def _unless_moved(self, work: Coroutine[Any, Any, Event]) -> Event:

@@ -66,6 +66,8 @@ class Waterfall(msgspec.Struct, kw_only=True, dict=True):
         self._origin_s = self._clock()
         self.running = ""
         """The step that is under way."""
+        self._running_s = self._origin_s
+        """When it began."""
         self.missing_bytes = 0
         """Of the pull that is under way: what has not arrived."""
 
@@ -88,13 +90,21 @@ class Waterfall(msgspec.Struct, kw_only=True, dict=True):
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Time a step, also where it fails."""
-        start_s, outer = self._clock(), self.running
-        self.running = name
+        start_s, outer, outer_s = self._clock(), self.running, self._running_s
+        self.running, self._running_s = name, start_s
         try:
             yield
         finally:
-            self.running = outer
+            self.running, self._running_s = outer, outer_s
             self.ran(name, start_s, self._clock())
+
+    def under_way(self) -> Span | None:
+        """The step that is under way, as far as it has come."""
+        if not self.running:
+            return None
+        start_ms = (self._running_s - self._origin_s) * 1e3
+        length_ms = (self._clock() - self._running_s) * 1e3
+        return Span(name=self.running, start_ms=start_ms, length_ms=length_ms)
 
     def ran(self, name: str, start_s: float, end_s: float) -> None:
         """Note a step that ran between two readings of the clock."""

@@ -14,13 +14,12 @@ from typing import overload
 
 import structlog
 
+from gpu_worker.telling import RollTelling, told_spans
 from gpu_worker.waterfall import Waterfall
-from wire.workers import MAX_BOOT_SPANS, BootSpan
+from wire.workers import BootSpan, WorkerRoll
 
 _log = structlog.get_logger("waterfall")
 _KEPT_ROLLS = 8
-_MAX_NAME = 96
-"""Characters of a step's name in a heartbeat."""
 _AT_ONCE_S = 5.0
 """What begins so soon after the process has is a part of its start."""
 _STAT = Path("/proc/self/stat")
@@ -51,6 +50,7 @@ class Waterfalls(Sequence[Waterfall]):
         self._kept: list[Waterfall] = []
         self._told: tuple[int, tuple[BootSpan, ...]] | None = None
         """How many spans the boot had when heartbeats were told of them, and what."""
+        self._roll: RollTelling | None = None
 
     def begin(self) -> Waterfall:
         """A new one. Until one is kept it is the boot's, and the process's start is in it; not so
@@ -69,8 +69,25 @@ class Waterfalls(Sequence[Waterfall]):
         """The worker's socket is bound, while its first model is still on its way."""
         self._listens_s = self._listens_s or self._clock()
 
+    def rolls(self, waterfall: Waterfall, revision: str, *, previous: str) -> None:
+        """It brings a revision from here on, which is told if it is no boot's."""
+        waterfall.revision = revision
+        if waterfall.kind == "roll":
+            self._roll = RollTelling(waterfall, previous)
+
+    def failed(self, waterfall: Waterfall, why: str) -> None:
+        """It came to nothing, unless its engine serves already."""
+        if self._roll is not None and self._roll.waterfall is waterfall:
+            self._roll.failed(why)
+
+    def told_roll(self) -> WorkerRoll | None:
+        """The latest roll, as heartbeats tell it."""
+        return self._roll.told() if self._roll is not None else None
+
     def keep(self, waterfall: Waterfall) -> None:
         """It led to an engine that serves. One line in the log says all of it."""
+        if self._roll is not None and self._roll.waterfall is waterfall:
+            self._roll.serves()
         whole = "start" in waterfall.steps_ms
         if whole and waterfall.kind == "boot" and self._listens_s is not None:
             waterfall.ran("listen", self._made_s, self._listens_s)
@@ -101,11 +118,7 @@ class Waterfalls(Sequence[Waterfall]):
         if boot is None:
             return ()
         if self._told is None or self._told[0] != len(boot.spans):
-            spans = (
-                BootSpan(s.name[:_MAX_NAME], round(s.start_ms, 1), round(s.length_ms, 1))
-                for s in boot.spans[:MAX_BOOT_SPANS]
-            )
-            self._told = len(boot.spans), tuple(spans)
+            self._told = len(boot.spans), told_spans(boot.spans)
         return self._told[1]
 
     @property

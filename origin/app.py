@@ -202,6 +202,8 @@ async def _add_fleet(
         records=rollouts.records,
         sent=metrics.sent,
         token=token,
+        store=publisher.store,
+        refresh_s=config.refresh_s,
         takes_reports=edge_token is not None,
     )
     await add_console(app, console, config.console, registry)

@@ -379,9 +379,9 @@ def _bare(report: EdgeReport) -> EdgeReport:
 
 def _lean(report: WorkerReport) -> WorkerReport:
     """Without what nobody asks an origin about."""
-    if not (report.boot or report.boot_spans or report.done):
+    if not (report.boot or report.boot_spans or report.roll or report.done):
         return report
-    return replace(report, boot={}, boot_spans=(), done=())
+    return replace(report, boot={}, boot_spans=(), roll=None, done=())
 
 
 def _says(report: EdgeReport) -> tuple[object, ...]:

@@ -108,7 +108,7 @@ def _worker(worker: WorkerNode, signed: Mapping[str, ChannelPointer], now: float
     pointer = signed.get(f"{report.model}@{report.channel}")
     wanted = pointer.revision_for(worker.name) if pointer is not None else ""
     fields: dict[str, Any] = msgspec.to_builtins(report)
-    for name in ("worker", "boot", "boot_spans", "done"):
+    for name in ("worker", "boot", "boot_spans", "roll", "done"):
         del fields[name]
     return {
         **fields,

@@ -1,8 +1,9 @@
 """The origin's objects, in a local folder by default, in S3, GCS or Azure by URL.
 
 Layout: ``chunks/ab/<id>``, ``manifests/<revision>``, ``trust/documents.json``, ``gone/<digest>``,
-``pins/<model>/<revision>``, ``leases/<digest>``, ``fleet/<origin>``, ``rollouts/<model>/<channel>``
-(how a channel came to point where it does) and, for what was found rotten, ``corrupt/<id>``.
+``pins/<model>/<revision>``, ``leases/<digest>``, ``fleet/<origin>``, ``logins/<token's name>``
+(the console's), ``rollouts/<model>/<channel>`` (how a channel came to point where it does) and,
+for what was found rotten, ``corrupt/<id>``.
 Every object is written whole or not at all.
 
 All role files stand in one object, so that one conditional write commits a change: there is no
@@ -300,6 +301,27 @@ class ObjectStore:
             ConflictError: somebody else wrote it first; it must be read again.
         """
         return await self._run(self._objects.swap, _record_object(model, channel), data, tag)
+
+    # The console's logins
+
+    async def console_logins(
+        self, name: str, limit_bytes: int, known: Tag | None = None
+    ) -> tuple[bytes, Tag] | None:
+        """The table of the logins under one token; None where it is still the one with this tag.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        key = f"logins/{name}"
+        return await self._run(self._objects.get_tagged, key, limit_bytes, known)
+
+    async def put_console_logins(self, name: str, data: bytes, tag: Tag | None) -> Tag:
+        """Write that table over the one with this tag (None: where there is none).
+
+        Raises:
+            ConflictError: somebody else wrote it first; it must be read again.
+        """
+        return await self._run(self._objects.swap, f"logins/{name}", data, tag)
 
     # The view of the fleet
 

@@ -24,6 +24,7 @@ from wire.workers import (
     Url,
     Word,
     WorkerReport,
+    WorkerRoll,
 )
 
 MAX_REPORT_BYTES = 4 * 1024 * 1024
@@ -151,13 +152,15 @@ class PromptFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerBoot(msgspec.Struct, frozen=True, kw_only=True):
-    """How the boot of one model at one worker went, for an origin that asked."""
+    """How the boot and the latest roll of a model at a worker went, for an origin that asked."""
 
     worker: NodeName
     model: Name
     revision: RevisionText = ""
     """What serves now."""
     spans: BootSpans = ()
+    roll: WorkerRoll | None = None
+    """Its latest roll, if it had any."""
 
 
 class Preheated(msgspec.Struct, frozen=True, kw_only=True):

@@ -54,6 +54,27 @@ class BootSpan(msgspec.Struct, frozen=True, array_like=True):
 BootSpans = Annotated[tuple[BootSpan, ...], Meta(max_length=MAX_BOOT_SPANS)]
 
 
+RollOutcome = Literal["running", "serves", "failed"]
+"""``serves``: the old engine may still drain. ``failed``: what served before goes on, if anything
+did."""
+
+
+class WorkerRoll(msgspec.Struct, frozen=True, kw_only=True):
+    """The latest roll of one model at one worker, from its beginning on; a restart is one too."""
+
+    revision: RevisionText
+    previous: RevisionText = ""
+    """What served when it began."""
+    began: Annotated[float, Meta(ge=0, le=2**53)]
+    """By the worker's clock, seconds since 1970."""
+    outcome: RollOutcome
+    step: Word = ""
+    """What is under way; its span goes as far as it has come."""
+    reason: Reason = ""
+    """Why it failed."""
+    spans: BootSpans = ()
+
+
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator wants of one node. It travels down in the answers to reports and
     heartbeats, may arrive more than once, and is done once."""
@@ -104,6 +125,8 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     """The boot waterfall: step → milliseconds."""
     boot_spans: BootSpans = ()
     """The same with when each step began."""
+    roll: WorkerRoll | None = None
+    """None: there was none since the worker began."""
     variant: Annotated[str, Meta(max_length=96)] = ""
     """Which variant of the weights serves; empty where the revision has none."""
     target: RevisionText = ""

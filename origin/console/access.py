@@ -1,8 +1,8 @@
 """Who may use the console: logins as signed cookies, and how many wrong tokens are answered.
 
-A login is not kept anywhere. Its cookie says until when it holds, with a MAC under a key that is
-made of the administrator's token: every origin with that token takes it, and a new token ends all
-logins. Pure; the clock is given.
+A cookie says which login it is of and until when that holds, with a MAC under a key that is made of
+the administrator's token: only who has the token can make one, and a new token ends all of them.
+Whether the login was ended before is told by ``origin.console.ledger``. Pure; the clock is given.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hmac
 import secrets
 from collections.abc import Callable
 from hashlib import sha256
+from typing import NamedTuple
 
 from wire.errors import HeadwaterError
 
@@ -31,6 +32,15 @@ class TooManyTriesError(HeadwaterError):
     code = "too_many_tries"
 
 
+class Pass(NamedTuple):
+    """What a cookie of ours says."""
+
+    id: str
+    """Of its login."""
+    until: int
+    """When that is over, seconds since 1970."""
+
+
 class Logins:
     """Makes and reads cookies.
 
@@ -44,6 +54,8 @@ class Logins:
         self._token = token.encode()
         self._key = hmac.digest(self._token, _PURPOSE, sha256)
         name = hmac.digest(self._key, _NAMED_BY, sha256).hex()[:_NAME_CHARS]
+        self.name = name
+        """Of the token, which it does not tell."""
         self.cookie = f"{_COOKIE}_{name}"
         """The cookie's name. A browser gives the cookies of one port of a machine to all others
         (RFC 6265, 8.5): two origins there with tokens of their own do not end each other's
@@ -55,23 +67,23 @@ class Logins:
         """Whether this is the administrator's token; takes the same time for all of one length."""
         return hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self._token)
 
-    def make(self) -> tuple[str, int]:
-        """A cookie's value, and until when it holds."""
-        until = int(self._clock() + self._lasts_s)
-        text = f"{until}.{secrets.token_urlsafe(_NONCE_BYTES)}"
-        return f"{text}.{self._mac(text)}", until
+    def make(self) -> tuple[str, Pass]:
+        """A cookie's value for a new login, and what it says."""
+        made = Pass(secrets.token_urlsafe(_NONCE_BYTES), int(self._clock() + self._lasts_s))
+        text = f"{made.until}.{made.id}"
+        return f"{text}.{self._mac(text)}", made
 
-    def until(self, cookie: str) -> float | None:
-        """Until when a cookie holds; None where it is not ours, or over. One that holds for longer
-        than a login does was made while a clock was wrong, and is over too."""
+    def read(self, cookie: str) -> Pass | None:
+        """What a cookie says; None where it is not ours, or over. One that holds for longer than a
+        login does was made while a clock was wrong, and is over too."""
         if len(cookie) > _MAX_COOKIE_CHARS or not cookie.isascii():
             return None
         text, _, mac = cookie.rpartition(".")
         if not hmac.compare_digest(mac, self._mac(text)):
             return None
-        until = int(text.partition(".")[0])
-        left_s = until - self._clock()
-        return until if 0 < left_s <= self._lasts_s + _CLOCKS_APART_S else None
+        until, _, id = text.partition(".")  # noqa: A001
+        left_s = int(until) - self._clock()
+        return Pass(id, int(until)) if 0 < left_s <= self._lasts_s + _CLOCKS_APART_S else None
 
     def _mac(self, text: str) -> str:
         return hmac.digest(self._key, text.encode(), sha256).hex()

@@ -7,6 +7,9 @@ from urllib.parse import urlsplit
 
 from wire.errors import ConfigError
 
+MAX_LOGINS = 1_024
+"""What a table of logins may hold at most."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleConfig:
@@ -31,6 +34,8 @@ class ConsoleConfig:
     up."""
     session_s: float = 43_200.0
     """How long a login holds."""
+    max_logins: int = 64
+    """Logins that hold at once; one more ends the one that was used last longest ago."""
     secure_cookie: bool = False
     """Mark the cookie as one for https alone, also where the request does not say that it came by
     https (``X-Forwarded-Proto``)."""
@@ -61,6 +66,8 @@ class ConsoleConfig:
                 "origin.console: interval_ms, session_s, max_viewers and backlog_looks are at "
                 "least 1"
             )
+        if not 1 <= self.max_logins <= MAX_LOGINS:
+            raise ConfigError(f"origin.console: max_logins is 1 to {MAX_LOGINS}")
         for url in self.edges:
             parts = urlsplit(url)
             host = parts.hostname and parts.netloc == parts.netloc.rpartition("@")[2]

@@ -16,16 +16,20 @@ from origin.console.access import Logins, Tries
 from origin.console.assets import read_assets
 from origin.console.build import Look
 from origin.console.config import ConsoleConfig
+from origin.console.ledger import Ledger
 from origin.console.live import Live
 from origin.console.pages import PageRoutes
 from origin.console.playground import Relay
 from origin.console.routes import ConsoleRoutes
 from origin.fleet import FleetView
 from origin.rollout_records import ChannelRecord
+from origin.store import ObjectStore
 from wire.http_server import background
 from wire.trust import TrustView
 
 _RELAY = web.AppKey("relay", Relay)
+_PAUSE_S = 5.0
+"""Between two looks at the table of logins, where the store is not read again otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,9 @@ class ConsoleParts:
     """Bytes that left this origin since it began."""
     token: str
     """The administrator's."""
+    store: ObjectStore
+    refresh_s: float
+    """How often a store that others write in is read again."""
     takes_reports: bool
     """Whether edges may report to this origin."""
 
@@ -73,9 +80,20 @@ async def add_console(
         )
 
     live = Live(look, parts.view.edges, parts.sent, config, registry)
+    logins = Logins(parts.token, clock=time.time, lasts_s=config.session_s)
+    ledger = Ledger(
+        parts.store,
+        logins.name,
+        most=config.max_logins,
+        pause_s=parts.refresh_s or _PAUSE_S,
+        clock=time.time,
+        ticking=time.monotonic,
+    )
+    await ledger.load()
     ConsoleRoutes(
         config=config,
-        logins=Logins(parts.token, clock=time.time, lasts_s=config.session_s),
+        logins=logins,
+        ledger=ledger,
         tries=Tries(
             clock=time.monotonic,
             at_once=config.login_tries,
@@ -93,8 +111,13 @@ async def add_console(
         yield
         await made.aclose()
 
+    async def close(_app: web.Application) -> None:
+        await ledger.aclose()
+
     app.cleanup_ctx.append(relay)
     app.cleanup_ctx.append(background("console", live.run))
+    app.cleanup_ctx.append(background("console-logins", ledger.run))
+    app.on_shutdown.append(close)
 
 
 def _version() -> str:

@@ -13,10 +13,14 @@ The page and its files are at ``/console`` and ``/console/NAME``, open to everyb
 * ``GET session`` answers 200 to everybody: ``{"logged_in": true, "expires": 1790000000}`` or
   ``{"logged_in": false}``.
 * ``POST login`` with ``{"token": "..."}``: 200 as ``session``, and a cookie; 401 where it is not
-  the administrator's token, 429 with ``Retry-After`` after too many tries. ``POST logout``: 200.
+  the administrator's token, 429 with ``Retry-After`` after too many tries. ``POST logout`` ends
+  the login at every origin under this token: 200. Where the store does not answer, either says in
+  ``problem`` who does not know of it yet.
+* ``GET logins``: a list of :class:`LoginRow`, the oldest first. ``DELETE logins/ID`` ends one, 404
+  where there is none; ``DELETE logins`` ends all but one's own. Both answer :class:`LoginsEnded`.
 * ``GET live``: the stream, until the login ends. 401 without one, 503 where too many watch.
-* ``GET boots/{worker}``: a list of :class:`Boot`; takes up to a few seconds, for an edge is asked.
-  404 where no edge that is here knows the worker.
+* ``GET boots/{worker}``: a list of :class:`Boot`, with the latest roll of each model; takes up to a
+  few seconds, for an edge is asked. 404 where no edge that is here knows the worker.
 * ``GET playground``: a :class:`Playground`; with the header ``X-Headwater-Api-Key`` also which
   models each edge offers to that key. 404 where ``origin.console.edges`` is not set.
 * ``POST chat``: a streaming request as OpenAI's API has it, with ``X-Headwater-Api-Key`` and
@@ -25,8 +29,8 @@ The page and its files are at ``/console`` and ``/console/NAME``, open to everyb
   ``x-headwater-worker``, ``x-model-digest``, ``x-headwater-tokens``, ``x-headwater-plan`` (why it
   went there) and ``Server-Timing``. Hints such as ``x-headwater-prefer`` are passed on.
 
-Every POST has the header ``X-Headwater-Console: 1``. All but ``session`` and ``login`` take the
-cookie or the administrator's token as bearer token.
+Every POST and DELETE has the header ``X-Headwater-Console: 1``. All but ``session`` and ``login``
+take the cookie or the administrator's token as bearer token.
 
 All counters are totals since the process that counts began; ``*_per_s`` are computed at the origin
 over its last seconds. Sizes are bytes, times milliseconds, moments seconds since 1970.
@@ -184,12 +188,53 @@ class ConsoleState(msgspec.Struct, frozen=True, kw_only=True):
     routes: dict[str, RouteRow] = {}
 
 
+class LoginRow(msgspec.Struct, frozen=True, kw_only=True):
+    """``GET /console/api/logins``: a list of these. Moments in seconds since 1970."""
+
+    id: str
+    made: float
+    seen: float
+    """When it was used last, to about a minute."""
+    until: float
+    browser: str = ""
+    """In a few words: ``Firefox on Linux``."""
+    address: str = ""
+    """The network that it came from; empty where nobody knows."""
+    mine: bool = False
+    """Whether it is the one that asks."""
+
+
+class LoginsEnded(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a ``DELETE``."""
+
+    ended: int
+    problem: str | UnsetType = UNSET
+    """Who does not know of it yet, and why."""
+
+
 class BootSpan(msgspec.Struct, frozen=True, kw_only=True):
     """One step of a boot or roll; ``outer: inner`` is a part of ``outer``."""
 
     name: str
     start_ms: float
     length_ms: float
+
+
+class WorkerRollRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How one worker went from one revision to another, or again to the same: a restart."""
+
+    revision: str
+    previous: str = ""
+    began: float = 0.0
+    """By the worker's clock, seconds since 1970."""
+    outcome: str
+    """``running``, ``serves`` (the old engine may still drain) or ``failed``."""
+    step: str = ""
+    """What is under way."""
+    reason: str = ""
+    """Why it failed."""
+    spans: tuple[BootSpan, ...]
+    total_ms: float
 
 
 class Boot(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,6 +245,8 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     """What serves now; the boot may have been another's."""
     spans: tuple[BootSpan, ...]
     total_ms: float
+    roll: WorkerRollRow | UnsetType = UNSET
+    """Its latest roll since it booted; absent where there was none."""
 
 
 class PlaygroundEdge(msgspec.Struct, frozen=True, kw_only=True):

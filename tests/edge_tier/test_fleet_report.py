@@ -25,7 +25,7 @@ from wire.errors import ConfigError
 from wire.files import write_atomically
 from wire.http_server import LIFE
 from wire.paths import EDGE_REPORT, HEARTBEAT
-from wire.workers import BootSpan, Done
+from wire.workers import BootSpan, Done, WorkerRoll
 
 WORKER = {"Authorization": "Bearer worker"}
 
@@ -125,13 +125,15 @@ async def test_a_boot_is_told_while_somebody_looks_at_it(
     start: StartEdge, view: FleetView, origin: Origin
 ) -> None:
     edge, boots = await start(), origin.server.app[BOOTS]
-    await beat(edge, boot_spans=[["pull", 0.0, 7.5]])
+    roll = WorkerRoll(revision="b", began=5.0, outcome="serves", spans=(BootSpan("load", 1, 2),))
+    await beat(edge, boot_spans=[["pull", 0.0, 7.5]], roll=msgspec.to_builtins(roll))
     await until(lambda: the_worker(view) is not None)
     node = the_worker(view)
     assert node is not None
-    assert node.report.boot_spans == ()
+    assert (node.report.boot_spans, node.report.roll) == ((), None)
     (boot,) = await boots.of("w1")
     assert (boot.model, boot.spans) == (MODEL, (BootSpan("pull", 0.0, 7.5),))
+    assert boot.roll == roll
     assert [told.worker for told in edge.app[REPORTER].report().boots] == ["w1"]
 
 

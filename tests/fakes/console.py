@@ -43,7 +43,7 @@ from wire.fleet import (
     WorkerBoot,
     WorkerSeen,
 )
-from wire.workers import BootSpan, WorkerReport
+from wire.workers import BootSpan, WorkerReport, WorkerRoll
 
 REGIONS = ("eu-west", "eu-north", "us-east", "us-west", "ap-south", "ap-northeast", "sa-east", "")
 MODELS = ("chat", "code", "embed")
@@ -238,8 +238,15 @@ class SyntheticFleet:
     def _boot(report: WorkerReport) -> WorkerBoot:
         slow = 1 + int(report.worker[-2:]) / 50
         spans = tuple(BootSpan(name, start * slow, length * slow) for name, start, length in _SPANS)
+        roll = WorkerRoll(
+            revision=report.revision, began=time.time() - 60, outcome="serves", spans=spans[1:]
+        )
         return WorkerBoot(
-            worker=report.worker, model=report.model, revision=report.revision, spans=spans
+            worker=report.worker,
+            model=report.model,
+            revision=report.revision,
+            spans=spans,
+            roll=roll,
         )
 
 

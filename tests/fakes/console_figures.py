@@ -21,9 +21,11 @@ PICTURES = (
     ("overview-light", "overview", "light", DESKTOP),
     ("fleet-dark", "fleet/workers/gpu-18%2Fchat-small", "dark", DESKTOP),
     ("rolls-light", "rolls", "light", DESKTOP),
+    ("worker-roll-light", "rolls?worker=gpu-3", "light", DESKTOP),
     ("boots-dark", "boots/gpu-3", "dark", DESKTOP),
     ("gateway-light", "gateway", "light", DESKTOP),
     ("playground-dark", "playground", "dark", DESKTOP),
+    ("logins-light", "logins", "light", DESKTOP),
     ("overview-phone", "overview", "light", PHONE),
     ("fleet-phone", "fleet/workers", "dark", PHONE),
 )

@@ -22,6 +22,7 @@ from origin.console.state import (
     RouteRow,
     StageRow,
     Totals,
+    WorkerRollRow,
     WorkerRow,
 )
 
@@ -367,4 +368,31 @@ def boots(model: str = "chat-small") -> list[Boot]:
         ("first token", 2_690, 121),
     )
     made = tuple(BootSpan(name=n, start_ms=float(a), length_ms=float(b)) for n, a, b in spans)
-    return [Boot(model=model, spans=made, total_ms=2_811.0)]
+    return [Boot(model=model, spans=made, total_ms=2_811.0, roll=worker_roll(model))]
+
+
+def worker_roll(model: str = "chat-small", *, draining_ms: float = 9_400.0) -> WorkerRollRow:
+    """What it tells of its latest roll, whose old engine still drains."""
+    spans = (
+        ("trust", 0, 12),
+        ("choose", 12, 40),
+        ("pull", 60, 3_120),
+        ("pull: fetch", 92, 2_940),
+        ("pull: commit", 3_040, 130),
+        ("check", 3_185, 240),
+        ("load", 3_430, 5_210),
+        ("probe", 8_640, 1_480),
+        ("probe: first token", 8_640, 310),
+        ("flip", 10_121, 0.1),
+        ("drain", 10_122, draining_ms),
+    )
+    made = tuple(BootSpan(name=n, start_ms=float(a), length_ms=float(b)) for n, a, b in spans)
+    return WorkerRollRow(
+        revision=revision(f"{model} 2"),
+        previous=revision(f"{model} 1"),
+        began=time.time() - 60,
+        outcome="serves",
+        step="drain",
+        spans=made,
+        total_ms=10_122.0 + draining_ms,
+    )

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
 from aiohttp import web
+from msgspec import UnsetType
 
 from origin.console.assets import ALWAYS, read_assets
+from origin.console.state import LoginRow, WorkerRollRow
 from tests.fakes.console_fleet import SyntheticFleet, boots
 
 TOKEN = "an administrator's token"
@@ -21,6 +24,11 @@ COOKIE = "headwater_console"
 API = "/console/api"
 EDGES = ("http://edge-1:7401", "http://edge-2:7401")
 ANSWER = ("Paris", " is", " the", " capital", " of", " France", ".")
+ELSEWHERE = {
+    "phone": ("Safari on iPhone", "198.51.100.0/24 by way of 10.0.4.0/24"),
+    "desk": ("Firefox on Windows", "2001:db8:7::/48"),
+}
+AT = time.time()
 _HEADERS = {
     "x-headwater-route": "worker; model=chat-small",
     "x-headwater-worker": "gpu-7",
@@ -39,6 +47,12 @@ class ConsoleOrigin:
         self.state = fleet.state()
         self.viewers: list[asyncio.Queue[tuple[str, Any] | None]] = []
         self.logged_in: set[str] = set()
+        self.elsewhere = dict(ELSEWHERE)
+        """Other logins: id → browser and network."""
+        self.roll: WorkerRollRow | UnsetType | None = None
+        """Of every worker; None: one that still drains."""
+        self.untold = ""
+        """Who does not know yet that a login was ended."""
         self.answer: tuple[str, ...] = ANSWER
         self.asked: list[dict[str, Any]] = []
         self.pause_s = 0.0
@@ -54,6 +68,9 @@ class ConsoleOrigin:
                 web.post(f"{API}/login", self._login),
                 web.post(f"{API}/logout", self._logout),
                 web.get(f"{API}/session", self._session),
+                web.get(f"{API}/logins", self._logins),
+                web.delete(f"{API}/logins", self._end_others),
+                web.delete(f"{API}/logins/{{id}}", self._end_login),
                 web.get(f"{API}/live", self._live),
                 web.get(f"{API}/boots/{{worker}}", self._boots),
                 web.get(f"{API}/playground", self._playground),
@@ -73,6 +90,7 @@ class ConsoleOrigin:
         self.fleet = fleet
         self.state = fleet.state()
         self.answer, self.pause_s = ANSWER, 0.0
+        self.elsewhere, self.untold, self.roll = dict(ELSEWHERE), "", None
         self.send(self.state, "state")
 
     def hang_up(self) -> None:
@@ -115,7 +133,45 @@ class ConsoleOrigin:
 
     async def _logout(self, request: web.Request) -> web.Response:
         self.logged_in.discard(request.cookies.get(COOKIE, ""))
-        return web.json_response({})
+        return web.json_response({"logged_in": False, "problem": self.untold})
+
+    async def _logins(self, request: web.Request) -> web.Response:
+        self._check(request)
+        mine = LoginRow(
+            id="mine",
+            made=AT - 600,
+            seen=AT,
+            until=AT + 42_600,
+            mine=True,
+            browser="Chrome on Linux",
+            address="192.0.2.0/24",
+        )
+        others = [
+            LoginRow(
+                id=id,
+                made=AT - 3_600 * (number + 2),
+                seen=AT - 40 - 2_000 * number,
+                until=AT + 3_600 * (9 - number),
+                browser=browser,
+                address=address,
+            )
+            for number, (id, (browser, address)) in enumerate(self.elsewhere.items())  # noqa: A001
+        ]
+        return web.json_response(msgspec.to_builtins([*others, mine]))
+
+    async def _end_login(self, request: web.Request) -> web.Response:
+        self._check(request)
+        if (wanted := request.match_info["id"]) == "mine":
+            self.logged_in.discard(request.cookies.get(COOKIE, ""))
+        elif self.elsewhere.pop(wanted, None) is None:
+            return web.json_response({"detail": "there is no such login"}, status=404)
+        return web.json_response({"ended": 1, "problem": self.untold})
+
+    async def _end_others(self, request: web.Request) -> web.Response:
+        self._check(request)
+        ended = len(self.elsewhere)
+        self.elsewhere.clear()
+        return web.json_response({"ended": ended, "problem": self.untold})
 
     def _knows(self, request: web.Request) -> bool:
         return request.cookies.get(COOKIE) in self.logged_in
@@ -123,7 +179,7 @@ class ConsoleOrigin:
     def _check(self, request: web.Request) -> None:
         if not self._knows(request):
             raise web.HTTPUnauthorized
-        if request.method == "POST" and request.headers.get("X-Headwater-Console") != "1":
+        if request.method != "GET" and request.headers.get("X-Headwater-Console") != "1":
             raise web.HTTPForbidden
 
     async def _session(self, request: web.Request) -> web.Response:
@@ -152,7 +208,10 @@ class ConsoleOrigin:
         if not any(name.partition("/")[0] == worker for name in self.fleet.workers):
             problem = {"detail": f"no edge that is here knows {worker}", "status": 404}
             return web.json_response(problem, status=404)
-        return web.json_response(msgspec.to_builtins(boots()))
+        found = boots()
+        if self.roll is not None:
+            found = [msgspec.structs.replace(boot, roll=self.roll) for boot in found]
+        return web.json_response(msgspec.to_builtins(found))
 
     async def _playground(self, request: web.Request) -> web.Response:
         self._check(request)

@@ -17,9 +17,11 @@ VIEWS = {
     "fleet/workers": "Fleet",
     "fleet/edges": "Fleet",
     "rolls": "Rolls",
+    "rolls?worker=gpu-3": "Rolls",
     "boots/gpu-3": "Boots",
     "gateway": "Gateway",
     "playground": "Playground",
+    "logins": "Logins",
 }
 """Places on the page → the heading there."""
 

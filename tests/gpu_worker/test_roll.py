@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -102,7 +103,16 @@ async def test_the_boot_waterfall_tells_steps_and_bytes(rig: Rig) -> None:
     await rig.serve(ONE)
     boot = rig.roller.waterfalls[0]
     steps = [step for step in boot.steps_ms if not step.startswith("pull: ")]
-    assert steps == ["trust", "choose", "pull", "check", "load", "probe", "probe: first token"]
+    assert steps == [
+        "trust",
+        "choose",
+        "pull",
+        "check",
+        "load",
+        "probe",
+        "probe: first token",
+        "flip",
+    ]
     assert boot.steps_ms["probe: first token"] == 125.0
     assert boot.size == boot.from_network == ONE.unique_bytes
     assert boot.by_source == {"memory": ONE.unique_bytes + len(ONE.data)}
@@ -763,6 +773,83 @@ async def test_waterfalls_are_bounded_and_the_boot_stays(rig: Rig) -> None:
         await rig.roller.look()
     assert len(rig.roller.waterfalls) == 9
     assert rig.roller.waterfalls[0].from_network == ONE.unique_bytes
+
+
+# What is told of a roll
+
+
+def steps_of(rig: Rig) -> list[str]:
+    told = rig.roller.waterfalls.told_roll()
+    assert told is not None
+    return [span.name for span in told.spans if ":" not in span.name]
+
+
+async def test_a_roll_is_told_from_its_pull_to_the_end_of_the_old_engine(rig: Rig) -> None:
+    rig.config = replace(rig.config, drain_s=60.0)
+    rig.boot()
+    old = await rig.serve(ONE)
+    assert rig.roller.waterfalls.told_roll() is None
+    begun = await talks(rig, old, 1)
+    rig.faults[rig.source.publish(TWO)] = Faults(hang=True)
+    rolling = asyncio.create_task(rig.roller.look())
+    engine = await rig.until_started(2)
+    told = rig.roller.waterfalls.told_roll()
+    assert told is not None
+    assert (told.outcome, told.step, told.previous) == ("running", "load", ONE.id)
+    assert steps_of(rig)[:1] == ["load"]
+    engine.release()
+    await rolling
+    await asyncio.sleep(0)  # its drain begins beside it
+    told = rig.roller.waterfalls.told_roll()
+    assert told is not None
+    assert (told.outcome, told.step, told.revision) == ("serves", "drain", TWO.id)
+    old.gate.set()
+    await begun[0].task
+    await until(lambda: old.closed)
+    assert rig.roller.waterfalls.told_roll().step == ""  # type: ignore[union-attr]
+    assert steps_of(rig) == [
+        *("trust", "choose", "pull", "check", "load", "probe", "flip", "drain")
+    ]
+
+
+async def test_a_roll_that_makes_room_is_told_to_have_drained_first(rig: Rig) -> None:
+    await rig.serve(ONE)
+    rig.free_bytes = 0
+    await rig.serve(TWO)
+    steps = steps_of(rig)
+    assert steps.index("check") < steps.index("make_room") < steps.index("load")
+    assert "drain" not in steps
+
+
+async def test_a_roll_that_failed_is_told_with_its_reason_and_a_restart_after_it(
+    rig: Rig,
+) -> None:
+    await rig.serve(ONE)
+    rig.faults[rig.source.publish(TWO)] = BAD_PROBE
+    await rig.roller.look()
+    told = rig.roller.waterfalls.told_roll()
+    assert told is not None
+    assert (told.outcome, told.revision, told.previous) == ("failed", TWO.id, ONE.id)
+    assert "answers nonsense" in told.reason
+    assert steps_of(rig)[-1] == "probe"
+    await rig.roller.look()  # to the same pointer, which is not tried again: no roll
+    assert rig.roller.waterfalls.told_roll() == told
+    assert await rig.roller.restart() == ""
+    told = rig.roller.waterfalls.told_roll()
+    assert told is not None
+    assert (told.outcome, told.revision, told.previous) == ("serves", ONE.id, ONE.id)
+
+
+async def test_a_roll_that_is_cut_off_is_not_told_to_go_on(rig: Rig) -> None:
+    await rig.serve(ONE)
+    rig.faults[rig.source.publish(TWO)] = Faults(hang=True)
+    rolling = asyncio.create_task(rig.roller.look())
+    await rig.until_started(2)
+    rolling.cancel()
+    await asyncio.wait([rolling])
+    told = rig.roller.waterfalls.told_roll()
+    assert told is not None
+    assert (told.outcome, told.reason) == ("failed", "cut off")
 
 
 async def test_a_fault_is_told_until_something_else_serves(rig: Rig) -> None:

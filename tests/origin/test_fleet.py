@@ -10,7 +10,7 @@ from origin.fleet_nodes import FleetKept
 from tests.fakes.clock import ManualClock
 from tests.fakes.reports import REVISIONS, edge_report, worker_report
 from wire.fleet import Preheat, Preheated, PromptFigures, RevisionFigures, WorkerBoot
-from wire.workers import BootSpan
+from wire.workers import BootSpan, WorkerRoll
 
 OLD, NEW = REVISIONS[:2]
 
@@ -330,10 +330,12 @@ def test_what_is_told_for_the_console_is_shown_and_not_kept(
     told = PromptFigures(answered=7)
     spans = (BootSpan("pull", 0.0, 1.0),)
     boot = WorkerBoot(worker="w1", model="chat", spans=spans)
-    report = edge_report("e1", worker_report("w1", boot_spans=spans), prompts=told, boots=(boot,))
+    roll = WorkerRoll(revision="b", began=5.0, outcome="serves")
+    seen = worker_report("w1", boot_spans=spans, roll=roll)
+    report = edge_report("e1", seen, prompts=told, boots=(boot,))
     view.report(report)
     (edge,), (worker,) = view.edges(), view.workers()
     assert edge.report.prompts == told
-    assert (edge.report.boots, worker.report.boot_spans) == ((), ())
+    assert (edge.report.boots, worker.report.boot_spans, worker.report.roll) == ((), (), None)
     (again,) = restarted(view, clock).edges()
     assert again.report.prompts == PromptFigures()

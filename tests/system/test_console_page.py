@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
 
 import msgspec
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, BrowserContext, expect
 
+from infra.ports import HeldPort
 from tests.fakes import console as real
 from tests.fakes.chromium import browser, chromium
-from tests.fakes.console_fleet import HOSTILE, SyntheticFleet
+from tests.fakes.console_fleet import HOSTILE, SyntheticFleet, worker_roll
 from tests.fakes.console_origin import API_KEY, TOKEN, ConsoleOrigin
 from tests.fakes.console_page import VIEWS, Console, open_page, opened
 from tests.fakes.looks import state_of
@@ -90,6 +93,47 @@ async def test_only_an_administrator_gets_in_and_the_token_is_not_kept(chrome: B
         await expect(page.get_by_text("You are logged out.")).to_be_visible()
         await console.log_in()
         await expect(page.get_by_role("heading", name="Rolls", exact=True)).to_be_visible()
+
+
+async def test_logins_are_seen_and_signed_out_one_by_one(console: Console) -> None:
+    page = console.page
+    await page.get_by_role("link", name="Logins").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Logins")
+    cards = page.get_by_role("listitem").filter(has_text="From")
+    await expect(cards).to_have_count(3)
+    await expect(cards.first).to_contain_text("Chrome on Linuxthis browser")
+    await expect(cards.last).to_contain_text("2001:db8:7::/48")
+    out = page.get_by_role("button", name="Sign out Safari on iPhone, 198.51.100.0/24")
+    await out.focus()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("Safari on iPhone is signed out.")).to_be_visible()
+    await expect(cards).to_have_count(2)
+    # Where the focus was is no button any more: it goes to the head, not to nowhere.
+    await expect(page.get_by_role("heading", level=1)).to_be_focused()
+    console.origin.untold = "done at this origin; the store does not answer"
+    await page.get_by_role("button", name="Sign out everywhere else").click()
+    await expect(page.get_by_text("1 other login signed out.")).to_be_visible()
+    await expect(page.get_by_role("alert")).to_have_text(
+        "For now done at this origin; the store does not answer."
+    )
+    await expect(page.get_by_role("button", name="Sign out everywhere else")).to_be_hidden()
+    await page.get_by_role("button", name="Sign out this browser").click()
+    await expect(page.get_by_text("You are logged out.")).to_be_visible()
+    await console.log_in()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Logins")
+
+
+async def test_a_logout_that_was_not_heard_is_said_to_be_none(console: Console) -> None:
+    page = console.page
+    await page.route("**/api/logout", lambda route: route.abort(), times=1)
+    await page.get_by_role("button", name="Log out").click()
+    await expect(page.get_by_role("alert").filter(has_text="You are still")).to_contain_text(
+        "You are still logged in: The origin does not answer."
+    )
+    assert console.complaints.pop().startswith("Failed to load resource: net::ERR_FAILED")
+    await page.get_by_role("button", name="Log out").click()
+    await expect(page.get_by_text("You are logged out.")).to_be_visible()
+    await console.log_in()
 
 
 async def test_every_view_can_be_linked_to(console: Console) -> None:
@@ -206,6 +250,42 @@ async def test_a_roll_is_seen_to_move(console: Console) -> None:
     )
 
 
+async def test_a_workers_roll_is_shown_step_by_step_while_it_goes_on(console: Console) -> None:
+    page, origin = console.page, console.origin
+    await console.go("fleet/workers/gpu-18%2Fchat-small")
+    await page.get_by_role("link", name="Its roll").click()
+    one = page.get_by_role("region", name="Roll of chat-small", exact=True)
+    await expect(one).to_contain_text("serves; the old one drains")
+    await expect(one.get_by_role("img", name="Roll of chat-small, 19.5 s")).to_be_visible()
+    await expect(one.locator("rect.now")).to_have_count(1)
+    await one.get_by_text("As a table").click()
+    steps = one.get_by_role("table", name="Steps of the roll of chat-small")
+    await expect(steps.get_by_role("row", name="probe: first token")).to_contain_text("310 ms")
+    await page.evaluate("document.activeElement.blur()")
+    # It goes on: what is new comes by itself, and the table stays open.
+    over = msgspec.structs.replace(worker_roll(draining_ms=12_000.0), step="")
+    origin.roll = over
+    for _ in range(200):
+        origin.send({"at": origin.state["at"]})
+        if "drain" not in await one.locator(".badge").inner_text():
+            break
+        await page.wait_for_timeout(50)
+    await expect(one.locator(".badge")).to_have_text("✓serves")
+    await expect(one.locator("rect.now")).to_have_count(0)
+    await expect(steps.get_by_role("row", name="drain")).to_contain_text("12 s")
+    # One that failed says why; one that never rolled says so.
+    origin.roll = msgspec.structs.replace(over, outcome="failed", reason="probe_failed: nonsense")
+    await page.get_by_role("button", name="Show").click()
+    await expect(one).to_contain_text("probe_failed: nonsense")
+    origin.roll = msgspec.UNSET
+    await page.get_by_role("button", name="Show").click()
+    await expect(page.get_by_text("gpu-18 has not rolled since it booted.")).to_be_visible()
+    # Who is on their way is one link away.
+    on_their_way = page.get_by_role("list", name="Workers on their way").first
+    await on_their_way.get_by_role("link", name="gpu-13").click()
+    await expect(page.get_by_label("Worker", exact=True)).to_have_value("gpu-13")
+
+
 async def test_the_playground_streams_stops_and_keeps_no_key(console: Console) -> None:
     origin = console.origin
     origin.answer = ("Paris", *(" is" for _ in range(400)))
@@ -304,6 +384,8 @@ async def test_the_origin_itself_is_understood(chrome: Browser) -> None:
         await console.go("fleet/workers/worker-00001%2Fcode")
         await page.get_by_role("link", name="Its boots").click()
         await expect(page.get_by_role("img", name="Boot of code")).to_be_visible()
+        await console.go("rolls?worker=worker-00001")
+        await expect(page.get_by_role("img", name="Roll of code")).to_be_visible()
         await console.go("gateway")
         stages = page.get_by_role("table", name="Stages of the gateway")
         await expect(stages.get_by_role("row", name="sanitize")).to_contain_text(
@@ -403,6 +485,44 @@ async def test_a_stream_that_breaks_comes_back(console: Console) -> None:
     await expect(page.get_by_text("Your session has ended: log in again.")).to_be_visible()
     await console.log_in()
     await expect(connection).to_contain_text("Live")
+
+
+async def test_a_page_over_an_upgrade_of_its_origin_says_so(console: Console) -> None:
+    page = console.page
+    again = page.get_by_role("link", name="Load the page again")
+    await expect(again).to_be_hidden()
+    console.origin.send({"version": "9.9.9"})
+    await console.go("rolls")
+    await again.click()
+    await expect(page.get_by_role("heading", name="Rolls", exact=True)).to_be_visible()
+    await expect(again).to_be_hidden()
+
+
+async def test_a_page_left_open_over_a_restart_goes_on_with_its_login(
+    chrome: Browser, tmp_path: Path
+) -> None:
+    """A real origin, stopped and started again on its folder and port."""
+    context = await chrome.new_context(reduced_motion="reduce")
+    with closing(HeldPort()) as port:
+        await _over_a_restart(context, tmp_path, port.number)
+    await context.close()
+
+
+async def _over_a_restart(context: BrowserContext, folder: Path, port: int) -> None:
+    async with real.running_console(30, 0, folder=folder, port=port) as served:
+        console = await open_page(context, ConsoleOrigin(fleet()), served.url)
+        await console.page.goto(f"{served.url}/console#/logins")
+        await console.log_in(served.token)
+        own = console.page.get_by_role("listitem").filter(has_text="this browser")
+        await expect(own).to_contain_text("this machine")
+        connection = console.page.locator("#connection")
+        await expect(connection).to_contain_text("Live")
+    await expect(connection).to_contain_text("Reconnecting")
+    async with real.running_console(30, 0, folder=folder, port=port):
+        await expect(connection).to_contain_text("Live", timeout=30_000)
+        await expect(own).to_be_visible()
+        await console.page.get_by_role("button", name="Log out").click()
+        await expect(console.page.get_by_text("You are logged out.")).to_be_visible()
 
 
 async def test_colours_are_the_systems_or_as_chosen(console: Console) -> None:

@@ -13,6 +13,7 @@ import pytest
 from infra.local_config import LOCAL_MODEL
 from origin.console.merge_patch import apply
 from tests.fakes.fleet import Fleet, eventually
+from tests.fakes.waiting import until_async
 from wire.sse import SSEDecoder
 
 OWN = {"X-Headwater-Console": "1"}
@@ -80,8 +81,35 @@ async def test_a_roll_is_watched_from_its_beginning_to_its_end(
         finally:
             fleet.roll(before)
         await page.until(lambda s: worker_of(s).get("revision") == before)
+        assert_steps_of_a_roll(await ended_roll(browser, before), previous=other)
         assert page.kinds[0] == "state"
         assert set(page.kinds[1:]) == {"patch"}
+
+
+async def ended_roll(browser: aiohttp.ClientSession, revision: str) -> Any:
+    """The worker's roll to this revision, once its old engine has stopped."""
+    found: list[Any] = []
+
+    async def ended() -> bool:
+        async with browser.get("boots/worker") as answer:
+            (boot,) = await answer.json()
+        roll = boot.get("roll", {})
+        over = roll.get("revision") == revision and not roll["step"]
+        if over and roll["outcome"] == "serves" and roll["spans"][-1]["name"] == "drain":
+            found.append(roll)
+        return bool(found)
+
+    await until_async(ended, deadline_s=30.0)
+    return found[0]
+
+
+def assert_steps_of_a_roll(roll: Any, *, previous: str) -> None:
+    assert roll["previous"] == previous
+    spans = {span["name"]: span for span in roll["spans"]}
+    starts = [spans[name]["start_ms"] for name in ("pull", "check", "load", "probe", "flip")]
+    assert starts == sorted(starts)
+    assert spans["drain"]["start_ms"] >= spans["flip"]["start_ms"]
+    assert roll["total_ms"] >= spans["drain"]["start_ms"] + spans["drain"]["length_ms"] - 0.2
 
 
 async def test_a_boot_of_the_worker_is_shown_as_it_was(

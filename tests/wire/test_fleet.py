@@ -54,6 +54,9 @@ def test_a_report_of_an_older_edge_tells_less() -> None:
     assert (report.prompts, report.boots) == (PromptFigures(), ())
 
 
+ROLL: dict[str, object] = {"revision": "b", "began": 5.0, "outcome": "serves"}
+
+
 @pytest.mark.parametrize(
     "spoiled",
     [
@@ -70,8 +73,15 @@ def test_a_report_of_an_older_edge_tells_less() -> None:
         {"boots": [{"worker": "w", "model": "m", "spans": [["s" * 97, 0, 1]]}]},
         {"boots": [{"worker": "w", "model": "m", "spans": [["s", -1, 1]]}]},
         {"boots": [{"worker": "w", "model": "m", "spans": [["s", 0, 1e10]]}]},
+        {"boots": [{"worker": "w", "model": "m", "roll": {**ROLL, "spans": [["s", 0, 1]] * 49}}]},
+        {"boots": [{"worker": "w", "model": "m", "roll": {**ROLL, "spans": [["s", 0, 1e10]]}}]},
+        {"boots": [{"worker": "w", "model": "m", "roll": {**ROLL, "outcome": "perhaps"}}]},
+        {"boots": [{"worker": "w", "model": "m", "roll": {**ROLL, "reason": "r" * 501}}]},
+        {"boots": [{"worker": "w", "model": "m", "roll": {**ROLL, "step": "s" * 65}}]},
+        {"boots": [{"worker": "w", "model": "m", "roll": {**ROLL, "began": -1}}]},
+        {"boots": [{"worker": "w", "model": "m", "roll": {**ROLL, "revision": "b" * 65}}]},
     ],
 )
-def test_what_an_edge_counts_is_bounded(spoiled: dict[str, object]) -> None:
+def test_what_an_edge_counts_and_tells_is_bounded(spoiled: dict[str, object]) -> None:
     with pytest.raises(msgspec.ValidationError):
         decode_edge_report(msgspec.json.encode({**msgspec.to_builtins(EDGE), **spoiled}))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from wire.workers import BootSpan, WorkerReport, decode_heartbeat, decode_report
+from wire.workers import BootSpan, WorkerReport, WorkerRoll, decode_heartbeat, decode_report
 
 REPORT = WorkerReport(
     worker="w",
@@ -72,3 +72,16 @@ def test_the_spans_of_a_boot_are_small_arrays() -> None:
     assert decode_report(body) == booted
     with pytest.raises(msgspec.ValidationError):
         decode_report(msgspec.json.encode(msgspec.structs.replace(REPORT, boot_spans=spans * 49)))
+
+
+def test_a_roll_is_told_in_as_few_bytes() -> None:
+    spans = (BootSpan("pull", 0.0, 1.5), BootSpan("drain", 1.5, 9.0))
+    roll = WorkerRoll(revision="b", previous="a", began=5.0, outcome="running", spans=spans)
+    rolling = msgspec.structs.replace(REPORT, roll=roll)
+    body = msgspec.json.encode(rolling)
+    assert decode_report(body) == rolling
+    with pytest.raises(msgspec.ValidationError):
+        decode_report(body.replace(b'"running"', b'"other"'))
+    longer = msgspec.structs.replace(roll, spans=spans * 25)
+    with pytest.raises(msgspec.ValidationError):
+        decode_report(msgspec.json.encode(msgspec.structs.replace(REPORT, roll=longer)))

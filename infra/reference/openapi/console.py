@@ -20,7 +20,7 @@ from origin.console.live import TooManyViewersError
 from origin.console.pages import PageRoutes
 from origin.console.playground import EDGE_HEADER, KEY_HEADER, TooManyChatsError
 from origin.console.routes import API, OWN_HEADER, ConsoleRoutes, LoginRequest
-from origin.console.state import Boot, Playground
+from origin.console.state import Boot, LoginRow, LoginsEnded, Playground
 from wire.catalog import CatalogMissingError, ModelUnknownError, RevisionUnknownError
 from wire.errors import (
     ForbiddenError,
@@ -46,7 +46,11 @@ _LOGGED_IN: tuple[type[HeadwaterError], ...] = (UnauthorizedError,)
 _SESSION: Mapping[str, Any] = {
     "type": "object",
     "required": ["logged_in"],
-    "properties": {"logged_in": {"type": "boolean"}, "expires": {"type": "number"}},
+    "properties": {
+        "logged_in": {"type": "boolean"},
+        "expires": {"type": "number"},
+        "problem": {"type": "string"},
+    },
 }
 _ANY_FILE: Mapping[str, Schema] = {"*/*": {}}
 _RELAYED = (400, 401, 403, 404, 408, 411, 413, 429, 500, 502, 503)
@@ -89,6 +93,7 @@ def console_area() -> Area:
             _inside(
                 "POST", "/logout", ConsoleRoutes.logout, _SESSION, (_OWN,), errors=(ForbiddenError,)
             ),
+            *_logins(),
             _live(),
             _inside(
                 "GET",
@@ -190,6 +195,23 @@ def _login() -> Operation:
             TooManyTriesError,
         ),
         shape=problem_shape,
+    )
+
+
+def _logins() -> tuple[Operation, ...]:
+    one = Parameter(name="id", about="A login's, as the list has it.")
+    end = (ForbiddenError,)
+    return (
+        _inside("GET", "/logins", ConsoleRoutes.list_logins, tuple[LoginRow, ...]),
+        _inside("DELETE", "/logins", ConsoleRoutes.end_others, LoginsEnded, (_OWN,), errors=end),
+        _inside(
+            "DELETE",
+            "/logins/{id}",
+            ConsoleRoutes.end_login,
+            LoginsEnded,
+            (one, _OWN),
+            errors=(*end, NotFoundError),
+        ),
     )
 
 

@@ -16,7 +16,14 @@ export async function session() {
 }
 
 export const login = (token) => posted("/login", JSON.stringify({ token }));
-export const logout = () => posted("/logout", "{}");
+/** Ends the login; gives what the origin says of those that do not know yet, or "". */
+export const logout = async () => problemOf(await posted("/logout", "{}"));
+export const logins = async () => (await asked("/logins")).json();
+/** End one login, or, without an id, all but this one; gives as `logout`. */
+export const endLogins = async (id = "") =>
+  problemOf(
+    await asked(`/logins${id && `/${encodeURIComponent(id)}`}`, { method: "DELETE", headers: OWN }),
+  );
 export const boots = async (worker) => (await asked(`/boots/${encodeURIComponent(worker)}`)).json();
 /** The edges that may be asked, and what each offers to this key. */
 export async function playground(key) {
@@ -32,12 +39,16 @@ export function chat(body, { edge, key, signal }) {
   return posted("/chat", JSON.stringify(body), headers, signal);
 }
 
+const OWN = { "X-Headwater-Console": "1" };
+
+const problemOf = async (answer) => (await answer.json()).problem ?? "";
+
 const posted = (path, body, headers = {}, signal = undefined) =>
   asked(path, {
     method: "POST",
     body,
     signal,
-    headers: { "Content-Type": "application/json", "X-Headwater-Console": "1", ...headers },
+    headers: { "Content-Type": "application/json", ...OWN, ...headers },
   });
 
 async function asked(path, options = {}) {

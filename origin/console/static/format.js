@@ -24,6 +24,9 @@ export function count(value) {
   return value.toFixed(size >= 10 ? 1 : 2).replace(/\.?0+$/, "") || "0";
 }
 
+/** The same of a rate in a column: with its tenth, also where that is 0, so that points align. */
+export const steady = (value) => (KNOWN(value) && Math.abs(value) < 99.95 ? value.toFixed(1) : count(value));
+
 /** A share, 0..1, as percent. */
 export function percent(value) {
   if (!KNOWN(value)) return NONE;

@@ -24,6 +24,7 @@ export class Frame {
   #first = el("bdi", { class: "first" });
   #more = el("a", { href: "#/overview" });
   #old = badge();
+  #version = null;
 
   /** `views`: name → title. `logout` is called by the button. */
   constructor(views, logout) {
@@ -36,7 +37,15 @@ export class Frame {
     this.spoken = document.getElementById("spoken");
     this.out = document.getElementById("logout");
     this.out.addEventListener("click", logout);
+    this.logins = document.getElementById("logins");
+    this.#links.set("logins", this.logins);
     document.getElementById("connection").append(this.#mark.node);
+    this.newer = document.getElementById("newer");
+    document.getElementById("reload").addEventListener("click", (event) => {
+      event.preventDefault(); // the place stays
+      location.reload();
+    });
+    this.trouble = document.getElementById("trouble");
     this.health = document.getElementById("health");
     this.health.append(this.#old.node, this.#health.node, this.#first, this.#more);
     theme(document.getElementById("theme"));
@@ -51,10 +60,24 @@ export class Frame {
     const inside = view !== null;
     shown(this.nav, inside);
     shown(this.out, inside);
+    shown(this.logins, inside);
+    this.refused("");
     shown(this.#mark.node, inside);
     if (!inside) shown(this.health, false);
     for (const [name, link] of this.#links)
       attribute(link, "aria-current", name === view ? "page" : null);
+  }
+
+  /** Why what was asked for at the top was not done; empty takes it away. */
+  refused(words) {
+    text(this.trouble, words);
+    shown(this.trouble, Boolean(words));
+  }
+
+  /** Whether the origin's version is another one than when this page came. */
+  version(now) {
+    this.#version ??= now;
+    shown(this.newer, now !== this.#version);
   }
 
   /** The stream's state and the age of what is shown; `now` in milliseconds. */

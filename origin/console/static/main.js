@@ -11,6 +11,7 @@ import { parse } from "./router.js";
 import { BootsView } from "./view_boots.js";
 import { FleetView } from "./view_fleet.js";
 import { GatewayView } from "./view_gateway.js";
+import { LoginsView } from "./view_logins.js";
 import { OverviewView } from "./view_overview.js";
 import { PlaygroundView } from "./view_playground.js";
 import { RollsView } from "./view_rolls.js";
@@ -22,7 +23,9 @@ const VIEWS = new Map([
   ["boots", ["Boots", BootsView]],
   ["gateway", ["Gateway", GatewayView]],
   ["playground", ["Playground", PlaygroundView]],
+  ["logins", ["Logins", LoginsView]],
 ]);
+const BESIDE = new Set(["logins"]); // has a link of its own, beside the views
 
 class Page {
   #view = null;
@@ -34,7 +37,7 @@ class Page {
   #now = passing(() => Date.now(), () => performance.now());
 
   constructor() {
-    const titles = [...VIEWS].map(([name, [title]]) => [name, title]);
+    const titles = [...VIEWS].filter(([name]) => !BESIDE.has(name)).map(([name, [title]]) => [name, title]);
     this.frame = new Frame(titles, () => this.#leave());
     this.painter = new Painter(() => this.#draw());
     this.live = new Live(world(this.#now), (what) => this.#heard(what));
@@ -86,8 +89,17 @@ class Page {
   }
 
   async #leave() {
-    await api.logout().catch(() => {});
-    this.#ask("You are logged out.");
+    try {
+      this.#out(await api.logout());
+    } catch (error) {
+      // Without an answer the login may hold; one that is over already is what was wanted.
+      if (error.status === 401) this.#out("");
+      else this.frame.refused(`You are still logged in: ${error.message}`);
+    }
+  }
+
+  #out(untold) {
+    this.#ask(untold ? `You are logged out. For now ${untold}.` : "You are logged out.");
   }
 
   #go(moved) {
@@ -102,7 +114,7 @@ class Page {
   #show(name, moved) {
     const [title, View] = VIEWS.get(name);
     this.#view?.leave?.();
-    if (!this.#kept.has(name)) this.#kept.set(name, new View({ history: this.#history, now: this.#now, soon: () => this.painter.soon() }));
+    if (!this.#kept.has(name)) this.#kept.set(name, new View({ history: this.#history, now: this.#now, soon: () => this.painter.soon(), leave: (untold) => this.#out(untold) }));
     this.#view = this.#kept.get(name);
     this.#name = name;
     document.title = `${title} · Headwater`;
@@ -132,6 +144,7 @@ class Page {
     this.frame.connection(live, now);
     if (!live.state) return;
     this.frame.healthy(live.state.totals, now);
+    this.frame.version(live.state.version);
     this.#view.update(live.state);
   }
 }
@@ -153,10 +166,10 @@ function loginForm(told, entered) {
     autocomplete: "current-password",
     required: true,
     spellcheck: "false",
-    "aria-describedby": "token-told",
+    "aria-describedby": "login-told token-told",
   });
   const button = el("button", { type: "submit", class: "primary" }, "Log in");
-  const problem = el("p", { class: "problem", role: "alert" }, told);
+  const problem = el("p", { class: "problem", role: "alert" });
   const submit = async (event) => {
     event.preventDefault();
     button.disabled = true;
@@ -176,6 +189,7 @@ function loginForm(told, entered) {
     "form",
     { class: "login card", on: { submit } },
     el("h1", { tabindex: "-1" }, "Headwater console"),
+    el("p", { class: "note", id: "login-told" }, told),
     el("label", { for: "token" }, "Administrator’s token"),
     input,
     el("p", { id: "token-told", class: "hint" }, "It is exchanged for a cookie of this browser and not kept by the page."),

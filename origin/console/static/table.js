@@ -49,6 +49,7 @@ export class LongTable {
     this.#active = Math.min(this.#active, Math.max(0, keys.length - 1));
     attribute(this.table, "aria-rowcount", keys.length + 1);
     this.none.hidden = keys.length > 0;
+    this.scroller.hidden = keys.length === 0;
     text(this.none, Object.keys(rows).length ? "Nothing fits this filter." : "None is known yet.");
   }
 

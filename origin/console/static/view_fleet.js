@@ -1,7 +1,7 @@
 // Every node: as squares to see where it burns, as a table to see what and why.
 
 import { attribute, el, Keyed, shown, text } from "./dom.js";
-import { bytes, count, many, percent, plain, revision } from "./format.js";
+import { bytes, count, many, percent, plain, revision, steady } from "./format.js";
 import { Heat } from "./heat.js";
 import { badge, cell, heading, meterCell, named, section, stateCell } from "./parts.js";
 import { hash, rewrite } from "./router.js";
@@ -34,11 +34,12 @@ export class FleetView {
     this.details = new Details(() => this.#close());
     this.place = el("div", { class: "place" });
     this.tally = el("p", { class: "hint", role: "status" });
+    this.regions = section("All nodes by region", this.heat.node);
     this.node = el(
       "div",
       { class: "view" },
       heading("Fleet"),
-      section("All nodes by region", this.heat.node),
+      this.regions,
       el(
         "section",
         { "aria-label": "Nodes in a table" },
@@ -66,6 +67,7 @@ export class FleetView {
   update(state) {
     const last = this.#state;
     this.#state = state;
+    shown(this.regions, some(state.edges) || some(state.workers)); // what is hidden has no width
     if (state.edges !== last?.edges || state.workers !== last?.workers || this.#look !== this.look) {
       this.look = this.#look;
       this.heat.update(state.edges ?? {}, state.workers ?? {});
@@ -214,6 +216,11 @@ const linkCell = (kind, query) => () => {
   };
 };
 
+function some(table) {
+  for (const _ in table) return true;
+  return false;
+}
+
 const percentOf = (part, whole) => (whole ? part / whole : 0);
 
 /** The revision, where it is going, and whether it is a canary's. */
@@ -268,7 +275,7 @@ const EDGE_COLUMNS = [
   { name: "state", head: "State", kind: "state", sort: urgency, cell: stateCell },
   { name: "region", head: "Region", kind: "p3 region", sort: (row) => row.region, cell: named((row) => row.region) },
   { name: "workers", head: "Workers", kind: "p4 number", sort: (row) => -row.workers, cell: cell((row) => count(row.workers)) },
-  { name: "requests", head: "Requests/s", kind: "p2 number", sort: (row) => -row.requests_per_s, cell: cell((row) => count(row.requests_per_s)) },
+  { name: "requests", head: "Requests/s", kind: "p2 number", sort: (row) => -row.requests_per_s, cell: cell((row) => steady(row.requests_per_s)) },
   { name: "streams", head: "Streams", kind: "p3 number", sort: (row) => -row.streams, cell: cell((row) => count(row.streams)) },
   { name: "hits", head: "Cache hits", kind: "p2 number", sort: (row) => row.hit_ratio, cell: cell((row) => percent(row.hit_ratio)) },
   {
@@ -296,6 +303,7 @@ class Details {
     this.state = badge();
     this.list = el("dl", { class: "facts" });
     this.boots = el("a", { class: "button" }, "Its boots");
+    this.rolls = el("a", { class: "button" }, "Its roll");
     const button = el("button", { type: "button", class: "quiet", on: { click: close } }, "Close");
     this.node = el(
       "aside",
@@ -303,7 +311,7 @@ class Details {
       el("div", { class: "heading" }, el("h2", {}, this.name), button),
       this.state.node,
       this.list,
-      this.boots,
+      el("div", { class: "buttons" }, this.boots, this.rolls),
     );
   }
 
@@ -316,7 +324,9 @@ class Details {
     if (row) this.state.state(row.state);
     else this.state.set("warn", "?", "not in the fleet");
     shown(this.boots, kind === "workers" && Boolean(row));
+    shown(this.rolls, kind === "workers" && Boolean(row));
     attribute(this.boots, "href", hash("boots", [key.split("/")[0]]));
+    attribute(this.rolls, "href", hash("rolls", [], { worker: key.split("/")[0] }));
     const facts = row ? (kind === "edges" ? edgeFacts(row) : workerFacts(row)) : [];
     this.list.replaceChildren(
       ...facts.filter(([, value]) => value !== "").flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, el("bdi", {}, value))]),

@@ -12,7 +12,7 @@ export class GatewayView {
   constructor() {
     this.scale = { low: LEAST, high: 1 };
     this.stages = shortTable("Stages of the gateway", this.#stageColumns(), "No edge has told of a request yet.");
-    this.key = el("p", { class: "hint" });
+    this.key = el("p", { class: "hint scale" });
     this.strip = el("div", { class: "strip tall", "aria-hidden": "true" });
     this.targets = new Keyed(this.strip, stripPart);
     this.shares = el("ul", { class: "legend" });

@@ -1,7 +1,7 @@
 // Is all well? If not: what is not, in words. And the figures that say how much is going on.
 
 import { el, Keyed, shown, text } from "./dom.js";
-import { count, duration, many, percent, plain, rate } from "./format.js";
+import { count, duration, many, percent, plain, rate, steady } from "./format.js";
 import { badge, bar, cell, heading, meterCell, section, shortTable, tile } from "./parts.js";
 import { hash } from "./router.js";
 import { rollTone, tally, stateOf } from "./states.js";
@@ -161,7 +161,7 @@ const REGION_COLUMNS = [
     cell: meterCell((r) => whole(r.busy, r.slots), (r) => `${count(r.busy)}/${count(r.slots)}`, () => "busy"),
   },
   { head: "Queue", kind: "number", cell: cell((r) => count(r.queue)) },
-  { head: "Requests/s", kind: "number", cell: cell((r) => count(r.requests_per_s)) },
+  { head: "Requests/s", kind: "number", cell: cell((r) => steady(r.requests_per_s)) },
   { head: "Cache hits", kind: "number", cell: cell((r) => percent(r.hit_ratio)) },
   { head: "From origin", kind: "number", cell: cell((r) => rate(r.origin_bytes_per_s)) },
 ];

@@ -17,13 +17,15 @@ export class PlaygroundView {
   constructor() {
     this.painter = new Painter(() => this.#show());
     this.#form();
+    this.none = el("p", { class: "note" }, "The answer appears here, with the way that it went and why.");
     this.out = el("div", { class: "answer", tabindex: "0", role: "region", "aria-label": "Text of the answer" });
     this.status = el("p", { class: "hint", role: "status" });
     this.problem = el("p", { class: "problem", role: "alert" });
     this.facts = el("dl", { class: "facts" });
     this.stages = el("dl", { class: "timings", "aria-label": "Stages of the edge" });
     const told = el("div", { class: "told-of" }, this.facts, this.stages);
-    this.said = el("section", { class: "card", "aria-label": "The answer" }, this.status, this.problem, this.out, told);
+    this.said = el("section", { class: "card", "aria-label": "The answer" }, this.status, this.problem, this.none, this.out, told);
+    shown(this.out, false);
     this.node = el("div", { class: "view" }, heading("Playground"), el("div", { class: "halves" }, this.form, this.said));
   }
 
@@ -102,6 +104,8 @@ export class PlaygroundView {
     const stop = (this.#stop = new AbortController());
     const answer = (this.#answer = new Answer());
     this.#began = performance.now();
+    shown(this.none, false);
+    shown(this.out, true);
     this.#running(true);
     let ended = "";
     try {

@@ -5,35 +5,51 @@ import { ago, count, duration, many, percent, plain, revision } from "./format.j
 import { badge, cell, heading, section, shortTable } from "./parts.js";
 import { hash } from "./router.js";
 import { ROLL_STAGES, rollTone } from "./states.js";
+import { rollPicker } from "./worker_roll.js";
 
 const SHADES = 5;
+const MOST_NAMED = 6;
 
 export class RollsView {
   #rolls;
   #channels;
+  #workers;
+  #moving = new Map();
 
   constructor() {
     this.rolls = new Keyed(el("ul", { class: "rolls" }), rollCard);
     this.none = el("p", { class: "note" }, "No roll yet. A channel that was moved in one step, as a first publication is, has none: see below where it points.");
-    this.channels = shortTable("Channels", CHANNEL_COLUMNS, "Nothing is published yet; `headwater publish` does it.");
+    this.channels = shortTable("Channels", CHANNEL_COLUMNS, "Nothing is published yet; the command headwater publish does it.");
+    this.picker = rollPicker();
+    this.one = section("One worker’s roll", this.picker.node);
     this.node = el(
       "div",
       { class: "view" },
       heading("Rolls"),
       section("Latest roll of each channel", this.none, this.rolls.parent),
-      section("Channels", this.channels.node),
+      this.one,
+      el("div", { class: "channels" }, section("Channels", this.channels.node)),
     );
   }
 
-  go({ parts }) {
+  go({ parts, query }) {
     this.asked = parts[0];
+    this.picker.go(query.worker ?? "");
+    this.sought = Boolean(query.worker);
   }
 
-  update({ at, rolls = {}, channels = {} }) {
+  leave() {
+    this.picker.leave();
+  }
+
+  update({ at, rolls = {}, channels = {}, workers = {} }) {
+    this.picker.update(workers);
+    if (workers !== this.#workers) this.#moving = movingOf(workers);
+    this.#workers = workers;
     const order = Object.keys(rolls).sort(
       (a, b) => rolls[b].running - rolls[a].running || rolls[b].since - rolls[a].since || (a < b ? -1 : 1),
     );
-    this.rolls.update(order, (key) => ({ roll: rolls[key], at }));
+    this.rolls.update(order, (key) => ({ roll: rolls[key], at, moving: this.#moving.get(key) ?? [] }));
     shown(this.none, order.length === 0);
     if (channels !== this.#channels)
       this.channels.update(Object.keys(channels).sort(), (key) => channels[key]);
@@ -44,7 +60,44 @@ export class RollsView {
       card.scrollIntoView({ block: "nearest" });
       this.asked = null;
     }
+    if (this.sought && this.picker.settled) {
+      this.one.scrollIntoView({ block: "start" });
+      this.sought = false;
+    }
   }
+}
+
+/** Channel → the workers that bring another revision now, by name. */
+function movingOf(workers) {
+  const found = new Map();
+  for (const key in workers) {
+    const { model, channel, phase, state } = workers[key];
+    if (!phase || state === "missing" || state === "left") continue;
+    const name = `${model}@${channel}`;
+    if (!found.has(name)) found.set(name, []);
+    found.get(name).push([key.split("/")[0], phase]);
+  }
+  return found;
+}
+
+/** Links to the rolls of some workers, and how many more there are. */
+function movers() {
+  const list = new Keyed(el("ul", { class: "movers", "aria-label": "Workers on their way" }), (name) => {
+    const link = el("a", { href: hash("rolls", [], { worker: name }) }, el("bdi", {}, plain(name)));
+    const phase = el("span", { class: "hint" });
+    return { node: el("li", {}, link, " ", phase), update: (words) => text(phase, plain(words).replaceAll("_", " ")) };
+  });
+  const more = el("span", { class: "hint" });
+  const node = el("div", { class: "moving" }, el("span", { class: "hint" }, "On their way:"), list.parent, more);
+  return {
+    node,
+    update(moving) {
+      shown(node, moving.length > 0);
+      const some = new Map(moving.slice(0, MOST_NAMED));
+      list.update([...some.keys()], (name) => some.get(name));
+      text(more, moving.length > MOST_NAMED ? `and ${count(moving.length - MOST_NAMED)} more` : "");
+    },
+  };
 }
 
 function rollCard(key) {
@@ -60,6 +113,7 @@ function rollCard(key) {
   const facts = el("span", { class: "hint" });
   const reason = el("bdi", {});
   const why = el("p", { class: "reason" }, reason);
+  const going = movers();
   const node = el(
     "li",
     { class: "card roll" },
@@ -69,10 +123,12 @@ function rollCard(key) {
     el("div", { class: "progressed" }, progress, taken),
     facts,
     why,
+    going.node,
   );
   return {
     node,
-    update({ roll, at }) {
+    update({ roll, at, moving }) {
+      going.update(moving);
       stage.set(rollTone(roll.stage), roll.running ? "▶" : roll.stage === "done" ? "✓" : "■", plain(roll.stage));
       const age = ago(at - roll.since); // by the origin's clock: this one may be wrong
       text(since, roll.since ? (roll.running ? `for ${age}` : `${age} ago`) : "");

@@ -1,11 +1,11 @@
-// A boot as bars over time, and the same as a table.
+// A boot or a roll as bars over time, and the same as a table.
 
 import { el, svg } from "./dom.js";
 import { duration, plain } from "./format.js";
 
-const WIDTH = 900;
-const LEFT = 190;
-const RIGHT = 84;
+const WIDE = { width: 900, left: 190, right: 84, letters: 24, ticks: 6 };
+const NARROW = { width: 400, left: 112, right: 66, letters: 14, ticks: 3 };
+const NARROW_PX = 560;
 const ROW = 24;
 const TOP = 30;
 const MOST = 200;
@@ -40,13 +40,25 @@ export function rowsOf(spans) {
   return rows;
 }
 
+/** Both. `what` it is (a boot or a roll), of which model. */
+export const waterfall = (what, model, told) => {
+  const region = (name, content) =>
+    el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": `${name} of ${plain(model)}, scrolls` }, content);
+  return [
+    region(`Waterfall of the ${what.toLowerCase()}`, drawing(what, model, told)),
+    el("details", {}, el("summary", {}, "As a table"), region(`Table of the ${what.toLowerCase()}`, asTable(what, model, told))),
+  ];
+};
+
 /** The drawing. It is told in words by the table, so here it has a name only. */
-export function drawing(boot) {
+function drawing(what, model, boot) {
+  const narrow = innerWidth < NARROW_PX;
+  const { width: WIDTH, left: LEFT, right: RIGHT, letters, ticks: most } = narrow ? NARROW : WIDE;
   const rows = rowsOf(boot.spans);
   const whole = Math.max(boot.total_ms, ...rows.map((row) => row.start_ms + row.length_ms), 0.001);
   const high = TOP + rows.length * ROW + 8;
   const x = (ms) => LEFT + ((WIDTH - LEFT - RIGHT) * ms) / whole;
-  const grid = ticks(whole).flatMap((ms) => [
+  const grid = ticks(whole, most).flatMap((ms) => [
     svg("path", { class: "grid", d: `M${x(ms)} ${TOP - 6}V${high - 6}` }),
     svg("text", { class: "tick", x: x(ms), y: TOP - 12, "text-anchor": "middle" }, duration(ms)),
   ]);
@@ -54,25 +66,26 @@ export function drawing(boot) {
     const y = TOP + number * ROW;
     const told = `${plain(row.name)}: from ${duration(row.start_ms)}, for ${duration(row.length_ms)}`;
     const long = Math.max(1.5, x(row.start_ms + row.length_ms) - x(row.start_ms));
-    const label = plain(row.label);
-    const cut = label.length > 24 ? `${label.slice(0, 23)}…` : label;
+    const label = plain(row.label.replaceAll("_", " "));
+    const cut = label.length > letters ? `${label.slice(0, letters - 1)}…` : label;
+    const kind = row.name === boot.step ? " now" : "";
     return [
       svg("text", { class: row.inner ? "inner" : "", x: row.inner ? 18 : 4, y: y + 16 }, cut),
-      svg("rect", { class: row.inner ? "part" : "bar", x: x(row.start_ms), y: y + 4, width: long, height: ROW - 8, rx: 2 }, svg("title", {}, told)),
+      svg("rect", { class: (row.inner ? "part" : "bar") + kind, x: x(row.start_ms), y: y + 4, width: long, height: ROW - 8, rx: 2 }, svg("title", {}, told)),
       svg("text", { class: "took", x: WIDTH - 4, y: y + 16, "text-anchor": "end" }, duration(row.length_ms)),
     ];
   });
-  const name = `Boot of ${plain(boot.model)}, ${duration(boot.total_ms)}; its steps stand in the table below`;
-  return svg("svg", { class: "waterfall", viewBox: `0 0 ${WIDTH} ${high}`, role: "img", "aria-label": name }, ...grid, ...bars);
+  const name = `${what} of ${plain(model)}, ${duration(boot.total_ms)}; its steps stand in the table below`;
+  return svg("svg", { class: narrow ? "waterfall narrow" : "waterfall", viewBox: `0 0 ${WIDTH} ${high}`, role: "img", "aria-label": name }, ...grid, ...bars);
 }
 
 /** The same as a table. */
-export function asTable(boot) {
+function asTable(what, model, boot) {
   const rows = rowsOf(boot.spans).map((row) =>
     el(
       "tr",
       {},
-      el("th", { scope: "row", class: row.inner ? "inner" : "" }, el("bdi", {}, plain(row.name))),
+      el("th", { scope: "row", class: row.inner ? "inner" : "" }, el("bdi", {}, plain(row.name.replaceAll("_", " ")))),
       el("td", { class: "number" }, duration(row.start_ms)),
       el("td", { class: "number" }, duration(row.length_ms)),
       el("td", { class: "number" }, boot.total_ms ? `${Math.round((row.length_ms / boot.total_ms) * 100)} %` : "–"),
@@ -83,7 +96,7 @@ export function asTable(boot) {
   );
   return el(
     "table",
-    { class: "short", "aria-label": `Steps of the boot of ${plain(boot.model)}` },
+    { class: "short", "aria-label": `Steps of the ${what.toLowerCase()} of ${plain(model)}` },
     el("thead", {}, el("tr", {}, ...heads)),
     el("tbody", {}, ...rows),
   );

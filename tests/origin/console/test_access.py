@@ -14,16 +14,17 @@ def logins(token: str = TOKEN, *, at: float = 1_000.0) -> Logins:
 
 
 def test_a_login_holds_until_it_ends_at_every_origin_with_the_token() -> None:
-    cookie, until = logins().make()
-    assert until == 1_060
-    assert logins(at=1_059).until(cookie) == 1_060
-    assert logins(at=1_060).until(cookie) is None
-    assert logins("another token").until(cookie) is None
+    cookie, made = logins().make()
+    assert made.until == 1_060
+    assert logins(at=1_059).read(cookie) == made
+    assert logins(at=1_060).read(cookie) is None
+    assert logins("another token").read(cookie) is None
 
 
 def test_two_logins_are_not_the_same_and_none_holds_the_token() -> None:
-    one, other = logins().make()[0], logins().make()[0]
+    (one, first), (other, second) = logins().make(), logins().make()
     assert one != other
+    assert first.id != second.id
     assert TOKEN not in one
 
 
@@ -37,23 +38,23 @@ def test_a_cookie_that_was_changed_is_none(data: st.DataObject) -> None:
     cookie, _ = logins().make()
     place = data.draw(st.integers(0, len(cookie) - 1))
     changed = cookie[:place] + data.draw(st.characters()) + cookie[place + 1 :]
-    assert changed == cookie or logins().until(changed) is None
+    assert changed == cookie or logins().read(changed) is None
 
 
 @given(st.text(max_size=300))
 def test_any_other_text_is_none(text: str) -> None:
-    assert logins().until(text) is None
+    assert logins().read(text) is None
 
 
 def test_a_login_made_while_a_clock_was_wrong_does_not_hold_for_years() -> None:
-    cookie, _ = logins(at=1e9).make()
-    assert logins(at=1e9 - 299).until(cookie) == 1e9 + 60  # clocks of two origins
-    assert logins(at=1e9 - 301).until(cookie) is None
+    cookie, made = logins(at=1e9).make()
+    assert logins(at=1e9 - 299).read(cookie) == made  # clocks of two origins
+    assert logins(at=1e9 - 301).read(cookie) is None
 
 
 def test_origins_with_tokens_of_their_own_have_cookies_of_their_own() -> None:
     assert logins().cookie == logins().cookie != logins("another token").cookie
-    assert logins().cookie.startswith("headwater_console_")
+    assert logins().cookie == f"headwater_console_{logins().name}"
 
 
 def test_wrong_tries_run_out_and_come_back() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from aiohttp import ClientResponse, CookieJar, web
+from aiohttp import ClientResponse, ClientSession, CookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from origin.app import BOOTS, FLEET, build_app
@@ -24,11 +24,12 @@ from tests.fakes.reports import edge_report, worker_report
 from tests.fakes.waiting import until_async
 from wire.fleet import WorkerBoot
 from wire.sse import SSEDecoder
-from wire.workers import BootSpan
+from wire.workers import BootSpan, WorkerRoll
 
 Client = TestClient[web.Request, web.Application]
 OWN = {OWN_HEADER: "1"}
 API = "/console/api"
+AT = 1_790_000_000.5
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def cookie_name(home: Home) -> str:
     return Logins(home.token.strip(), clock=lambda: 0.0, lasts_s=1).cookie
 
 
-async def login(client: Client, home: Home, **headers: str) -> ClientResponse:
+async def login(client: Client | ClientSession, home: Home, **headers: str) -> ClientResponse:
     token = home.token.strip()
     return await client.post(f"{API}/login", json={"token": token}, headers={**OWN, **headers})
 
@@ -103,6 +104,65 @@ async def test_a_login_opens_the_console_until_it_is_given_up(client: Client, ho
     assert (await client.get(f"{API}/boots/nobody")).status == 404
     assert (await client.post(f"{API}/logout", headers=OWN)).status == 200
     assert (await client.get(f"{API}/boots/nobody")).status == 401
+
+
+async def test_a_login_that_is_given_up_is_over_for_whoever_copied_its_cookie(
+    client: Client, home: Home, cookie_name: str
+) -> None:
+    copied = (await login(client, home)).cookies[cookie_name].value
+    headers = {"Cookie": f"{cookie_name}={copied}"}
+    async with ClientSession(client.make_url("/")) as thief:
+        assert (await thief.get(f"{API}/logins", headers=headers)).status == 200
+        stream = await thief.get(f"{API}/live", headers=headers)
+        await Stream(stream).until("totals.streams", 0)
+        answer = await client.post(f"{API}/logout", headers=OWN)
+        assert await answer.json() == {"logged_in": False}
+        assert (await thief.get(f"{API}/logins", headers=headers)).status == 401
+        async with asyncio.timeout(5):
+            await stream.read()  # it ends
+
+
+async def test_logins_are_listed_and_ended_one_by_one(
+    client: Client, home: Home, bearer: dict[str, str]
+) -> None:
+    await login(client, home, **{"User-Agent": "curl/8.5.0", "X-Forwarded-For": "192.0.2.7"})
+    jar = CookieJar(unsafe=True)
+    async with ClientSession(client.make_url("/"), cookie_jar=jar) as other:
+        await login(other, home, **{"User-Agent": "Mozilla/5.0 (X11; Linux) Firefox/133.0"})
+        first, second = await (await client.get(f"{API}/logins")).json()
+        assert (first["browser"], first["mine"]) == ("curl", True)
+        assert first["address"] == "192.0.2.0/24 by way of this machine"
+        assert (second["browser"], second["mine"]) == ("Firefox on Linux", False)
+        assert second["until"] - second["made"] == pytest.approx(43_200, abs=2)
+        plain = await client.delete(f"{API}/logins/{second['id']}")
+        assert plain.status == 403
+        assert OWN_HEADER in await detail(plain)
+        ended = await client.delete(f"{API}/logins/{second['id']}", headers=OWN)
+        assert await ended.json() == {"ended": 1}
+        assert (await other.get(f"{API}/logins")).status == 401
+        assert not (await (await other.get(f"{API}/session")).json())["logged_in"]
+        again = await client.delete(f"{API}/logins/{second['id']}", headers=OWN)
+        assert again.status == 404
+        assert "ended already" in await detail(again)
+        assert [row["mine"] for row in await (await client.get(f"{API}/logins")).json()] == [True]
+    # Under the token itself none is one's own.
+    (left,) = await (await client.get(f"{API}/logins", headers=bearer)).json()
+    assert not left["mine"]
+
+
+async def test_all_logins_but_ones_own_are_ended_at_once(
+    client: Client, home: Home, bearer: dict[str, str]
+) -> None:
+    for _ in range(3):
+        await login(client, home)  # the jar keeps the last one
+    assert (await client.delete(f"{API}/logins")).status == 403
+    ended = await client.delete(f"{API}/logins", headers=OWN)
+    assert await ended.json() == {"ended": 2}
+    (mine,) = await (await client.get(f"{API}/logins")).json()
+    assert mine["mine"]
+    ended = await client.delete(f"{API}/logins", headers=bearer)
+    assert await ended.json() == {"ended": 1}
+    assert (await client.get(f"{API}/logins")).status == 401
 
 
 async def test_the_cookie_is_for_this_origin_and_no_script(
@@ -185,7 +245,7 @@ async def test_a_post_by_cookie_alone_is_refused(client: Client, home: Home) -> 
         assert OWN_HEADER in await detail(answer)
 
 
-@pytest.mark.parametrize("path", ["live", "boots/w1", "playground"])
+@pytest.mark.parametrize("path", ["live", "logins", "boots/w1", "playground"])
 async def test_nothing_is_shown_without_a_login(client: Client, path: str) -> None:
     answer = await client.get(f"{API}/{path}")
     assert answer.status == 401
@@ -194,6 +254,8 @@ async def test_nothing_is_shown_without_a_login(client: Client, path: str) -> No
     assert (await client.get(f"{API}/{path}", headers=wrong)).status == 401
     for post in ("chat", "logout"):
         assert (await client.post(f"{API}/{post}", data=b"{}", headers=OWN)).status == 401
+    for end in ("logins", "logins/any"):
+        assert (await client.delete(f"{API}/{end}", headers=OWN)).status == 401
 
 
 # What is shown
@@ -283,11 +345,29 @@ async def test_a_boot_is_a_list_of_spans_for_each_model(
         while not app[BOOTS].wanted("e1"):  # noqa: ASYNC110 - asked for, not told
             await asyncio.sleep(0.001)
     spans = (BootSpan("pull", 0.0, 12.5), BootSpan("load", 12.5, 100.0))
-    told = WorkerBoot(worker="w1", model="chat", revision="a" * 64, spans=spans)
+    roll = WorkerRoll(
+        revision="b" * 64,
+        previous="a" * 64,
+        began=AT,
+        outcome="failed",
+        reason="out of memory",
+        spans=(BootSpan("load", 3.0, 4.5),),
+    )
+    told = WorkerBoot(worker="w1", model="chat", revision="a" * 64, spans=spans, roll=roll)
     app[BOOTS].heard(edge_report("e1", worker, boots=(told,)))
     (boot,) = await (await asked).json()
     assert (boot["model"], boot["revision"], boot["total_ms"]) == ("chat", "a" * 64, 112.5)
     assert boot["spans"][1] == {"name": "load", "start_ms": 12.5, "length_ms": 100.0}
+    assert boot["roll"] == {
+        "revision": "b" * 64,
+        "previous": "a" * 64,
+        "began": AT,
+        "outcome": "failed",
+        "step": "",
+        "reason": "out of memory",
+        "total_ms": 7.5,
+        "spans": [{"name": "load", "start_ms": 3.0, "length_ms": 4.5}],
+    }
 
 
 async def test_without_edges_the_playground_says_what_to_set(
