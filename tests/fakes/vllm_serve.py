@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import xllamacpp
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession, TCPConnector, web
 
 
 class StandIn:
@@ -30,7 +30,12 @@ class StandIn:
         self.running = 0
 
     async def session(self, app: web.Application) -> AsyncIterator[None]:
-        async with ClientSession(self.url, headers={"Authorization": "Bearer inner"}) as session:
+        # llama.cpp ends a connection that was idle, perhaps just when it is used again.
+        async with ClientSession(
+            self.url,
+            headers={"Authorization": "Bearer inner"},
+            connector=TCPConnector(force_close=True),
+        ) as session:
             self.http = session
             yield
 
