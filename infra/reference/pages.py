@@ -25,11 +25,11 @@ PAGES: Mapping[str, Callable[[], str]] = {
 """File name below ``docs/reference`` → what draws it."""
 
 
-def write_all(folder: Path = FOLDER) -> list[Path]:
+def write_all(folder: Path = FOLDER, pages: Mapping[str, Callable[[], str]] = PAGES) -> list[Path]:
     """Draw every page; returns those whose text changed."""
     folder.mkdir(parents=True, exist_ok=True)
     changed = []
-    for name, draw in PAGES.items():
+    for name, draw in pages.items():
         path, text = folder / name, draw()
         if not path.exists() or path.read_text() != text:
             path.write_text(text)

@@ -13,6 +13,9 @@ def test_page_is_up_to_date(name: str) -> None:
 
 
 def test_what_is_drawn_is_written_once(tmp_path: Path) -> None:
-    write_all(tmp_path)
-    assert write_all(tmp_path) == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(PAGES)
+    pages = {"a.md": lambda: "one", "b.md": lambda: "two"}
+    folder = tmp_path / "reference"
+    assert [path.name for path in write_all(folder, pages)] == ["a.md", "b.md"]
+    assert write_all(folder, pages) == []
+    assert write_all(folder, {**pages, "b.md": lambda: "three"}) == [folder / "b.md"]
+    assert [path.read_text() for path in sorted(folder.iterdir())] == ["one", "three"]
