@@ -26,6 +26,7 @@ from infra.ask import Asker
 from infra.child import Child, Program
 from infra.demo_models import path as demo_file
 from infra.edge_admin import EdgeAdmin, TierAdmin, total
+from infra.fleet_admin import FleetAdmin
 from infra.local import Local, child_environment
 from infra.local_config import LOCAL_MODEL, Urls
 from infra.publishing import open_origin, open_publisher
@@ -240,7 +241,24 @@ class Fleet:
             [(w["state"], w["revision"]) for w in [*known, report]] == [("ready", revision)] * 2
             and edge["models"][LOCAL_MODEL] == revision
             and report["busy"] == 0
+            and self._misses_nobody()
         )
+
+    def _misses_nobody(self) -> bool:
+        """Whether the origin misses none; nodes of a test that ended in silence are forgotten."""
+        try:
+            with FleetAdmin(self.urls.origin, self.local.admin_token) as admin:
+                view = admin.fleet()
+                missing = {
+                    node["name"]
+                    for node in [*view["edges"], *view["workers"]]
+                    if node["state"] == "missing"
+                }
+                for name in missing - {"edge", "worker"}:
+                    admin.forget(name)
+        except HeadwaterError:
+            return False
+        return not missing
 
     def settle(self) -> None:
         """Wait until the fleet is as it was after its start."""
