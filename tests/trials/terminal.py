@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# Each command leaves its folder and umask behind, as in a shell that stays open. Root needs no sudo.
+# A command leaves its folder and umask behind, as in a shell that stays open. Root needs no sudo.
 _BEFORE = """set -o pipefail
 trap 'pwd > "$LEFT"; umask >> "$LEFT"' EXIT
 command -v sudo > /dev/null || sudo() { "$@"; }
