@@ -11,7 +11,7 @@ import pytest
 
 from tests.fakes.dockerfile import IMAGES, ROOT
 from tests.fakes.markdown import commands_in, section
-from tests.trials.containers import BASE, PAGE, REDIS, SECTION, SERVICES, Step, Trial, report
+from tests.trials.containers import report
 from tests.trials.reading import (
     Rights,
     filled,
@@ -21,6 +21,7 @@ from tests.trials.reading import (
     read_rights,
     translated,
 )
+from tests.trials.steps import BASE, BUILD, PAGE, REDIS, SECTION, SERVICES, Step, Trial
 from tests.trials.terminal import Engine, StepError, Terminal
 
 COMMANDS = commands_in(section((ROOT / PAGE).read_text(), SECTION))
@@ -95,7 +96,7 @@ def test_a_library_that_is_not_found_is_named_with_its_file() -> None:
 
 def test_the_page_has_every_command_that_the_trial_gives_something_to() -> None:
     assert COMMANDS[0].startswith("cd infra/compose ")
-    assert "docker compose build" in COMMANDS
+    assert BUILD in COMMANDS
     for part, places in (
         ("headwater publish", {"/srv/models:": "", "chat.gguf": ""}),
         ("curl http://127.0.0.1:7401/", {"KEY": "", ":7401/": ""}),
