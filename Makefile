@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # one is not to be had, its tests are skipped and say so.
 beside = -$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/clients/$(1) '$(2)'
 
-.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-console bench-quality docs docs-console docs-metrics fuzz-api scale-test clean bench-telemetry bench-cdn lock
+.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-console bench-quality docs docs-console docs-metrics fuzz-api scale-test clean bench-telemetry bench-cdn lock try-containers
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -104,6 +104,9 @@ lock: $(STAMP)  ## Make infra/docker/*.lock again: what each image installs, pin
 	  --constraint constraints.txt --generate-hashes --no-annotate --no-header \
 	  --python-version 3.11.0 --python-platform x86_64-manylinux_2_28 \
 	  infra/docker/$$tier.in --output-file infra/docker/$$tier.lock || exit; done
+
+try-containers: $(STAMP)  ## Compose as its page says, on a real engine; needs Docker and root (ARGS="--base IMAGE --json")
+	$(BIN)/python -m tests.trials.containers $(ARGS)
 
 fuzz-api: $(STAMP)  ## Schemathesis against both tiers, for minutes: no 500, nothing that the documents do not name
 	$(BIN)/python -m tests.fakes.api_fuzzing
