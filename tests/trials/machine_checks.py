@@ -53,7 +53,7 @@ class Region:
             step.seen = "2 edges with 1 worker each"
         key = create_key(f"http://127.0.0.1:{_SHARED}", self.origin.admin_token)
         with steps.step(f"{_REQUESTS} requests by the shared port") as step:
-            step.seen = ask_all(key)
+            step.seen = ask_all(key, self.worker.name)
         self._restart(steps, key)
         self._watchdog(steps, key)
 
@@ -72,7 +72,7 @@ class Region:
             self._ready(self.edge, EDGE_PORTS, _RETURNS_S)
             self._ready(self.worker, (_WORKER_PORT,), _RETURNS_S)
             wait_for("the fleet", self._fleet, _RETURNS_S, lambda: self.alive)
-            step.seen = ask_all(key)
+            step.seen = ask_all(key, self.worker.name)
 
     def _watchdog(self, steps: Steps, key: str) -> None:
         unit = "headwater-edge@1"
@@ -87,7 +87,10 @@ class Region:
             wait_for("the watchdog", another, _WATCHDOG_S, lambda: self.edge.alive)
             self._ready(self.edge, EDGE_PORTS, _RETURNS_S)
             wait_for("the fleet", self._fleet, _RETURNS_S, lambda: self.alive)
-            step.seen = f"ended by systemd; then {ask_all(key)}"
+            said = self.edge.told("journalctl", "-u", unit, "-o", "cat", "--no-pager")
+            if "Watchdog timeout" not in said:
+                raise TrialError(f"{unit} is another process, but not by the watchdog")
+            step.seen = f"Watchdog timeout; then {ask_all(key, self.worker.name)}"
 
     def _first_boot(self, machine: Machine) -> str:
         """Until cloud-init has ended, well. Raises TrialError where it did not."""
@@ -120,13 +123,18 @@ class Region:
     def _fit(self) -> str:
         """What headwater-start printed before anything was pulled."""
         said = self.worker.told("journalctl", "-u", "headwater-start", "-o", "cat", "--no-pager")
-        lines = [line.strip() for line in said.splitlines() if MODEL in line]
-        if not lines:
+        if not (line := verdict(said)):
             raise TrialError(f"headwater-start did not say what fits:\n{said[-1000:]}")
-        return lines[-1]
+        return line
 
     def _fleet(self) -> str:
         return fleet_lacks(self.origin.fleet())
+
+
+def verdict(said: str) -> str:
+    """What ``headwater fit`` judged, in its own words; empty where it did not."""
+    lines = [line.strip() for line in said.splitlines()]
+    return next((line for line in reversed(lines) if line.startswith("boot would take")), "")
 
 
 def fleet_lacks(found: dict[str, object]) -> str:
@@ -150,36 +158,38 @@ def unready(url: str) -> str:
         return str(error)
 
 
-def ask_all(key: str) -> str:
-    """Ask a few times, by a connection each, so that both processes are asked.
+def ask_all(key: str, worker: str) -> str:
+    """Ask a few times at the shared port, by a connection each, and each process at its own.
 
     Raises:
-        TrialError: one was not answered.
+        TrialError: one was not answered, or not by this worker.
     """
-    counts = Counter(ask(key) for _ in range(_REQUESTS))
-    seen = ", ".join(f"{count} x {answer}" for answer, count in sorted(counts.items()))
-    if counts["answered"] != _REQUESTS:
-        raise TrialError(f"of {_REQUESTS} requests: {seen}")
-    return f"{_REQUESTS} of {_REQUESTS} answered"
+    ports = (*[_SHARED] * _REQUESTS, *EDGE_PORTS)
+    counts = Counter(ask(key, port) for port in ports)
+    if counts.keys() != {worker}:
+        seen = ", ".join(f"{count} x {answer}" for answer, count in sorted(counts.items()))
+        raise TrialError(f"of {len(ports)} requests: {seen}")
+    return f"{_REQUESTS} of {_REQUESTS} answered, and each process"
 
 
-def ask(key: str) -> str:
-    """One prompt: ``answered``, or what came instead."""
+def ask(key: str, port: int) -> str:
+    """One prompt: the worker that answered, or what came instead."""
     body = {
         "model": MODEL,
         "messages": [{"role": "user", "content": "What is the capital of France?"}],
         "max_tokens": 16,
     }
     request = urllib.request.Request(
-        f"http://127.0.0.1:{_SHARED}/v1/chat/completions",
+        f"http://127.0.0.1:{port}/v1/chat/completions",
         json.dumps(body).encode(),
         {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
     )
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
             content = json.load(answer)["choices"][0]["message"]["content"]
+            worker = answer.headers.get("x-headwater-worker", "nobody")
     except urllib.error.HTTPError as error:
         return f"{error.code} {error.read(200).decode(errors='replace')}"
     except OSError as error:
         return str(error)
-    return "answered" if content.strip() else "an empty answer"
+    return worker if content.strip() else "an empty answer"

@@ -10,7 +10,7 @@ kernel of its own, a GPU with its driver, certificates by ACME.
 
 The machines share this host's network, so their ports must be free. Needs root, debootstrap (not
 with ``--base``), systemd-nspawn, Debian's mirror and PyPI; CI has none of it and does not run this.
-Where root or a program is missing it says so, and ends with status 0. Takes five minutes and 4 GB
+Where root or a program is missing it says so, and ends with status 0. Takes about five minutes and 4 GB
 in a temporary folder, which is removed (``TMPDIR`` moves it).
 """
 
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         free(PORTS)
-        with _folder(notes) as folder:
+        with _folder(steps) as folder:
             _try(folder, options.base, steps)
     except TrialError as error:
         problem = str(error)
@@ -110,14 +110,15 @@ def free(ports: Sequence[int]) -> None:
 
 
 @contextlib.contextmanager
-def _folder(notes: Console) -> Iterator[Path]:
+def _folder(steps: Steps) -> Iterator[Path]:
     """A folder that is removed, unless something is still mounted in it."""
     folder = Path(tempfile.mkdtemp(prefix="try-machines-"))
     try:
         yield folder
     finally:
+        steps.tell(f"removing {folder} ...")
         if str(folder) in Path("/proc/self/mountinfo").read_text():
-            notes.print(f"{folder} stays: something is mounted in it", markup=False)
+            steps.tell(f"{folder} stays: something is mounted in it")
         else:
             shutil.rmtree(folder)
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from infra.cloud_init.render import OPTIONAL, names, render, template
 from tests.trials import nspawn
-from tests.trials.machine_checks import fleet_lacks
+from tests.trials.machine_checks import fleet_lacks, verdict
 from tests.trials.machine_image import Seed, certificates, hosts, make_base, run
 from tests.trials.machine_origin import (
     EDGE_PORTS,
@@ -128,6 +128,12 @@ def test_what_a_fleet_lacks_is_named() -> None:
     edges[1]["workers"] = 1
     assert fleet_lacks({"edges": edges, "healthy": False}) == "it is not healthy"
     assert fleet_lacks({"edges": edges, "healthy": True}) == ""
+
+
+def test_the_verdict_is_in_what_fit_printed() -> None:
+    said = "model  edge-small\n\nboot would take it\nthe model: 0.6 GB of 17.7 GB usable\n"
+    assert verdict(said) == "boot would take it"
+    assert verdict("boot would refuse it\n") == ""
 
 
 def test_a_step_that_fails_is_in_the_table() -> None:
