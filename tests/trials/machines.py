@@ -10,8 +10,8 @@ kernel of its own, a GPU with its driver, certificates by ACME.
 
 The machines share this host's network, so their ports must be free. Needs root, debootstrap (not
 with ``--base``), systemd-nspawn, Debian's mirror and PyPI; CI has none of it and does not run this.
-Where root or a program is missing it says so, and ends with status 0. Takes about five minutes and 4 GB
-in a temporary folder, which is removed (``TMPDIR`` moves it).
+Where root or a program is missing it says so, and ends with status 0. Takes about five minutes and
+4 GB in a temporary folder, which is removed (``TMPDIR`` moves it).
 """
 
 from __future__ import annotations

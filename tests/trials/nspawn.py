@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -16,7 +17,8 @@ _POWER_OFF = signal.SIGRTMIN + 4
 """systemd(1), signals: starts poweroff.target."""
 _BOOT_S = 60.0
 _STOP_S = 120.0
-_TAIL_LINES = 40
+_TAIL_LINES = 30
+_NOISE = re.compile(r"ci-info:|<14>|SSH HOST KEY|^(ssh|ecdsa)-")
 
 
 def argv(folder: Path, name: str, *, under_systemd: bool) -> list[str]:
@@ -110,8 +112,8 @@ class Machine:
             ("nspawn", _tail(self._log)),
         ]
         if self.alive and self._init:
-            journal = ("journalctl", "--no-pager", "-o", "short-monotonic", "-n", str(_TAIL_LINES))
-            parts.append(("journal", self.ask(*journal)[1]))
+            journal = ("journalctl", "--no-pager", "-o", "short-monotonic", "-n", "400")
+            parts.append(("journal", telling(self.ask(*journal)[1], without=" cloud-init[")))
         return "\n".join(f"--- {self.name}: {name}\n{text}" for name, text in parts if text)
 
     def _find_init(self) -> str:
@@ -134,8 +136,14 @@ def is_init(command: list[str]) -> bool:
     }
 
 
+def telling(text: str, *, without: str = "") -> str:
+    """The last lines of a log that may say why; keys and addresses of the machine do not."""
+    lines = (line for line in text.splitlines() if line and not _NOISE.search(line))
+    return "\n".join([line for line in lines if not without or without not in line][-_TAIL_LINES:])
+
+
 def _tail(file: Path) -> str:
     try:
-        return "\n".join(file.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
+        return telling(file.read_text(errors="replace"))
     except OSError:
         return ""

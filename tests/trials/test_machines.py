@@ -121,6 +121,12 @@ def test_the_first_process_is_told_from_others(command: list[str], expected: boo
     assert nspawn.is_init(command) is expected
 
 
+def test_what_says_nothing_is_left_out_of_a_log() -> None:
+    log = "FAILED\nci-info: | 9 |\n\n<14>Nov 28\nssh-rsa AAAA root@trial\n[1.0] cloud-init[9]: x\n"
+    assert nspawn.telling(log, without=" cloud-init[") == "FAILED"
+    assert nspawn.telling("line\n" * 400).count("line") == 30
+
+
 def test_what_a_fleet_lacks_is_named() -> None:
     edges = [{"name": "e-1", "workers": 1}, {"name": "e-2", "workers": 0}]
     assert fleet_lacks({"edges": edges[:1]}) == "1 edges"
