@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # one is not to be had, its tests are skipped and say so.
 beside = -$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/clients/$(1) '$(2)'
 
-.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-console bench-quality docs docs-console docs-metrics fuzz-api scale-test clean bench-telemetry bench-cdn lock try-containers
+.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-console bench-quality docs docs-console docs-metrics fuzz-api scale-test clean bench-telemetry bench-cdn lock try-containers try-machines
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -110,6 +110,9 @@ try-containers: $(STAMP)  ## Compose as its page says, on a real engine; needs D
 
 fuzz-api: $(STAMP)  ## Schemathesis against both tiers, for minutes: no 500, nothing that the documents do not name
 	$(BIN)/python -m tests.fakes.api_fuzzing
+
+try-machines: $(STAMP)  ## First boot of an edge and a worker: cloud-init and systemd in systemd-nspawn (Debian 12; as root)
+	$(BIN)/python -m tests.trials.machines
 
 docs: $(STAMP)  ## Draw docs/reference again from the code
 	$(BIN)/python -m infra.reference

@@ -20,15 +20,14 @@ import signal
 import sys
 import tempfile
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
 
-from infra.render import table
-from tests.trials.steps import BASE, REDIS, Trial
-from tests.trials.terminal import MissingError, StepError, fetch_image, find_engine
+from tests.trials.container_steps import BASE, REDIS, Trial
+from tests.trials.stepping import TrialError
+from tests.trials.terminal import MissingError, fetch_image, find_engine
 
 
 def _end(signum: int, _: FrameType | None) -> None:
@@ -49,41 +48,33 @@ def main() -> int:
     except MissingError as error:
         print(json.dumps({"skipped": str(error)}) if given.json else f"skipped: {error}")
         return 0
+    notes = Console(stderr=True, highlight=False)
+    problem = ""
     with tempfile.TemporaryDirectory(prefix="headwater-try-") as folder:
         trial = Trial(engine, Path(folder), given.base)
+        trial.steps.tell = lambda text: notes.print(text, style="dim", markup=False)
         try:
             # Removed last, also after a signal; a failure there is a failure of the trial.
             with ExitStack() as stack:
                 stack.callback(trial.remove)
                 _run(trial)
-        except StepError as error:
-            print(error, file=sys.stderr)
-    return report(trial, as_json=given.json)
+        except TrialError as error:
+            problem = str(error)
+    if given.json:
+        print(json.dumps({"engine": str(engine), **trial.steps.as_json(problem)}, indent=1))
+    else:
+        Console(highlight=False).print(trial.steps.as_table())
+    if problem:
+        notes.print(f"error: {problem}", markup=False, soft_wrap=True)
+    return 1 if problem else 0
 
 
 def _run(trial: Trial) -> None:
     try:
         trial.run()
-    except StepError:
+    except TrialError:
         print(trial.logs(), file=sys.stderr)
         raise
-
-
-def report(trial: Trial, *, as_json: bool) -> int:
-    """Print the steps. The exit status."""
-    well = not any(step.problem for step in trial.steps)
-    if as_json:
-        steps = [asdict(step) | {"seconds": round(step.seconds, 3)} for step in trial.steps]
-        print(json.dumps({"engine": str(trial.engine), "well": well, "steps": steps}, indent=2))
-    else:
-        rows = [
-            (step.name, f"{step.seconds:.1f}", step.problem.partition("\n")[0] or "well")
-            for step in trial.steps
-        ]
-        Console(highlight=False).print(table(("step", "seconds", ""), rows, right="seconds"))
-        seconds = sum(step.seconds for step in trial.steps)
-        print(f"{'all well' if well else 'FAILED'} in {seconds:.0f} s ({trial.engine})")
-    return 0 if well else 1
 
 
 if __name__ == "__main__":

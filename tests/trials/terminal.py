@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.trials.stepping import TrialError
+
 # A command leaves its folder and umask behind, as in a shell that stays open. Root needs no sudo.
 _BEFORE = """set -o pipefail
 trap 'pwd > "$LEFT"; umask >> "$LEFT"' EXIT
@@ -19,10 +21,6 @@ command -v sudo > /dev/null || sudo() { "$@"; }
 
 class MissingError(Exception):
     """What this machine lacks for a trial."""
-
-
-class StepError(Exception):
-    """Something that the page promises is not so."""
 
 
 @dataclass(slots=True)
@@ -43,7 +41,7 @@ class Terminal:
         """What the command printed.
 
         Raises:
-            StepError: it did not go well, or took too long; with what it printed last.
+            TrialError: it did not go well, or took too long; with what it printed last.
         """
         with subprocess.Popen(
             ["bash", "-c", _BEFORE + command],
@@ -59,12 +57,12 @@ class Terminal:
             try:
                 out, err = process.communicate(timeout=timeout_s)
             except subprocess.TimeoutExpired:
-                raise StepError(f"no end after {timeout_s:.0f} s: {command}") from None
+                raise TrialError(f"no end after {timeout_s:.0f} s: {command}") from None
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
         if process.returncode != 0:
-            raise StepError(f"exit status {process.returncode}: {command}\n{(out + err)[-2000:]}")
+            raise TrialError(f"exit status {process.returncode}: {command}\n{(out + err)[-2000:]}")
         folder, umask = self.left.read_text().splitlines()
         self.folder, self.umask = Path(folder), int(umask, 8)
         return out

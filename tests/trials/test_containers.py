@@ -11,7 +11,7 @@ import pytest
 
 from tests.fakes.dockerfile import IMAGES, ROOT
 from tests.fakes.markdown import commands_in, section
-from tests.trials.containers import report
+from tests.trials.container_steps import BASE, BUILD, PAGE, REDIS, SECTION, SERVICES, Trial
 from tests.trials.reading import (
     Rights,
     filled,
@@ -21,8 +21,8 @@ from tests.trials.reading import (
     read_rights,
     translated,
 )
-from tests.trials.steps import BASE, BUILD, PAGE, REDIS, SECTION, SERVICES, Step, Trial
-from tests.trials.terminal import Engine, StepError, Terminal
+from tests.trials.stepping import TrialError
+from tests.trials.terminal import Engine, Terminal
 
 COMMANDS = commands_in(section((ROOT / PAGE).read_text(), SECTION))
 OLD = Engine("20.10.24", "docker-compose", waits=False)
@@ -148,30 +148,20 @@ def test_a_terminal_stays_open(tmp_path: Path) -> None:
     terminal.type("mkdir in && cd in && umask 077")
     assert terminal.type("touch made; pwd; sudo echo said") == f"{tmp_path / 'in'}\nsaid\n"
     assert (tmp_path / "in/made").stat().st_mode & 0o777 == 0o600
-    with pytest.raises(StepError, match=r"(?s)exit status 3: .*\nwhy"):
+    with pytest.raises(TrialError, match=r"(?s)exit status 3: .*\nwhy"):
         terminal.type("(echo why >&2; exit 3) | cat")
 
 
 def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path, tmp_path / "left", os.environ)
-    with pytest.raises(StepError, match="no end after 0 s"):
+    with pytest.raises(TrialError, match="no end after 0 s"):
         terminal.type("sleep 60 & sleep 60", timeout_s=0.1)
 
 
-def test_a_step_that_fails_is_in_the_report(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_whatever_goes_wrong_with_a_step_ends_the_trial(tmp_path: Path) -> None:
     trial = Trial(OLD, tmp_path, BASE)
     with trial.step("well"):
         pass
-    with pytest.raises(StepError, match="not in time"), trial.step("late"):
-        raise TimeoutError("not in time\nand more")
-    assert report(trial, as_json=False) == 1
-    said = capsys.readouterr().out
-    assert "FAILED" in said
-    assert "and more" not in said
-    assert report(trial, as_json=True) == 1
-    told = json.loads(capsys.readouterr().out)
-    assert [step["problem"] for step in told["steps"]] == ["", "not in time\nand more"]
-    trial.steps = [Step("a", 1.0)]
-    assert report(trial, as_json=False) == 0
+    with pytest.raises(TrialError, match="not in time"), trial.step("late"):
+        raise TimeoutError("not in time")
+    assert [(step.step, step.ok) for step in trial.steps.done] == [("well", True), ("late", False)]

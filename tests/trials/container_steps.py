@@ -7,7 +7,6 @@ import json
 import secrets
 import shlex
 import socket
-import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +28,8 @@ from tests.trials.reading import (
     read_rights,
     translated,
 )
-from tests.trials.terminal import Engine, StepError, Terminal
+from tests.trials.stepping import Step, Steps, TrialError
+from tests.trials.terminal import Engine, Terminal
 
 PAGE, SECTION = Path("docs/how-to/deploy-services.md"), "In containers"
 BASE, REDIS = "python:3.11-slim-bookworm", "redis:7-alpine"
@@ -38,15 +38,6 @@ SERVICES = (*TIERS, "redis")
 BUILD = "docker compose build"
 BUILD_S, HEALTHY_S = 900.0, 240.0
 _LDD = "find /opt/headwater -type f -name '*.so*' -exec ldd {} + 2>/dev/null"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One line of the table."""
-
-    name: str
-    seconds: float
-    problem: str = ""
 
 
 @dataclass(slots=True)
@@ -64,7 +55,7 @@ class Trial:
     project: str = field(default_factory=lambda: f"headwater-try-{secrets.token_hex(4)}")
     ports: dict[str, int] = field(default_factory=lambda: {"origin": _port(), "edge": _port()})
     key: str = ""
-    steps: list[Step] = field(default_factory=list)
+    steps: Steps = field(default_factory=Steps)
     terminal: Terminal = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,21 +74,16 @@ class Trial:
         self.terminal = Terminal(self.folder, self.folder / "left", kept | told)
 
     @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Times a step and keeps what went wrong with it."""
-        print(f"… {name}", file=sys.stderr, flush=True)
-        began, problem = time.monotonic(), "broken off"
-        try:
-            yield
-            problem = ""
-        except (StepError, TimeoutError, AnswerError, ValueError) as error:
-            problem = str(error)
-            raise StepError(problem) from error
-        finally:
-            self.steps.append(Step(name, time.monotonic() - began, problem))
+    def step(self, name: str) -> Iterator[Step]:
+        """One step; what goes wrong with it ends the trial."""
+        with self.steps.step(name) as one:
+            try:
+                yield one
+            except (TimeoutError, AnswerError, ValueError) as error:
+                raise TrialError(str(error)) from error
 
     def run(self) -> None:
-        """All steps. Raises ``StepError`` at the first that fails."""
+        """All steps. Raises ``TrialError`` at the first that fails."""
         with self.step("clone the last commit"):
             self.type(f"git clone --quiet --depth 1 file://{shlex.quote(str(ROOT))} headwater")
             self.terminal.folder = self.folder / "headwater"
@@ -136,7 +122,7 @@ class Trial:
             places = {"KEY": self.key, ":7401/": f":{self.ports['edge']}/"}
             answer = json.loads(self.type(filled(command, places)))
             if not answer.get("choices"):
-                raise StepError(f"no answer: {answer}")
+                raise TrialError(f"no answer: {answer}")
         elif command.startswith("docker compose up "):
             self.type(command, HEALTHY_S)
             self.wait([name for name in SERVICES if f" {name}" in command] or SERVICES)
@@ -157,19 +143,19 @@ class Trial:
         with suppress(TimeoutError):
             _soon(lambda: not not_well(self.containers(), services), HEALTHY_S)
         if problems := not_well(self.containers(), services):
-            raise StepError("; ".join(problems))
+            raise TrialError("; ".join(problems))
 
     def ask(self) -> None:
         answer = asyncio.run(_ask(f"http://127.0.0.1:{self.ports['edge']}", self.key))
         if not answer.whole or not answer.text.strip():
-            raise StepError(f"not whole: {answer.text!r} {answer.finish_reason} {answer.error}")
+            raise TrialError(f"not whole: {answer.text!r} {answer.finish_reason} {answer.error}")
 
     def libraries(self) -> None:
         for tier in TIERS:
             image = f"headwater-{tier}:{self.project}"
             said = self.type(f"docker run --rm --network none {image} sh -c {shlex.quote(_LDD)}")
             if missing := missing_libraries(said):
-                raise StepError(f"{tier} lacks {missing}")
+                raise TrialError(f"{tier} lacks {missing}")
 
     def rights(self) -> None:
         for name, one in self.containers().items():
@@ -177,7 +163,7 @@ class Trial:
                 self.type(f"docker exec {one.name} cat /proc/1/status /proc/1/mounts")
             )
             if too_many := rights.too_many():
-                raise StepError(f"{name} {', '.join(too_many)}")
+                raise TrialError(f"{name} {', '.join(too_many)}")
 
     def kill(self) -> None:
         """kill -9, as the kernel does when memory is short; ``docker kill`` counts as a stop."""
@@ -193,7 +179,7 @@ class Trial:
     def _answers(self) -> bool:
         try:
             self.ask()
-        except (StepError, AnswerError):
+        except (TrialError, AnswerError):
             return False
         return True
 
@@ -205,10 +191,10 @@ class Trial:
             if (one.status, one.exit_code) != ("exited", 0)
         }
         if bad:
-            raise StepError(f"ended otherwise: {bad}")
+            raise TrialError(f"ended otherwise: {bad}")
 
     def logs(self) -> str:
-        with suppress(StepError):
+        with suppress(TrialError):
             return self.type("docker compose logs --no-color --tail 15")
         return ""
 
