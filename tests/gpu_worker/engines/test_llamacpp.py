@@ -239,8 +239,9 @@ async def test_closing_while_the_prompt_is_read_frees_the_slot(start_llama: Star
     engine = await start_llama()
     stream = engine.stream(ask(tuple(b"ab" * 2_000)))
     reading = asyncio.ensure_future(anext(stream))
-    while not (await engine.slots()).busy:
-        assert not reading.done()
+    # Between two looks the first token may have come, too; it is at work then as well.
+    while not (await engine.slots()).busy and not reading.done():
+        pass
     reading.cancel()
     await stream.aclose()
     assert await seconds_until_free(engine) < 2.0
