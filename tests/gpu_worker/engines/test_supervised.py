@@ -137,7 +137,7 @@ async def test_a_close_that_is_cut_off_leaves_no_process(
     engine = await start_child(kind)
     pid = engine.process.pid
     closing = asyncio.create_task(engine.aclose())
-    pass
+    await asyncio.sleep(0)
     closing.cancel()
     await asyncio.gather(closing, return_exceptions=True)
     await until(lambda: not alive(pid))
