@@ -38,8 +38,7 @@ demo: $(STAMP)  ## The whole system on this machine, end to end
 test: $(STAMP)  ## All tests
 	$(TESTS)
 
-check: format lint types contracts  ## Format, lint, strict types, import contracts, tests with warnings as errors
-	$(TESTS)
+check: format lint types contracts test  ## Format, lint, strict types, import contracts, tests with warnings as errors
 
 format: $(STAMP)
 	$(BIN)/ruff format --check $(CODE)

@@ -56,8 +56,9 @@ class ChildConfig:
     probe_timeout_s: float = 300.0
     """For each question of the probe. Before the first token a processor may read all of the
     weights from a cold disk: 40 GB of one that gives 150 MB/s take 270 s."""
-    verdict_s: float = 1.0
-    """How long a stream that broke off waits to hear what became of the engine."""
+    verdict_s: float = 2.0
+    """How long a stream that broke off waits to hear what became of the engine; longer than that
+    one's last words are waited for."""
     hang: HangConfig = field(default_factory=HangConfig)
     exchange: ExchangeConfig = field(default_factory=ExchangeConfig)
 

@@ -4,6 +4,7 @@ or are given a bad file, and of those who wait for them."""
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from gpu_worker.answers import AnswersConfig
 from gpu_worker.engine import (
     EngineBrokenError,
     EngineCrashedError,
@@ -25,6 +27,7 @@ from gpu_worker.engine import (
 )
 from gpu_worker.engines.native import NativeEngine
 from gpu_worker.hang import HangConfig
+from gpu_worker.routes import RoutesConfig
 from gpu_worker.supervisor import SupervisorConfig
 from tests.fakes.scripted_gguf import SCRIPT, write_scripted_gguf
 from tests.fakes.waiting import alive, until
@@ -245,9 +248,12 @@ async def test_who_waits_for_the_first_token_of_a_frozen_engine_is_told_to_come_
     start_child: StartChild, start_api: StartApi, kind: str, stream: bool
 ) -> None:
     engine = await start_child(kind, hang=QUICK)
-    api = await start_api(engine)
+    # On a machine that stood still itself the hang is found late: no keep-alive may come before.
+    routes = RoutesConfig(answers=AnswersConfig(ping_interval_s=60))
+    api = await start_api(engine, routes=routes)
     send(engine, signal.SIGSTOP)
     async with await api.post(CHAT, {"prompt_token_ids": [0], "stream": stream}) as answer:
-        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
-        assert (await answer.json())["error"]["code"] == "engine_hung"
+        text = await answer.text()
+        assert (answer.status, answer.headers.get("Retry-After")) == (503, "1"), text
+        assert json.loads(text)["error"]["code"] == "engine_hung"
     await serves_again(engine)
