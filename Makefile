@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # one is not to be had, its tests are skipped and say so.
 beside = -$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(VENV)/clients/$(1) '$(2)'
 
-.PHONY: help venv demo test check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-console bench-quality docs docs-console docs-metrics fuzz-api scale-test clean bench-telemetry bench-cdn lock try-containers try-machines
+.PHONY: help venv demo test hunt check format lint types contracts bench bench-artifacts bench-gateway bench-streams bench-peers bench-coldstart bench-roll bench-chaos bench-console bench-quality docs docs-console docs-metrics fuzz-api scale-test clean bench-telemetry bench-cdn lock try-containers try-machines
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ demo: $(STAMP)  ## The whole system on this machine, end to end
 
 test: $(STAMP)  ## All tests
 	$(TESTS)
+
+hunt: $(STAMP)  ## Property tests with forty times the examples, new ones each time
+	$(TESTS) --hypothesis-profile hunt -m hypothesis --timeout 1800
 
 check: format lint types contracts test  ## Format, lint, strict types, import contracts, tests with warnings as errors
 

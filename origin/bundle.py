@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import msgspec
@@ -185,14 +186,15 @@ def _misspelled(
 ) -> Iterator[str]:
     """One doubt, where the ids of a text do not spell it."""
     spaces = SPACE if vocabulary.is_spm else " "
+    spell = cache(vocabulary.spelled)
     for index, text in enumerate(texts):
         expected = b"".join(
-            vocabulary.spelled(run)
+            spell(run)
             if isinstance(run, int)
             else (" " * vocabulary.adds_space + run.replace(spaces, " ")).encode()
             for run in encoder.split(text.text)
         )
-        spelled = b"".join(map(vocabulary.spelled, encoder.encode_parsed(text.text)))
+        spelled = b"".join(map(spell, encoder.encode_parsed(text.text)))
         if spelled != expected:
             yield f"the ids of parity text {index} ({text.name}) do not spell it"
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,7 +56,6 @@ def running_origin(folder: Path) -> Iterator[RunningOrigin]:
         process = subprocess.Popen(
             [sys.executable, "-m", "origin", "--config", str(file)],
             cwd=REPOSITORY_ROOT,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY_ROOT)},
             stdout=output,
             stderr=output,
         )

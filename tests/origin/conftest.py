@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -73,7 +72,6 @@ async def start_process(home: Home) -> AsyncIterator[StartProcess]:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", "-m", "origin", "--config", str(file)),
             cwd=REPOSITORY_ROOT,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY_ROOT)},
         )
         started.append(process)
         await until(lambda: ready.exists() or process.returncode is not None, deadline_s=20)
