@@ -65,8 +65,8 @@ def config(fleet: Fleet) -> str:
     jobs = [
         {
             "job_name": f"headwater-{tier}",
-            "scrape_interval": "200ms",
-            "scrape_timeout": "200ms",
+            "scrape_interval": "500ms",
+            "scrape_timeout": "500ms",
             "static_configs": [{"targets": [urlsplit(getattr(fleet.urls, tier)).netloc]}],
         }
         for tier in TIERS
@@ -80,7 +80,8 @@ def test_every_rule_and_panel_is_answered(fleet: Fleet, tmp_path: Path) -> None:
         eventually(lambda: prometheus.query("sum(up)")[0]["value"][1] == "3", 20)
         for expression in [*rules(), *panels()]:
             prometheus.query(expression)
-        assert prometheus.query("absent(headwater_gateway_workers)") == []
+        # A scrape that a busy machine misses leaves the metric away until the next one.
+        eventually(lambda: prometheus.query("absent(headwater_gateway_workers)") == [], 20)
         with pytest.raises(AssertionError, match="parse error"):
             prometheus.query("sum by (headwater_ready")
 
