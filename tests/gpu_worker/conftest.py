@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,11 @@ from wire.telemetry.spans import Traces
 
 StartLlama = Callable[..., Awaitable[LlamaCpp]]
 StartChild = Callable[..., Awaitable[NativeEngine]]
-FAST_RESTART = SupervisorConfig(ready_timeout_s=20, backoff_initial_s=0.01, backoff_max_s=0.05)
+FAST_RESTART = SupervisorConfig(ready_timeout_s=45, backoff_initial_s=0.01, backoff_max_s=0.05)
+
+
+PATIENT_S = 30.0
+"""Longer than a machine stands still."""
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +57,12 @@ async def start_llama(scripted_model: Path) -> AsyncIterator[StartLlama]:
         embeddings: bool = False,
     ) -> LlamaCpp:
         config = LlamaCppConfig(
-            slots=slots, context_tokens=context, threads=1, warmup=False, embeddings=embeddings
+            slots=slots,
+            context_tokens=context,
+            threads=1,
+            warmup=False,
+            embeddings=embeddings,
+            verdict_s=PATIENT_S,
         )
         engine = LlamaCpp(
             path or scripted_model,
@@ -81,9 +91,10 @@ async def start_child(scripted_model: Path) -> AsyncIterator[StartChild]:
         *,
         wrapper: tuple[str, ...] = (),
         supervisor: SupervisorConfig = FAST_RESTART,
+        clock: Callable[[], float] = time.monotonic,
         **changes: Any,
     ) -> NativeEngine:
-        engine = build_child(kind, path or scripted_model, supervisor, **changes)
+        engine = build_child(kind, path or scripted_model, supervisor, clock, **changes)
         if wrapper:
             engine.process.launch = wrapped(engine.process.launch, wrapper)
         engines.append(engine)
@@ -95,10 +106,15 @@ async def start_child(scripted_model: Path) -> AsyncIterator[StartChild]:
 
 
 def build_child(
-    kind: str, path: Path, supervisor: SupervisorConfig, **changes: Any
+    kind: str,
+    path: Path,
+    supervisor: SupervisorConfig,
+    clock: Callable[[], float],
+    **changes: Any,
 ) -> NativeEngine:
-    config = LlamaCppConfig(**{"slots": 2, "threads": 1, "warmup": False, **changes})
-    who: dict[str, Any] = {"model": "chat-small", "revision": "a" * 64}
+    given = {"slots": 2, "threads": 1, "warmup": False, "verdict_s": PATIENT_S, **changes}
+    config = LlamaCppConfig(**given)
+    who: dict[str, Any] = {"model": "chat-small", "revision": "a" * 64, "clock": clock}
     if kind == "llamacpp":
         return LlamaCpp(path, **who, config=config, supervisor=supervisor)
     program = real_llama_server()
