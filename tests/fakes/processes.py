@@ -16,6 +16,7 @@ __all__ = [
     "cpu_s",
     "cpu_s_until_free",
     "engine_of",
+    "engines_of",
     "holds_model",
     "peak_rss_bytes",
     "processes_in",
@@ -24,13 +25,19 @@ __all__ = [
 MIB = 2**20
 
 
-def engine_of(worker_pid: int) -> int:
-    """The process below a worker that holds llama.cpp with a model; one may stand by without."""
+def engines_of(worker_pid: int) -> list[int]:
+    """The processes below a worker that hold llama.cpp with a model; one may stand by without."""
     engines = []
     for child in psutil.Process(worker_pid).children():
         with suppress(psutil.NoSuchProcess):  # it ended meanwhile
             if "llamacpp_process" in " ".join(child.cmdline()) and holds_model(child):
                 engines.append(child.pid)
+    return engines
+
+
+def engine_of(worker_pid: int) -> int:
+    """The only one of these."""
+    engines = engines_of(worker_pid)
     assert len(engines) == 1, f"{len(engines)} engines run below {worker_pid}"
     return engines[0]
 
