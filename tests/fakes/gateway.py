@@ -222,6 +222,7 @@ async def gateway_in(
     resume: ResumeConfig | None = None,
     upstream: UpstreamConfig | None = None,
     through: Literal["front", "application"] = "front",
+    body_timeout_s: float = 60.0,
     traces: Traces | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway with one worker and one cloud backend, both ready.
@@ -281,11 +282,11 @@ async def gateway_in(
             ),
             aliases=settings.route.aliases,
             max_body_bytes=settings.parse.max_body_bytes,
-            body_timeout_s=0.2,
+            body_timeout_s=body_timeout_s,
             traces=traces,
         )
         routes.add_to(app)
-        front = FrontConfig(body_timeout_s=0.2, head_timeout_s=0.2, sweep_s=0.02)
+        front = FrontConfig(body_timeout_s=body_timeout_s, head_timeout_s=60.0, sweep_s=0.02)
         server = (
             FrontServer(app, lambda application: Front(routes, application, front))
             if through == "front"
