@@ -250,7 +250,12 @@ async def gateway_in(
         clouds = Cloud(CloudConfig(url=cloud.url, models=(CLOUD_MODEL,)), "cloud-token")
         counts = RevisionCounts()
         backends = Backends(
-            fleet, clouds, models, worker_token="worker-token", upstream=upstream, counts=counts
+            fleet,
+            clouds,
+            models,
+            worker_token="worker-token",
+            upstream=upstream or UpstreamConfig(connect_timeout_s=60.0),
+            counts=counts,
         )
         stack.push_async_callback(backends.aclose)
         app = web.Application(middlewares=[error_middleware({"/v1": openai_error})])
@@ -276,7 +281,7 @@ async def gateway_in(
                 limiter=limiter,
                 metrics=GatewayMetrics(registry),
                 log=AccessLog(log, delay_s=0),
-                relay=relay or RelayConfig(),
+                relay=relay or RelayConfig(keep_alive_s=60.0),
                 max_answer_bytes=16 * 1024 * 1024,
                 resume=resume or ResumeConfig(),
             ),

@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 
+from gpu_worker.answers import AnswersConfig
 from gpu_worker.engine import Engine
 from gpu_worker.engines.llama_server import LlamaServer, LlamaServerConfig
 from gpu_worker.engines.llamacpp import LlamaCpp
@@ -35,6 +36,8 @@ FAST_RESTART = SupervisorConfig(ready_timeout_s=45, backoff_initial_s=0.01, back
 
 PATIENT_S = 30.0
 """Longer than a machine stands still."""
+PATIENT_ROUTES = RoutesConfig(answers=AnswersConfig(ping_interval_s=60.0))
+"""Before a refusal comes no keep-alive, which would make an event of it."""
 
 
 @pytest.fixture(scope="session")
@@ -156,7 +159,7 @@ async def start_api() -> AsyncIterator[StartApi]:
             worker="gpu-7",
             tokens=("t0ken", "next-token"),
             registry=CollectorRegistry(),
-            config=routes,
+            config=routes or PATIENT_ROUTES,
             traces=traces,
             wall=lambda: 1_700_000_000.5,
         ).add_to(app)

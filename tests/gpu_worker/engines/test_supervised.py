@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from gpu_worker.answers import AnswersConfig
 from gpu_worker.engine import (
     EngineBrokenError,
     EngineCrashedError,
@@ -28,7 +27,6 @@ from gpu_worker.engine import (
 )
 from gpu_worker.engines.native import NativeEngine
 from gpu_worker.hang import HangConfig
-from gpu_worker.routes import RoutesConfig
 from gpu_worker.supervisor import SupervisorConfig
 from tests.fakes.clock import HeldClock
 from tests.fakes.processes import cpu_s_until_free
@@ -288,9 +286,7 @@ async def test_who_waits_for_the_first_token_of_a_frozen_engine_is_told_to_come_
 ) -> None:
     clock = HeldClock()
     engine = await start_child(kind, hang=QUICK, clock=clock)
-    # On a machine that stood still itself the hang is found late: no keep-alive may come before.
-    routes = RoutesConfig(answers=AnswersConfig(ping_interval_s=60))
-    api = await start_api(engine, routes=routes)
+    api = await start_api(engine)
     send(engine, signal.SIGSTOP)
     clock.run()
     async with await api.post(CHAT, {"prompt_token_ids": [0], "stream": stream}) as answer:
