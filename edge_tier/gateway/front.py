@@ -115,12 +115,15 @@ class Front:
 
     async def sweep(self) -> None:
         """Look at deadlines until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self.config.sweep_s)
-            now = loop.time()
-            for connection in [one for one in self._connections if one.deadline <= now]:
-                connection.overdue()
+            self.look()
+
+    def look(self) -> None:
+        """Call to account who has let a deadline pass."""
+        now = asyncio.get_running_loop().time()
+        for connection in [one for one in self._connections if one.deadline <= now]:
+            connection.overdue()
 
     async def drain(self, timeout_s: float) -> None:
         """Let running answers finish and clients take them, then end all connections."""

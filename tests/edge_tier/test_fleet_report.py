@@ -48,7 +48,13 @@ def start(start_edge: StartEdge, origin: Origin) -> StartEdge:
         name: str = "e1", settings: dict[str, Any] | None = None, **changes: Any
     ) -> Any:
         token_file = origin.folder / "edge-token"
-        given = {"name": name, "token_file": token_file, "report_s": 0.02, **(settings or {})}
+        given: dict[str, Any] = {
+            "name": name,
+            "token_file": token_file,
+            "report_s": 0.02,
+            "ttl_s": 60.0,
+        }
+        given |= settings or {}
         edge = await start_edge(name, fleet=FleetReportConfig(**given), **changes)
         await edge.app[REPORTER].bound(str(edge.make_url("")).rstrip("/"))
         return edge
@@ -66,7 +72,7 @@ def the_worker(view: FleetView, name: str = "w1") -> WorkerNode | None:
 
 async def beat(edge: Any, **fields: Any) -> list[dict[str, Any]]:
     """A heartbeat of ``w1``; the commands in the answer."""
-    body = msgspec.json.encode(worker_report("w1", **{"model": MODEL, **fields}))
+    body = msgspec.json.encode(worker_report("w1", **{"model": MODEL, "ttl_s": 60.0, **fields}))
     answer = await edge.post(HEARTBEAT, data=body, headers=WORKER)
     assert answer.status == 200
     return list((await answer.json())["commands"])

@@ -222,6 +222,7 @@ async def gateway_in(
     resume: ResumeConfig | None = None,
     upstream: UpstreamConfig | None = None,
     through: Literal["front", "application"] = "front",
+    body_timeout_s: float = 60.0,
     traces: Traces | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway with one worker and one cloud backend, both ready.
@@ -249,7 +250,12 @@ async def gateway_in(
         clouds = Cloud(CloudConfig(url=cloud.url, models=(CLOUD_MODEL,)), "cloud-token")
         counts = RevisionCounts()
         backends = Backends(
-            fleet, clouds, models, worker_token="worker-token", upstream=upstream, counts=counts
+            fleet,
+            clouds,
+            models,
+            worker_token="worker-token",
+            upstream=upstream or UpstreamConfig(connect_timeout_s=60.0),
+            counts=counts,
         )
         stack.push_async_callback(backends.aclose)
         app = web.Application(middlewares=[error_middleware({"/v1": openai_error})])
@@ -275,17 +281,17 @@ async def gateway_in(
                 limiter=limiter,
                 metrics=GatewayMetrics(registry),
                 log=AccessLog(log, delay_s=0),
-                relay=relay or RelayConfig(),
+                relay=relay or RelayConfig(keep_alive_s=60.0),
                 max_answer_bytes=16 * 1024 * 1024,
                 resume=resume or ResumeConfig(),
             ),
             aliases=settings.route.aliases,
             max_body_bytes=settings.parse.max_body_bytes,
-            body_timeout_s=0.2,
+            body_timeout_s=body_timeout_s,
             traces=traces,
         )
         routes.add_to(app)
-        front = FrontConfig(body_timeout_s=0.2, head_timeout_s=0.2, sweep_s=0.02)
+        front = FrontConfig(body_timeout_s=body_timeout_s, head_timeout_s=60.0, sweep_s=0.02)
         server = (
             FrontServer(app, lambda application: Front(routes, application, front))
             if through == "front"

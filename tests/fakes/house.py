@@ -34,8 +34,8 @@ class House:
         self.config = WorkerConfig(
             models_dir=folder / "models",
             pull=PullConfig(busy_poll_s=0.001),
-            drain_s=2,
-            room_wait_s=2,
+            drain_s=60,
+            room_wait_s=60,
         )
         sources = Failover([self.source])
         store = TrustStore(folder / "trust", self.source.root, clock=self.wall)

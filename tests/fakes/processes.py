@@ -7,20 +7,37 @@ from pathlib import Path
 
 import psutil
 
-from tests.fakes.waiting import alive
+from gpu_worker.engine import Engine
+from tests.fakes.waiting import alive, until_async
 
-__all__ = ["MIB", "alive", "engine_of", "holds_model", "peak_rss_bytes", "processes_in"]
+__all__ = [
+    "MIB",
+    "alive",
+    "cpu_s",
+    "cpu_s_until_free",
+    "engine_of",
+    "engines_of",
+    "holds_model",
+    "peak_rss_bytes",
+    "processes_in",
+]
 
 MIB = 2**20
 
 
-def engine_of(worker_pid: int) -> int:
-    """The process below a worker that holds llama.cpp with a model; one may stand by without."""
+def engines_of(worker_pid: int) -> list[int]:
+    """The processes below a worker that hold llama.cpp with a model; one may stand by without."""
     engines = []
     for child in psutil.Process(worker_pid).children():
         with suppress(psutil.NoSuchProcess):  # it ended meanwhile
             if "llamacpp_process" in " ".join(child.cmdline()) and holds_model(child):
                 engines.append(child.pid)
+    return engines
+
+
+def engine_of(worker_pid: int) -> int:
+    """The only one of these."""
+    engines = engines_of(worker_pid)
     assert len(engines) == 1, f"{len(engines)} engines run below {worker_pid}"
     return engines[0]
 
@@ -42,6 +59,25 @@ def processes_in(folder: Path) -> list[psutil.Process]:
         if inside and running:
             found.append(process)
     return found
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of processor that a process and those below it have used: unlike those of the wall,
+    a busy machine does not make them more."""
+    top = psutil.Process(pid)
+    return sum(sum(one.cpu_times()[:2]) for one in (top, *top.children(recursive=True)))
+
+
+async def cpu_s_until_free(engine: Engine, pid: int | None) -> float:
+    """Seconds of processor that an engine takes until no slot of it is busy any more."""
+    assert pid is not None
+    began_s = cpu_s(pid)
+
+    async def free() -> bool:
+        return (await engine.slots()).busy == 0
+
+    await until_async(free)
+    return cpu_s(pid) - began_s
 
 
 def peak_rss_bytes(pid: int) -> int:

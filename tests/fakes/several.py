@@ -50,7 +50,7 @@ async def two_models() -> AsyncIterator[Yard]:
             models=BOTH,
             fit=FIT,
             memory_budget_bytes=ONE_MODEL,
-            room_wait_s=5.0,
+            room_wait_s=60.0,
             heartbeat_s=0.05,
         )
         made.edge.source.publish(A1)

@@ -112,6 +112,6 @@ async def a_yard() -> AsyncIterator[Yard]:
                     ready_file=folder / "ready.json",
                     fit=FitConfig(hardware="h100"),
                     revalidate_s=1_000,
-                    drain_s=5,
+                    drain_s=60,
                 )
                 yield Yard(edge, config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 
+from gpu_worker.answers import AnswersConfig
 from gpu_worker.engine import Engine
 from gpu_worker.engines.llama_server import LlamaServer, LlamaServerConfig
 from gpu_worker.engines.llamacpp import LlamaCpp
@@ -29,7 +31,13 @@ from wire.telemetry.spans import Traces
 
 StartLlama = Callable[..., Awaitable[LlamaCpp]]
 StartChild = Callable[..., Awaitable[NativeEngine]]
-FAST_RESTART = SupervisorConfig(ready_timeout_s=20, backoff_initial_s=0.01, backoff_max_s=0.05)
+FAST_RESTART = SupervisorConfig(ready_timeout_s=45, backoff_initial_s=0.01, backoff_max_s=0.05)
+
+
+PATIENT_S = 30.0
+"""Longer than a machine stands still."""
+PATIENT_ROUTES = RoutesConfig(answers=AnswersConfig(ping_interval_s=60.0))
+"""Before a refusal comes no keep-alive, which would make an event of it."""
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +60,12 @@ async def start_llama(scripted_model: Path) -> AsyncIterator[StartLlama]:
         embeddings: bool = False,
     ) -> LlamaCpp:
         config = LlamaCppConfig(
-            slots=slots, context_tokens=context, threads=1, warmup=False, embeddings=embeddings
+            slots=slots,
+            context_tokens=context,
+            threads=1,
+            warmup=False,
+            embeddings=embeddings,
+            verdict_s=PATIENT_S,
         )
         engine = LlamaCpp(
             path or scripted_model,
@@ -81,9 +94,10 @@ async def start_child(scripted_model: Path) -> AsyncIterator[StartChild]:
         *,
         wrapper: tuple[str, ...] = (),
         supervisor: SupervisorConfig = FAST_RESTART,
+        clock: Callable[[], float] = time.monotonic,
         **changes: Any,
     ) -> NativeEngine:
-        engine = build_child(kind, path or scripted_model, supervisor, **changes)
+        engine = build_child(kind, path or scripted_model, supervisor, clock, **changes)
         if wrapper:
             engine.process.launch = wrapped(engine.process.launch, wrapper)
         engines.append(engine)
@@ -95,10 +109,15 @@ async def start_child(scripted_model: Path) -> AsyncIterator[StartChild]:
 
 
 def build_child(
-    kind: str, path: Path, supervisor: SupervisorConfig, **changes: Any
+    kind: str,
+    path: Path,
+    supervisor: SupervisorConfig,
+    clock: Callable[[], float],
+    **changes: Any,
 ) -> NativeEngine:
-    config = LlamaCppConfig(**{"slots": 2, "threads": 1, "warmup": False, **changes})
-    who: dict[str, Any] = {"model": "chat-small", "revision": "a" * 64}
+    given = {"slots": 2, "threads": 1, "warmup": False, "verdict_s": PATIENT_S, **changes}
+    config = LlamaCppConfig(**given)
+    who: dict[str, Any] = {"model": "chat-small", "revision": "a" * 64, "clock": clock}
     if kind == "llamacpp":
         return LlamaCpp(path, **who, config=config, supervisor=supervisor)
     program = real_llama_server()
@@ -140,7 +159,7 @@ async def start_api() -> AsyncIterator[StartApi]:
             worker="gpu-7",
             tokens=("t0ken", "next-token"),
             registry=CollectorRegistry(),
-            config=routes,
+            config=routes or PATIENT_ROUTES,
             traces=traces,
             wall=lambda: 1_700_000_000.5,
         ).add_to(app)

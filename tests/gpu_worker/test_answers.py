@@ -14,6 +14,7 @@ from openai import APIStatusError
 from gpu_worker.engines.llamacpp import LlamaCpp
 from gpu_worker.serving import ServingConfig
 from tests.fakes.engine import FakeEngine
+from tests.fakes.processes import cpu_s_until_free
 from tests.fakes.scripted_gguf import SCRIPT
 from tests.fakes.waiting import until
 from tests.fakes.worker_api import ASK, CHAT, STREAM, StartApi, content
@@ -46,7 +47,7 @@ async def test_a_client_that_leaves_before_the_first_token_frees_its_slot(
     asking = asyncio.create_task(worker.post(CHAT, {**ASK, "stream": stream}).__aenter__())
     await engine.until_open(1)
     asking.cancel()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         await engine.until_open(0)
     assert worker.serving.load().busy == 0
 
@@ -108,7 +109,7 @@ async def test_a_killed_engine_ends_the_stream_with_an_error_and_serves_again(
     assert "[DONE]" not in rest
     async with worker.get("/healthz", "") as answer:
         assert answer.status == 200
-    await until(lambda: worker.serving.state == "ready" and engine.process.restarts == 1)
+    await until(lambda: worker.serving.state == "ready" and engine.process.restarts >= 1)
     assert (await worker.events({**LONG, "max_tokens": 5}))[-1] == "[DONE]"
 
 
@@ -121,9 +122,7 @@ async def test_a_client_that_leaves_frees_the_slot_in_llama(
         await answer.content.readuntil(b"delta")
         assert (await engine.slots()).busy == 1
         answer.close()
-    async with asyncio.timeout(1):
-        while (await engine.slots()).busy:
-            pass
+    assert await cpu_s_until_free(engine, engine.process.pid) < 1.0, "it did all of its work"
 
 
 async def test_a_flip_cuts_no_running_stream(
@@ -132,12 +131,15 @@ async def test_a_flip_cuts_no_running_stream(
     old, new = await start_llama(), await start_llama(revision="b" * 64)
     worker = await start_api(old)
     body = {**LONG, "max_tokens": 400}
+    assert old.process.pid is not None
+    os.kill(old.process.pid, signal.SIGSTOP)  # so that none of them ends before the flip
     running = [asyncio.create_task(worker.events(body)) for _ in range(2)]
     await until(lambda: worker.serving.active(old) == 2)
     assert worker.serving.flip(new) is old
     async with worker.post(CHAT, {**LONG, "max_tokens": 5}) as answer:
         assert answer.headers["x-model-digest"] == "b" * 64
-    assert await worker.serving.drain(old, deadline_s=20) == 0
+    os.kill(old.process.pid, signal.SIGCONT)
+    assert await worker.serving.drain(old, deadline_s=30) == 0
     await old.aclose()
     for data in await asyncio.gather(*running):
         assert data[-1] == "[DONE]"

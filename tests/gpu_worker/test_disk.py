@@ -437,9 +437,9 @@ def test_files_stay_open_for_whoever_is_still_at_work(folder: ModelFolder, tmp_p
         held = open_files(folder.root)
         os.close(writer)
         if BITMAP not in held:  # then the copy was through already
-            copy.join(0.5)
+            copy.join(30)
             assert not copy.is_alive()
-        copy.join(5)
+        copy.join(30)
     assert results == [False]
     assert open_files(folder.root) == []
     with pytest.raises(DiskError, match="was closed"):

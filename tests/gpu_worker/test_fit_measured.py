@@ -48,7 +48,7 @@ async def measure(path: Path, ask: Ask) -> Measured:
         warmup=False,
         verbosity=4,
     )
-    logs = SupervisorConfig(ready_timeout_s=20, log_lines=2_000)
+    logs = SupervisorConfig(ready_timeout_s=45, log_lines=2_000)
     engine = LlamaCpp(path, model="m", revision="a" * 64, config=config, supervisor=logs)
     try:
         await engine.start()

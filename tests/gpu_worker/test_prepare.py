@@ -42,7 +42,7 @@ class Bench:
     """A preparation over one source, with engines that were made."""
 
     def __init__(self, folder: Path, executor: ThreadPoolExecutor, faults: Faults) -> None:
-        self.config = WorkerConfig(model="chat", models_dir=folder, load_timeout_s=0.05)
+        self.config = WorkerConfig(model="chat", models_dir=folder, load_timeout_s=60)
         self.source = MemorySource()
         self.engines: list[RollingEngine] = []
         self.hardware = preset("cpu-server").hardware()
@@ -175,9 +175,10 @@ async def test_an_engine_that_fails_is_closed_and_named(
     bench: Bench, why: str, fault: str, counted: dict[str, int]
 ) -> None:
     """And counted, where that has not been done by who supervises it."""
-    files = await bench.prepare.files(ONE.id, Waterfall())
+    prepare = bench.with_config(replace(bench.config, load_timeout_s=0.05))
+    files = await prepare.files(ONE.id, Waterfall())
     with pytest.raises(LoadFailedError, match=f"{ONE.id[:12]}: {why}") as caught:
-        await bench.prepare.engine(files, ONE.id, Waterfall())
+        await prepare.engine(files, ONE.id, Waterfall())
     assert caught.value.fault == fault
     assert bench.engines[0].closed
     assert bench.engines[0].order.tally.endings == counted
@@ -304,7 +305,7 @@ async def test_one_variant_is_pulled_and_loaded(bench: Bench) -> None:
 async def test_the_engine_is_told_the_layers_that_fit(bench: Bench) -> None:
     bench.hold(ONE)
     bench.hardware = preset("h100").hardware()
-    prepare = bench.with_config(replace(bench.config, load_timeout_s=5))
+    prepare = bench.with_config(bench.config)
     files = await prepare.files(ONE.id, Waterfall())
     await prepare.engine(files, ONE.id, Waterfall())
     assert bench.engines[-1].order.gpu_layers == files.gpu_layers == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -196,10 +195,11 @@ async def test_a_replay_that_differs_after_a_keep_alive_is_an_event(start_api: S
     routes = RoutesConfig(answers=AnswersConfig(ping_interval_s=0.01))
     worker = await start_api(engine, routes=routes)
     body = {**STREAM, "journal": {**NAMED, "ids": [9], "replay": True}}
-    asking = asyncio.create_task(worker.events(body))
-    await asyncio.sleep(0.05)
-    engine.gate.set()
-    assert json.loads((await asking)[-1])["error"]["code"] == "replay_differs"
+    async with worker.post(CHAT, body) as answer:
+        assert await answer.content.readuntil(b"\n\n") == b": ping\n\n"
+        engine.gate.set()
+        events = SSEDecoder().feed(await answer.read())
+    assert json.loads(events[-1].data)["error"]["code"] == "replay_differs"
 
 
 @pytest.mark.parametrize(

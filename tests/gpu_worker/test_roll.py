@@ -44,11 +44,17 @@ def executor() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture
 async def rig(executor: ThreadPoolExecutor) -> AsyncIterator[Rig]:
-    config = WorkerConfig(retry_failed_s=60, drain_s=0.2, load_timeout_s=0.2)
+    config = WorkerConfig(retry_failed_s=60, drain_s=60, load_timeout_s=60)
     with quick_folder() as folder:
         made = Rig(folder, executor, config)
         yield made
         await made.roller.aclose()
+
+
+def hasty(rig: Rig) -> None:
+    """Begin with deadlines that are worth waiting for."""
+    rig.config = replace(rig.config, drain_s=0.1, load_timeout_s=0.1)
+    rig.boot()
 
 
 class Talk:
@@ -210,6 +216,7 @@ async def test_a_roll_fetches_only_what_changed(rig: Rig) -> None:
 
 
 async def test_streams_that_outlive_the_deadline_are_cut_with_an_error(rig: Rig) -> None:
+    hasty(rig)
     old = await rig.serve(ONE)
     (talk,) = await talks(rig, old, 1)
     old.breaks_with = EngineBrokenError("closed")
@@ -241,6 +248,7 @@ async def test_looks_take_turns(rig: Rig) -> None:
 async def test_a_revision_that_does_not_come_up_leaves_the_old_one_serving(
     rig: Rig, faults: Faults
 ) -> None:
+    hasty(rig)
     old = await rig.serve(ONE)
     begun = await talks(rig, old, 2)
     rig.faults[rig.source.publish(TWO)] = faults
@@ -483,6 +491,7 @@ async def test_draining_is_told_while_old_streams_finish(rig: Rig) -> None:
     [(BAD_START, "crashed"), (BAD_PROBE, "probe_failed"), (Faults(hang=True), "hung")],
 )
 async def test_what_ended_an_engine_is_told_by_name(rig: Rig, faults: Faults, fault: str) -> None:
+    hasty(rig)
     await rig.serve(ONE)
     rig.faults[rig.source.publish(TWO)] = faults
     await rig.roller.look()
@@ -524,7 +533,7 @@ async def test_a_restart_without_room_drains_first(rig: Rig) -> None:
 async def test_weights_that_stand_in_memory_are_not_counted_twice(
     executor: ThreadPoolExecutor, in_memory: bool
 ) -> None:
-    config = WorkerConfig(drain_s=0.2, load_timeout_s=0.2, weights_in_memory=in_memory)
+    config = WorkerConfig(drain_s=60, load_timeout_s=60, weights_in_memory=in_memory)
     with quick_folder() as folder:
         rig = Rig(folder, executor, config)
         old = await rig.serve(ONE)
@@ -610,6 +619,7 @@ async def test_who_waits_while_room_is_made_is_served_before_the_old_one_stops(r
 async def test_when_the_new_one_fails_after_room_was_made_the_old_one_starts_again(
     rig: Rig, faults: Faults
 ) -> None:
+    hasty(rig)
     await rig.serve(ONE)
     rig.free_bytes = 0
     rig.faults[rig.source.publish(TWO)] = faults
@@ -720,6 +730,7 @@ async def test_closing_waits_for_streams_of_all_engines_to_the_deadline(rig: Rig
 
 
 async def test_closing_cuts_what_runs_on_after_the_deadline(rig: Rig) -> None:
+    hasty(rig)
     engine = await rig.serve(ONE)
     (talk,) = await talks(rig, engine, 1)
     await rig.roller.aclose()
@@ -785,8 +796,6 @@ def steps_of(rig: Rig) -> list[str]:
 
 
 async def test_a_roll_is_told_from_its_pull_to_the_end_of_the_old_engine(rig: Rig) -> None:
-    rig.config = replace(rig.config, drain_s=60.0)
-    rig.boot()
     old = await rig.serve(ONE)
     assert rig.roller.waterfalls.told_roll() is None
     begun = await talks(rig, old, 1)

@@ -138,7 +138,7 @@ async def test_drain_waits_for_the_last_stream() -> None:
     serving = serving_with(old)
     running = [await serving.acquire() for _ in range(2)]
     serving.flip(FakeEngine())
-    draining = asyncio.create_task(serving.drain(old, deadline_s=5))
+    draining = asyncio.create_task(serving.drain(old, deadline_s=30))
     await asyncio.sleep(0)
     running[0].release()
     await asyncio.sleep(0)
@@ -166,7 +166,7 @@ async def test_a_paused_worker_takes_nothing_new_but_finishes_what_it_took() -> 
     assert serving.state == "draining"
     with pytest.raises(NotServingError, match="rolling"):
         await serving.acquire()
-    draining = asyncio.create_task(serving.drain(engine, deadline_s=5))
+    draining = asyncio.create_task(serving.drain(engine, deadline_s=30))
     holder.release()
     (await waiting).release()
     assert await draining == 0

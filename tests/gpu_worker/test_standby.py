@@ -17,7 +17,7 @@ from gpu_worker.standby import Standby
 from gpu_worker.supervisor import EngineProcess, Launch, SupervisorConfig
 from tests.fakes.waiting import alive, until
 
-CONFIG = SupervisorConfig(ready_timeout_s=10, stop_grace_s=5, restarts=0)
+CONFIG = SupervisorConfig(ready_timeout_s=45, stop_grace_s=5, restarts=0)
 PROGRAM = """
 import json, os, sys
 line = sys.stdin.readline().strip()

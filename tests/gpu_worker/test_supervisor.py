@@ -23,7 +23,7 @@ from gpu_worker.supervisor import Backoff, EngineProcess, Launch, SupervisorConf
 from tests.fakes.waiting import alive, until
 
 FAST = SupervisorConfig(
-    ready_timeout_s=10, stop_grace_s=5, backoff_initial_s=0.001, backoff_max_s=0.01, restarts=3
+    ready_timeout_s=45, stop_grace_s=5, backoff_initial_s=0.001, backoff_max_s=0.01, restarts=3
 )
 READY = """
 import sys, time, os, json
@@ -197,7 +197,7 @@ async def test_a_condemned_child_is_killed_and_its_verdict_told(supervise: Super
     verdict = process.verdict
     assert verdict is not None
     process.condemn("hung", "stood still")
-    assert await asyncio.wait_for(verdict, 5) == "hung"
+    assert await asyncio.wait_for(verdict, 30) == "hung"
     assert "stood still" in process.last_death
     await until(lambda: process.restarts == 1 and process.state == "up")
     assert process.fault == "hung"

@@ -63,15 +63,14 @@ async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
         yield made
 
 
-def engines() -> list[str]:
-    """The command lines of all llama.cpp below this process that hold a model; one may stand by
-    without any."""
-    lines = []
+def engines() -> list[psutil.Process]:
+    """All llama.cpp below this process that hold a model; one may stand by without any."""
+    found = []
     for child in psutil.Process(os.getpid()).children():
         with suppress(psutil.NoSuchProcess):  # it ended meanwhile
-            if holds_model(child):
-                lines.append(" ".join(child.cmdline()))
-    return [line for line in lines if "llamacpp_process" in line]
+            if holds_model(child) and "llamacpp_process" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 class Asked:
@@ -110,15 +109,17 @@ async def test_the_idle_one_makes_room_and_a_stream_is_never_cut(yard: Yard) -> 
         def states() -> list[str]:
             return [resident.serving.state for resident in worker.residents]
 
-        await until(lambda: sorted(states()) == ["asleep", "ready"], deadline_s=30)
+        await until(lambda: sorted(states()) == ["asleep", "ready"])
         awake = worker.residents[states().index("ready")].name
         sleeping = next(name for name in SCRIPTS if name != awake)
-        assert len(engines()) == 1
+        (engine,) = engines()
 
         stream = Asked(http, url, awake, LONG)
         await stream.begun.wait()
+        engine.suspend()  # so that it does not come to its end meanwhile
         status, _ = await Asked(http, url, sleeping, 8).task
         assert (status, stream.task.done()) == (503, False)
+        engine.resume()
         status, events = await stream.task
         assert (status, events[-1]) == (200, "[DONE]")
         assert set(content(events)) == set(SCRIPTS[awake])

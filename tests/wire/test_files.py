@@ -120,7 +120,7 @@ def read_as(user: int, folder: Path) -> list[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=50,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.split("\n")[:-1]

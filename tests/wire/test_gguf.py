@@ -108,9 +108,9 @@ def test_a_file_that_is_not_gguf_is_refused() -> None:
 def test_a_count_near_the_end_of_64_bits_costs_nothing(which: str, count: int) -> None:
     data = header(n_keys=count) if which == "n_keys" else header(n_tensors=count)
     tracemalloc.start()
-    began = time.process_time()
+    began = time.thread_time()
     message = refused(data + bytes(1000))
-    assert time.process_time() - began < 1
+    assert time.thread_time() - began < 1
     assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
     tracemalloc.stop()
     assert str(count) in message
@@ -287,9 +287,9 @@ def test_a_vocabulary_of_150_000_tokens_is_read_quickly() -> None:
         texts_key("tokenizer.ggml.tokens", tokens), texts_key("tokenizer.ggml.merges", merges),
         key("tokenizer.ggml.token_type", ARRAY, types),
     ])  # fmt: skip
-    began = time.process_time()
+    began = time.thread_time()
     found = read(data)
-    assert time.process_time() - began < 2
+    assert time.thread_time() - began < 2
     assert found.texts("tokenizer.ggml.tokens") == tuple(tokens)
     assert found.texts("tokenizer.ggml.merges")[-1] == merges[-1]
     assert len(found.integers("tokenizer.ggml.token_type")) == 150_000
@@ -333,7 +333,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 @given(damaged())
 @settings(deadline=None)
 def test_a_damaged_file_is_read_or_refused_but_never_worse(data: bytes) -> None:
-    began = time.process_time()
+    began = time.thread_time()
     try:
         found = read(data)
     except GGUFInvalidError:
@@ -341,7 +341,7 @@ def test_a_damaged_file_is_read_or_refused_but_never_worse(data: bytes) -> None:
     else:
         ends = [t.offset + t.size for t in found.tensors]
         assert all(end <= len(data) for end in ends)
-    assert time.process_time() - began < 1
+    assert time.thread_time() - began < 1
 
 
 @given(st.binary(max_size=300))

@@ -19,7 +19,9 @@ MIB = 1 << 20
 
 
 @contextmanager
-def server(script: Callable[[socket.socket], None]) -> Iterator[Connection]:
+def server(
+    script: Callable[[socket.socket], None], stall_timeout_s: float = 30.0
+) -> Iterator[Connection]:
     """A connection to a server whose half of it is ``script``, run in a thread."""
     ours, theirs = socket.socketpair()
     listener = socket.create_server(("127.0.0.1", 0))
@@ -35,7 +37,7 @@ def server(script: Callable[[socket.socket], None]) -> Iterator[Connection]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    connection = Connection(client, "peer", stall_timeout_s=0.3, min_bytes_per_s=1000)
+    connection = Connection(client, "peer", stall_timeout_s=stall_timeout_s, min_bytes_per_s=1000)
     try:
         yield connection
     finally:
@@ -152,7 +154,7 @@ def test_silence_in_the_middle_is_a_stall() -> None:
         saying(head("Content-Length: 5") + b"ab")(peer)
         release.wait()
 
-    with server(script) as connection:
+    with server(script, stall_timeout_s=0.3) as connection:
         try:
             with pytest.raises(SourceUnavailableError, match="stalled"):
                 get(connection)
@@ -172,7 +174,7 @@ def test_a_server_that_dribbles_is_a_stall() -> None:
         except OSError:
             return
 
-    with server(script) as connection:
+    with server(script, stall_timeout_s=0.3) as connection:
         try:
             with pytest.raises(SourceUnavailableError, match="stalled"):
                 get(connection)
@@ -208,7 +210,7 @@ def test_another_thread_ends_a_request_at_once() -> None:
         receiver.start()
         begun.wait()
         assert abandon.abandon()
-        receiver.join(5)
+        receiver.join(30)
         release.set()
     assert len(raised) == 1
 

@@ -96,7 +96,7 @@ async def test_a_client_that_leaves_ends_the_sending(
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         await reader.readexactly(1000)
         writer.transport.abort()
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), 30)
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -142,7 +142,7 @@ async def test_readers_that_are_slow_cost_no_thread(file: Path) -> None:
                 idle.append(writer)
             url = server.make_url("/").with_query(start=0, end=SIZE)
             async with (
-                asyncio.timeout(10),
+                asyncio.timeout(30),
                 aiohttp.ClientSession() as session,
                 session.get(url) as answer,
             ):

@@ -107,7 +107,7 @@ async def test_a_server_announces_itself_and_stops_on_a_signal(tmp_path: Path) -
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
         assert await answer.text() == "hi"
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 30)
 
 
 async def test_a_port_of_its_own_leads_to_the_same_and_is_the_one_that_others_are_told(
@@ -138,7 +138,7 @@ async def test_a_port_of_its_own_leads_to_the_same_and_is_the_one_that_others_ar
             async with session.get(f"http://127.0.0.1:{port}/") as answer:
                 assert await answer.text() == "hi"
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 30)
     shared.close()
     own.close()
 
@@ -181,7 +181,7 @@ async def test_background_work_lives_as_long_as_the_application() -> None:
     app = web.Application()
     app.cleanup_ctx.append(background("work", work))
     async with TestClient(TestServer(app)):
-        await asyncio.wait_for(started.wait(), 5)
+        await asyncio.wait_for(started.wait(), 30)
         assert not ended.is_set()
     assert ended.is_set()
 
@@ -212,7 +212,7 @@ async def test_told_to_stop_it_is_not_ready_while_it_still_answers(tmp_path: Pat
     assert await _status(url + "/readyz") == 503
     assert await _status(url + "/healthz") == 200
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 30)
     with pytest.raises(aiohttp.ClientConnectorError):
         await _status(url + "/healthz")
 

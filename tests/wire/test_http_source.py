@@ -33,8 +33,10 @@ def app_answering(
     return app
 
 
-async def fetch(base_url: str, executor: ThreadPoolExecutor) -> Chunk:
-    config = ClientConfig(stall_timeout_s=0.5, connect_timeout_s=0.5)
+async def fetch(
+    base_url: str, executor: ThreadPoolExecutor, *, stall_timeout_s: float = 30.0
+) -> Chunk:
+    config = ClientConfig(stall_timeout_s=stall_timeout_s, connect_timeout_s=30.0)
     source = HttpSource(base_url, executor, config=config)
     try:
         return await source.chunk(CHUNK.id)
@@ -131,7 +133,7 @@ async def test_a_server_that_stalls_is_given_up(
         return response
 
     with pytest.raises(SourceUnavailableError, match="stalled"):
-        await fetch(await serve_app(app_answering(handler)), executor)
+        await fetch(await serve_app(app_answering(handler)), executor, stall_timeout_s=0.5)
 
 
 async def test_nobody_there_is_unavailable(executor: ThreadPoolExecutor) -> None:

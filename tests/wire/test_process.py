@@ -55,7 +55,7 @@ def test_file_environment_and_arguments_in_this_order(tmp_path: Path) -> None:
         (("--port", "4"), {"HEADWATER_EDGE__PORT": "3"}, 4),
     ):
         process = start("--config", str(file), *arguments, environ=environ)
-        _, log = process.communicate(timeout=20)
+        _, log = process.communicate(timeout=50)
         assert process.returncode == 0
         line = json.loads(log)
         assert (line["event"], line["port"], line["error"]) == ("up", port, "x")
@@ -71,7 +71,7 @@ def test_file_environment_and_arguments_in_this_order(tmp_path: Path) -> None:
 )
 def test_a_bad_configuration_is_status_2_and_one_line(environ: dict[str, str], named: str) -> None:
     process = start(environ=environ)
-    _, log = process.communicate(timeout=20)
+    _, log = process.communicate(timeout=50)
     assert process.returncode == 2
     assert named in log
     assert "Traceback" not in log
@@ -85,5 +85,5 @@ def test_a_program_ends_when_its_launcher_is_gone() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
     os.close(writing)  # what the kernel does for a launcher that is killed
-    assert process.wait(timeout=20) != 0
+    assert process.wait(timeout=50) != 0
     process.communicate()

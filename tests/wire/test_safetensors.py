@@ -142,10 +142,10 @@ def test_an_enormous_header_is_refused_unread(length: int) -> None:
         assert count == 8, "the header was read"
         return length.to_bytes(8, "little")
 
-    start = time.perf_counter()
+    start = time.thread_time()
     with pytest.raises(SafetensorsInvalidError, match="the limit is"):
         read_safetensors(read_at, 2**40)
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 1
 
 
 def test_no_limit_lets_through_more_than_the_reference_reader_takes() -> None:
@@ -252,14 +252,14 @@ def test_counts_and_lengths_have_limits() -> None:
 def test_a_hostile_header_costs_little(header: str) -> None:
     data = joined(header, b"")
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.thread_time()
     try:
         with pytest.raises(SafetensorsInvalidError):
             read(data)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert time.perf_counter() - start < 2
+    assert time.thread_time() - start < 2
     assert peak < 16 * 2**20
 
 

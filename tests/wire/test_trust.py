@@ -539,11 +539,11 @@ def test_fetcher_holds_the_limit_even_for_a_bundle_built_in_memory(
 
 def test_huge_unsigned_role_is_not_even_parsed(repository: Repository) -> None:
     nested = b'{"signed":' + b"[" * 4_000_000
-    started = time.process_time()
+    started = time.thread_time()
     Client(repository.first_root).refuses(
         with_role(repository.trusted.bundle, REVISIONS, nested), "at most"
     )
-    assert time.process_time() - started < 1.0
+    assert time.thread_time() - started < 1.0
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"null", b'{"signed":' + b"[" * 5000])

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -363,19 +364,21 @@ def test_bounds_that_make_no_sense_are_refused(values: dict[str, Any]) -> None:
 
 
 async def test_the_event_loop_goes_on_while_a_disk_is_slow(tmp_path: Path) -> None:
+    go = threading.Event()
+
     def write(path: Path, data: object, fsync: bool) -> None:
-        time.sleep(0.2)  # blocks its thread, as a disk would
+        assert go.wait(30)  # blocks its thread, as a disk would
         assert isinstance(data, bytes)
         path.write_bytes(data)
 
     store = ChunkStore(tmp_path, StoreConfig(), write=write)
     await store.start()
     task = asyncio.create_task(store.put(_chunk(1)))
-    turns = 0
-    while not task.done():
+    for _ in range(50):
         await asyncio.sleep(0.001)
-        turns += 1
-    assert turns > 50
+    assert not task.done()
+    go.set()
+    await task
     await store.aclose()
 
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import asyncio
 from io import BytesIO
 
 import msgspec
 
 from edge_tier.gateway.access_log import AccessLog
+from tests.fakes.waiting import until
 
 
 async def test_lines_are_written_together_after_a_moment() -> None:
@@ -14,7 +14,7 @@ async def test_lines_are_written_together_after_a_moment() -> None:
     for number in range(3):
         log.write("info", "answered", {"request": f"req-{number}"})
     assert out.getvalue() == b""
-    await asyncio.sleep(0.01)
+    await until(lambda: bool(out.getvalue()))
     lines = [msgspec.json.decode(line) for line in out.getvalue().splitlines()]
     assert [line["request"] for line in lines] == ["req-0", "req-1", "req-2"]
     assert lines[0]["event"] == "answered"

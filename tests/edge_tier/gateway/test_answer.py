@@ -227,10 +227,10 @@ def test_passing_an_event_costs_little() -> None:
 
 
 def _seconds(one: EventRewriter, event: bytes) -> float:
-    begun = time.process_time()
+    begun = time.thread_time()
     for _ in range(2_000):
         one.feed(event)
-    return time.process_time() - begun
+    return time.thread_time() - begun
 
 
 def test_a_denied_choice_ends_the_others_too() -> None:

@@ -20,6 +20,7 @@ from edge_tier.gateway.relay import RelayConfig
 from edge_tier.gateway.request import Policy
 from edge_tier.gateway.shedding import SheddingConfig
 from tests.fakes.gateway import CLOUD_MODEL, MODEL, Backend, Gateway, gateway_in
+from tests.fakes.waiting import until
 from wire.chat import DONE, ChunkEncoder, TokenLogprob
 from wire.sse import SSEDecoder
 
@@ -84,6 +85,16 @@ def lines(gateway: Gateway) -> list[dict[str, Any]]:
     return [json.loads(line) for line in gateway.log.getvalue().splitlines()]
 
 
+async def told(gateway: Gateway) -> dict[str, Any]:
+    """The line of the only request so far, which is written a moment after the answer."""
+    await until(lambda: bool(lines(gateway)))
+    return lines(gateway)[-1]
+
+
+def shown(gateway: Gateway) -> str:
+    return generate_latest(gateway.registry).decode()
+
+
 async def test_a_client_that_waits_for_the_first_token_gets_comments(gateway: Make) -> None:
     async with gateway(relay=RelayConfig(keep_alive_s=0.02)) as made:
         go = asyncio.Event()
@@ -135,9 +146,8 @@ async def test_personal_data_come_back_that_no_backend_saw(gateway: Make, stream
         assert text == f"I wrote to {SECRET} and [EMAIL_2]."
         assert SECRET not in json.dumps(made.cloud.bodies)
         assert "[EMAIL_1]" in made.cloud.bodies[0]["messages"][0]["content"]
-        await asyncio.sleep(0.01)
+        assert [f[0] for f in (await told(made))["findings"]] == ["email"]
         assert SECRET not in made.log.getvalue().decode()
-        assert [f[0] for f in lines(made)[-1]["findings"]] == ["email"]
 
 
 CONTENT = """
@@ -161,8 +171,7 @@ async def test_denied_content_ends_an_answer(gateway: Make, stream: bool) -> Non
         assert reason == "content_filter"
         assert "bluebird" not in text
         assert "more" not in text
-        await asyncio.sleep(0.01)
-        assert lines(made)[-1]["blocked"] == "codenames"
+        assert (await told(made))["blocked"] == "codenames"
 
 
 async def test_denied_content_is_refused_on_the_way_in(gateway: Make) -> None:
@@ -216,10 +225,9 @@ async def test_the_gate_decides_who_answers(
             assert said["choices"][0]["message"]["content"] == expected
             assert said["choices"][0]["finish_reason"] == "stop"
             assert said["usage"]["completion_tokens"] == 2
-        await asyncio.sleep(0.01)
-        assert lines(made)[-1]["hybrid"] == outcome
-        shown = generate_latest(made.registry).decode()
-        assert f'headwater_gateway_hybrid_total{{mode="gate",outcome="{outcome}"}} 1.0' in shown
+        assert (await told(made))["hybrid"] == outcome
+        counted = f'headwater_gateway_hybrid_total{{mode="gate",outcome="{outcome}"}} 1.0'
+        await until(lambda: counted in shown(made))
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -230,8 +238,7 @@ async def test_a_draft_is_verified(gateway: Make, stream: bool) -> None:
         body = AUTO | {"stream": stream}
         answer = await post(made, body, x_headwater_quality="high")
         raw = await answer.read()
-        await asyncio.sleep(0.01)
-        line = lines(made)[-1]
+        line = await told(made)
         assert line["hybrid"] in {"accepted", "corrected"}
         assert line["local_tokens"] == 3
         if not stream:
@@ -273,9 +280,8 @@ async def test_where_the_cloud_may_answer_saturated_workers_are_relieved_by_it(
         assert answer.headers["x-headwater-route"].startswith("cloud")
         assert "saturated" in answer.headers["x-headwater-plan"]
         await answer.read()
-        await asyncio.sleep(0.01)
         counted = 'headwater_gateway_routes_total{reason="saturated",target="cloud"} 1.0'
-        assert counted in generate_latest(made.registry).decode()
+        await until(lambda: counted in shown(made))
 
 
 async def test_an_answer_of_the_second_choice_is_counted_as_that(gateway: Make) -> None:
@@ -284,9 +290,8 @@ async def test_an_answer_of_the_second_choice_is_counted_as_that(gateway: Make) 
         answer = await post(made, AUTO)
         assert answer.headers["x-headwater-route"].startswith("cloud")
         await answer.read()
-        await asyncio.sleep(0.01)
         counted = 'headwater_gateway_routes_total{reason="failed over",target="cloud"} 1.0'
-        assert counted in generate_latest(made.registry).decode()
+        await until(lambda: counted in shown(made))
 
 
 async def test_a_turned_away_request_leaves_nothing_reserved(gateway: Make) -> None:
@@ -304,7 +309,7 @@ async def test_a_turned_away_request_leaves_nothing_reserved(gateway: Make) -> N
 async def test_a_line_says_what_happened_and_no_word_of_the_prompt(gateway: Make) -> None:
     async with gateway() as made:
         await post(made, ASK)
-        await asyncio.sleep(0.01)
+        await told(made)
         (line,) = lines(made)
         assert line["event"] == "answered"
         assert (line["target"], line["model"], line["outcome"]) == ("worker", MODEL, "whole")
@@ -332,7 +337,7 @@ async def test_a_backend_that_breaks_after_the_end_has_given_a_whole_answer(gate
         made.worker.answer = cut
         text, reason, events = await streamed(made, ASK)
         assert (text, reason, events[-1]) == ("all", "stop", "[DONE]")
-        assert lines(made)[-1]["outcome"] == "whole"
+        assert (await told(made))["outcome"] == "whole"
 
 
 async def test_what_is_no_json_is_not_given_for_an_answer(gateway: Make) -> None:

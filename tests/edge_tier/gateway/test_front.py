@@ -33,6 +33,12 @@ QUICK = FrontConfig(
 PATIENT = FrontConfig(sweep_s=0.01)
 
 
+async def turns() -> None:
+    """Until what was sent on this machine has come and was read."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 @dataclass(slots=True)
 class Scripted:
     """Answers with the body it got; remembers what it saw."""
@@ -79,6 +85,11 @@ class Door:
     front: Front
     port: int
     clients: list[asyncio.StreamWriter] = field(default_factory=list)
+    sweeping: asyncio.Task[None] | None = None
+
+    def sweep(self) -> None:
+        """Look at deadlines from now on."""
+        self.sweeping = asyncio.create_task(self.front.sweep())
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -100,15 +111,24 @@ class Door:
 
 
 @asynccontextmanager
-async def door(config: FrontConfig = PATIENT, *, answering: bool = True) -> AsyncIterator[Door]:
+async def door(
+    config: FrontConfig = PATIENT, *, answering: bool = True, sweeping: bool = True
+) -> AsyncIterator[Door]:
+    """A front door.
+
+    Args:
+        sweeping: whether deadlines are looked at from the start; else from ``Door.sweep`` on, so
+            that none passes while the machine has not come to what the deadline is about.
+    """
     handler = Scripted()
     if answering:
         handler.go.set()
     front = Front(handler, Fallback, config)
     server = await asyncio.get_running_loop().create_server(front, "127.0.0.1", 0)
     server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
-    sweep = asyncio.create_task(front.sweep())
     opened = Door(handler, front, server.sockets[0].getsockname()[1])
+    if sweeping:
+        opened.sweep()
     try:
         yield opened
     finally:
@@ -117,8 +137,9 @@ async def door(config: FrontConfig = PATIENT, *, answering: bool = True) -> Asyn
         await opened.leave()
         await until(lambda: not front.connections)
         await asyncio.sleep(0.01)  # connections of the application close by themselves
-        sweep.cancel()
-        await asyncio.gather(sweep, return_exceptions=True)
+        if opened.sweeping is not None:
+            opened.sweeping.cancel()
+            await asyncio.gather(opened.sweeping, return_exceptions=True)
 
 
 def post(body: bytes, *lines: bytes, path: bytes = b"/v1/chat/completions") -> bytes:
@@ -191,27 +212,33 @@ async def test_a_connection_serves_us_first_and_the_application_then() -> None:
     ids=["nothing", "half a head", "half a head for the application", "half a body"],
 )
 async def test_who_is_too_slow_is_cut_off(sent: bytes) -> None:
-    async with door(QUICK) as opened:
+    async with door(QUICK, sweeping=False) as opened:
         reader, writer = await opened.connect()
         writer.write(sent)
-        answer = await asyncio.wait_for(reader.read(), 5)
+        await turns()
+        opened.sweep()
+        answer = await asyncio.wait_for(reader.read(), 30)
         assert answer == b"" or b" 408 " in answer
         assert (b" 408 " in answer) == sent.startswith(b"POST /v1/chat/")
 
 
 async def test_a_kept_connection_is_closed_when_nothing_more_comes() -> None:
-    async with door(QUICK) as opened:
+    async with door(QUICK, sweeping=False) as opened:
         reader, writer = await opened.connect()
         writer.write(post(b"one"))
         assert await read_answer(reader) == (200, b"one")
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        opened.sweep()
+        assert await asyncio.wait_for(reader.read(), 30) == b""
 
 
 async def test_an_answer_may_take_longer_than_any_deadline_of_reading() -> None:
-    async with door(QUICK, answering=False) as opened:
+    async with door(QUICK, answering=False, sweeping=False) as opened:
         reader, writer = await opened.connect()
         writer.write(post(b"slow"))
-        await asyncio.sleep(0.3)
+        await until(lambda: len(opened.handler.heads) == 1)
+        await asyncio.sleep(0.2)
+        for _ in range(3):
+            opened.front.look()
         opened.handler.go.set()
         assert await read_answer(reader) == (200, b"slow")
 
@@ -249,10 +276,12 @@ async def test_many_refusals_sent_ahead_do_not_nest() -> None:
     ],
 )
 async def test_after_other_refusals_nothing_more_is_read(request_: bytes, code: bytes) -> None:
-    async with door(QUICK) as opened:
+    async with door(QUICK, sweeping=False) as opened:
         reader, writer = await opened.connect()
         writer.write(request_)
-        answer = await asyncio.wait_for(reader.read(), 5)
+        await until(lambda: bool(opened.handler.refused))
+        opened.sweep()
+        answer = await asyncio.wait_for(reader.read(), 30)
         writer.write(post(b"smuggled"))
         assert code in answer
         assert b"smuggled" not in answer
@@ -270,15 +299,16 @@ async def test_a_client_that_leaves_cancels_its_answer() -> None:
 
 async def test_what_is_sent_ahead_is_bounded() -> None:
     """The kernel's buffers fill up, and the client has to wait."""
-    async with door(QUICK, answering=False) as opened:
+    bounded = FrontConfig(max_pipelined_bytes=4_000)
+    async with door(bounded, answering=False) as opened:
         reader, writer = await opened.connect()
         writer.write(post(b"x"))
         await until(lambda: len(opened.handler.heads) == 1)
         (connection,) = opened.front.connections
         writer.write(post(b"y" * 90_000) * 200)
-        await until(lambda: connection.ahead > QUICK.max_pipelined_bytes)
+        await until(lambda: connection.ahead > bounded.max_pipelined_bytes)
         before = connection.ahead
-        await asyncio.sleep(0.05)
+        await turns()
         assert connection.ahead == before < 1_000_000
         opened.handler.go.set()
         assert await read_answer(reader) == (200, b"x")
@@ -346,7 +376,7 @@ async def test_a_stop_lets_answers_finish_and_takes_nothing_more() -> None:
         idle, _ = await opened.connect()
         writer.write(post(b"last") + post(b"more"))
         await until(lambda: len(opened.handler.heads) == 1)
-        draining = asyncio.create_task(opened.front.drain(5))
+        draining = asyncio.create_task(opened.front.drain(30))
         assert await idle.read() == b""
         opened.handler.go.set()
         assert await read_answer(reader) == (200, b"last")
@@ -389,19 +419,22 @@ async def test_who_takes_answers_at_last_gets_them_all() -> None:
 async def test_a_slow_reader_may_take_longer_than_idle_connections_live(
     lines: tuple[bytes, ...],
 ) -> None:
-    async with door(QUICK) as opened:
+    async with door(QUICK, sweeping=False) as opened:
         opened.handler.max_body_bytes = len(LARGE)
         opened.front.handler = _With(lambda _head: _large, opened.handler)
         reader, writer = await opened.connect()
         writer.write(post(b"x", *lines))
         head = await reader.readuntil(b"\r\n\r\n")
         assert b"200 OK" in head
-        have = 0
+        have = looked = 0
         while have < len(LARGE):
             piece = await reader.read(500_000)
             assert piece
             have += len(piece)
             await asyncio.sleep(0.01)
+            if have > looked + 1_000_000:  # it has taken something since
+                looked = have
+                opened.front.look()
 
 
 async def test_a_reader_that_takes_nothing_of_its_last_answer_is_cut_off() -> None:
@@ -420,7 +453,7 @@ async def test_a_stop_lets_clients_take_what_was_answered() -> None:
         writer.write(post(b"x"))
         head = await reader.readuntil(b"\r\n\r\n")
         assert b"200 OK" in head
-        draining = asyncio.create_task(opened.front.drain(5))
+        draining = asyncio.create_task(opened.front.drain(30))
         assert await reader.readexactly(len(LARGE)) == LARGE
         await draining
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from itertools import pairwise
 
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from edge_tier.gateway.homoglyphs import CONFUSABLES, TRIGGER, folded, homoglyphs
 from edge_tier.gateway.request import Message, Prompt, Rules
 from edge_tier.gateway.sanitize import sanitize
+from tests.fakes.cpu import least_cpu_s
 
 TRICKS = {
     "раypal": "paypal",
@@ -130,7 +130,5 @@ def test_tricks_are_ordered_and_disjoint_and_the_trigger_sees_them(text: str) ->
 
 @pytest.mark.parametrize("text", ["aа" * 100_000, "ａ" * 200_000, "𝐱 " * 100_000, "aа " * 70_000])
 def test_no_text_takes_more_than_linear_time(text: str) -> None:
-    begun = time.process_time()
-    homoglyphs(text)
     # Measured at some 50 ms.
-    assert time.process_time() - begun < 1.0
+    assert least_cpu_s(lambda: homoglyphs(text), 1.0) < 1.0

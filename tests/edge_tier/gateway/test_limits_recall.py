@@ -100,7 +100,7 @@ async def test_a_state_that_only_grew_old_is_not_taken_for_a_lost_one(
     await one.settle(held, 0, 0)
     with Redis.from_url(redis_url) as admin:
         (state,) = admin.keys("headwater:limits:*key:key00001")
-        assert 119_000 < int(admin.pttl(state)) <= 120_000
+        assert 60_000 < int(admin.pttl(state)) <= 120_000
         admin.delete(state)
     clock.advance(120)
     assert await admitted(two, acme, 60)
@@ -130,7 +130,7 @@ async def test_redis_killed_and_restarted_under_load_overspends_the_lease_at_mos
     for act in (redis_server.kill, redis_server.start, redis_server.kill, redis_server.start):
         await asyncio.sleep(0.1)
         await asyncio.to_thread(act)
-    await until(lambda: not any(limiter.degraded for limiter in limiters))
+    await until(lambda: spent >= limit and not any(limiter.degraded for limiter in limiters))
     ended.set()
     await asyncio.gather(*asking)
     assert limit <= spent <= limit + len(limiters) * share * limit + size

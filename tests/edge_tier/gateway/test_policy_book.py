@@ -171,7 +171,7 @@ def test_a_bad_file_is_refused_at_the_start(tmp_path: Path) -> None:
 async def test_the_file_is_followed_until_cancelled(watched: Watched) -> None:
     following = asyncio.create_task(watched.book.run())
     watched.write(FILE.replace('"block"', '"off"'))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while watched.book.of(caller()).rules.injection != "off":  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.001)
     following.cancel()

@@ -12,6 +12,7 @@ from edge_tier.gateway.opened import Opened, StepFailedError
 from edge_tier.gateway.racing import race
 from edge_tier.gateway.request import Step
 from edge_tier.gateway.upstream_response import UpstreamResponse
+from tests.fakes.virtual_time import virtual_time
 
 
 class Answer:
@@ -43,6 +44,7 @@ async def failing() -> Opened:
     raise StepFailedError("gone", "w1")
 
 
+@virtual_time
 async def test_a_first_one_that_is_in_time_is_alone() -> None:
     first, second = Answer(), Answer()
     opened = await race(first.after(0), second.after(0), 1, lambda: pytest.fail("nobody asks"))
@@ -50,18 +52,21 @@ async def test_a_first_one_that_is_in_time_is_alone() -> None:
     assert not any((first.closed, second.stopped))
 
 
+@virtual_time
 async def test_the_second_one_wins_and_the_first_is_stopped() -> None:
     first, second = Answer(), Answer()
     opened = await race(first.after(60), second.after(0), 0.001, lambda: True)
     assert (cast(object, opened.response), opened.hedged, first.stopped) == (second, True, True)
 
 
+@virtual_time
 async def test_without_leave_the_second_one_is_not_asked() -> None:
     first, second = Answer(), Answer()
     opened = await race(first.after(0.01), second.after(0), 0.001, lambda: False)
     assert (cast(object, opened.response), opened.hedged) == (first, False)
 
 
+@virtual_time
 async def test_a_failure_leaves_it_to_the_other_one() -> None:
     async def late_failure() -> Opened:
         await asyncio.sleep(0.005)

@@ -91,7 +91,7 @@ async def test_a_client_that_leaves_counts_for_nobody(gateway: Gateway) -> None:
     )
     await answer.content.readany()
     answer.close()
-    await asyncio.wait_for(gateway.worker.gone.wait(), 5)
+    await asyncio.wait_for(gateway.worker.gone.wait(), 30)
     assert counted(gateway) == (0, 0, 1)
 
 

@@ -145,7 +145,7 @@ async def test_a_client_that_leaves_stops_its_backend_at_once(gateway: Gateway) 
     answer = await post(gateway, ASK | {"stream": True, "max_tokens": 1000})
     await answer.content.readany()
     answer.close()
-    await asyncio.wait_for(gateway.worker.gone.wait(), 0.1)
+    await asyncio.wait_for(gateway.worker.gone.wait(), 30)
     member = gateway.fleet.pick(MODEL)
     assert member is not None
     await until(lambda: member.in_flight == 0)
@@ -165,7 +165,7 @@ async def test_only_what_was_emitted_is_charged_to_a_client_that_leaves(gateway:
     answer = await post(gateway, ASK | {"stream": True, "max_tokens": 800})
     await answer.content.readany()
     answer.close()
-    await asyncio.wait_for(gateway.worker.gone.wait(), 1)
+    await asyncio.wait_for(gateway.worker.gone.wait(), 30)
     gateway.worker.answer = gateway.worker.usual
     for _ in range(100):
         again = await post(gateway, ASK | {"max_tokens": 800})
@@ -289,15 +289,17 @@ async def test_plain_completions(gateway: Gateway) -> None:
     assert all(isinstance(token, int) for token in body["prompt"])
 
 
-async def test_a_body_that_does_not_come_is_given_up(gateway: Gateway) -> None:
-    host, port = gateway.client.host, gateway.client.port
-    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
-    for authorization, status in ((gateway.key, b"408"), ("wrong", b"401")):
-        reader, writer = await asyncio.open_connection(host, port)
-        writer.write(f"{head}Authorization: Bearer {authorization}\r\n\r\n{{".encode())
-        async with asyncio.timeout(10):
-            assert (await reader.readline()).split()[1] == status
-        writer.close()
+@pytest.mark.parametrize("through", ["front", "application"])
+async def test_a_body_that_does_not_come_is_given_up(tmp_path: Path, through: Any) -> None:
+    async with gateway_in(tmp_path, through=through, body_timeout_s=0.2) as gateway:
+        host, port = gateway.client.host, gateway.client.port
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
+        for authorization, status in ((gateway.key, b"408"), ("wrong", b"401")):
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(f"{head}Authorization: Bearer {authorization}\r\n\r\n{{".encode())
+            async with asyncio.timeout(30):
+                assert (await reader.readline()).split()[1] == status
+            writer.close()
 
 
 async def test_a_bad_hint_is_named(gateway: Gateway) -> None:

@@ -33,6 +33,7 @@ from edge_tier.gateway.sanitize import (
     must_not_leave,
     sanitize,
 )
+from tests.fakes.cpu import least_cpu_s
 
 FLAG = Rules()
 LITERALS = ControlLiterals(["<|im_start|>", "<|im_end|>", "</s>", "<|im"])
@@ -189,10 +190,10 @@ def test_findings_are_ordered_and_lie_in_the_received_text(pieces: list[str]) ->
 def best_cpu_seconds(prompt: Prompt, rounds: int) -> float:
     best = float("inf")
     for _ in range(5):
-        begun = time.process_time()
+        begun = time.thread_time()
         for _ in range(rounds):
             sanitize(prompt, FLAG, literals=LITERALS)
-        best = min(best, (time.process_time() - begun) / rounds)
+        best = min(best, (time.thread_time() - begun) / rounds)
     return best
 
 
@@ -408,9 +409,9 @@ def test_a_warm_chat_costs_little() -> None:
     best = float("inf")
     for _ in range(5):
         again = msgspec.json.decode(msgspec.json.encode(prompt), type=Prompt)
-        begun = time.process_time()
+        begun = time.thread_time()
         sanitize(again, FLAG, literals=LITERALS, memo=memo)
-        best = min(best, time.process_time() - begun)
+        best = min(best, time.thread_time() - begun)
     # 150 KB. Measured at 0.03 ms; the bound of the design is 0.5 ms.
     assert best < 0.5e-3 * 2
 
@@ -421,10 +422,9 @@ def test_a_warm_chat_costs_little() -> None:
     ids=["plain", "mixed", "digits", "literals", "accents"],
 )
 def test_no_text_of_a_megabyte_takes_long(text: str) -> None:
-    begun = time.process_time()
-    sanitize(chat(text), Rules(content=(WEAPONS,), homoglyphs="fold"), literals=LITERALS)
+    prompt, rules = chat(text), Rules(content=(WEAPONS,), homoglyphs="fold")
     # Measured at 30 to 200 ms, in slices that hold the GIL for some milliseconds each.
-    assert time.process_time() - begun < 2.0
+    assert least_cpu_s(lambda: sanitize(prompt, rules, literals=LITERALS), 2, tries=2) < 2
 
 
 def test_strings_at_which_to_stop_go_on_without_personal_data() -> None:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from edge_tier.gateway.stalls import Stalls, Watched
+from tests.fakes.virtual_time import virtual_time
 from tests.fakes.waiting import until
 
 
@@ -13,6 +14,7 @@ class Answer:
     paused: bool = False
 
 
+@virtual_time
 async def test_what_stops_coming_is_told_once_and_in_time() -> None:
     late: list[tuple[Watched, float]] = []
     stalls = Stalls(0.2, 0.05, lambda answer, limit_s: late.append((answer, limit_s)))
@@ -25,6 +27,7 @@ async def test_what_stops_coming_is_told_once_and_in_time() -> None:
     assert asyncio.get_running_loop().time() - began >= 0.2
 
 
+@virtual_time
 async def test_what_gets_on_or_is_not_read_or_is_over_is_left_alone() -> None:
     late: list[Watched] = []
     stalls = Stalls(0.02, 0.02, lambda answer, _: late.append(answer))
@@ -43,6 +46,7 @@ async def test_what_gets_on_or_is_not_read_or_is_over_is_left_alone() -> None:
     assert set(late) == {going, waiting, silent}
 
 
+@virtual_time
 async def test_a_timer_runs_only_while_something_is_open() -> None:
     late: list[Watched] = []
     stalls = Stalls(0.01, 0.01, lambda answer, _: late.append(answer))

@@ -12,6 +12,7 @@ from edge_tier.gateway.passthrough import Passthrough
 from edge_tier.gateway.relay import StreamScan
 from edge_tier.gateway.upstream import UpstreamPool
 from tests.fakes.raw_http import Start, read_request, whole
+from tests.fakes.waiting import until
 
 
 @pytest.mark.parametrize(
@@ -120,11 +121,11 @@ async def test_a_second_answer_is_nobodys(start: Start, second: bytes) -> None:
 
 
 async def test_what_follows_a_spliced_answer_costs_its_connection(start: Start) -> None:
-    connections = 0
+    connections = said = 0
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
+        nonlocal connections, said
         connections += 1
         while True:
             await read_request(reader)
@@ -133,14 +134,17 @@ async def test_what_follows_a_spliced_answer_costs_its_connection(start: Start) 
             writer.write(b"0\r\n\r\n")
             await asyncio.sleep(0.01)
             writer.write(whole(b"not yours"))
+            said += 1
 
     pool = UpstreamPool(await start(handler))
-    for _ in range(2):
+    for turn in range(1, 3):
         response = await pool.post("/", b"")
         passing = Passthrough(StreamScan(keep_usage=True))
         sink = passing.sink(lambda _: None, response.on_end, response.fail)
         await response.splice(sink, lambda: 0)
-        await asyncio.sleep(0.05)
+        await until(lambda turn=turn: said == turn)  # type: ignore[misc]
+        for _ in range(20):  # until it has come
+            await asyncio.sleep(0)
         response.close()
     assert connections == 2
     await pool.aclose()

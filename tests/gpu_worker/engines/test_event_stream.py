@@ -33,10 +33,11 @@ from gpu_worker.engines.exchange import (
 )
 from gpu_worker.engines.llamacpp_api import native_events, refusal
 from tests.fakes.tls_server import Asked, tls_server, whole
+from tests.fakes.waiting import until
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST = {"content": "", "stop": True, "stop_type": "eos", "tokens_predicted": 3}
-CONFIG = ExchangeConfig(connect_timeout_s=5, call_timeout_s=5, answer_bytes=1_000)
+CONFIG = ExchangeConfig(connect_timeout_s=30, call_timeout_s=30, answer_bytes=1_000)
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Serve = Callable[[Peer], Awaitable[str]]
 
@@ -231,7 +232,7 @@ async def test_a_stream_can_be_broken_off_from_outside(serve: Serve) -> None:
     stream.break_off(EngineHungError("frozen"))
     with pytest.raises(EngineHungError):
         await waiting
-    await asyncio.wait_for(gone.wait(), 5)
+    await asyncio.wait_for(gone.wait(), 30)
     assert not stream.waiting
 
 
@@ -292,19 +293,23 @@ async def test_closing_resets_the_connection_so_the_engine_knows(serve: Serve) -
     stream = stream_from(await serve(peer))
     await anext(stream)
     await stream.aclose()
-    await asyncio.wait_for(hung_up.wait(), 1)
+    await asyncio.wait_for(hung_up.wait(), 30)
     with pytest.raises(StopAsyncIteration):
         await anext(stream)
 
 
 async def test_a_reader_that_is_cancelled_leaves_a_stream_that_can_be_closed(serve: Serve) -> None:
+    asked = asyncio.Event()
+
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD)
+        asked.set()
         await reader.read()
 
     stream = stream_from(await serve(peer))
     reading = asyncio.create_task(read_all(stream))
-    await asyncio.sleep(0.02)
+    await asked.wait()
+    await until(lambda: stream.running)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
@@ -325,8 +330,12 @@ async def test_a_reader_that_does_not_come_makes_the_engine_wait(serve: Serve) -
 
     stream = stream_from(await serve(peer))
     await anext(stream)
-    await asyncio.sleep(0.2)
-    waiting = written
+    await until(lambda: not stream.waiting)
+    waiting = -1
+    while waiting != written:  # the system's buffers still take something
+        waiting = written
+        for _ in range(20):
+            await asyncio.sleep(0)
     assert PENDING_EVENTS < waiting < 40_000
     events = await read_all(stream)
     assert written == 40_000

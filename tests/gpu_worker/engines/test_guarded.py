@@ -11,7 +11,7 @@ from gpu_worker.engines.guarded import guarded
 
 
 def run(argv: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=50, check=False)
 
 
 def test_the_guard_becomes_the_program() -> None:

@@ -166,7 +166,7 @@ async def test_a_killed_worker_leaves_no_orphan(scripted_model: Path) -> None:
         pid = int(await worker.stdout.readline())
         assert alive(pid)
         os.kill(worker.pid, 9)
-        await until(lambda: not alive(pid), deadline_s=5)
+        await until(lambda: not alive(pid))
     finally:
         if worker.returncode is None:
             worker.kill()

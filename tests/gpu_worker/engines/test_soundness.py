@@ -21,15 +21,15 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.engine import FakeEngine, FakeStream, finish
 from wire.chat import TokenLogprob
 
-QUESTION = Question.of(8, 0.05)
+QUESTION, HASTY = Question.of(8, 60.0), Question.of(8, 0.05)
 
 
 def said(logprob: float) -> list[TokenEvent]:
     return [Token("Par", [TokenLogprob("Par", logprob)]), finish(completion=3)]
 
 
-async def asked(engine: FakeEngine) -> str:
-    return (await probe("llama.cpp m", engine.stream, QUESTION, ManualClock())).text
+async def asked(engine: FakeEngine, question: Question = QUESTION) -> str:
+    return (await probe("llama.cpp m", engine.stream, question, ManualClock())).text
 
 
 async def test_an_answer_with_probabilities_is_sound() -> None:
@@ -59,8 +59,8 @@ async def test_a_refusal_and_a_hang_are_named() -> None:
     engine.refusal = None
     engine.gate.clear()
     with pytest.raises(ProbeFailedError, match="in time"):
-        await asked(engine)
-    await asyncio.wait_for(engine.until_open(0), 1)
+        await asked(engine, HASTY)
+    await asyncio.wait_for(engine.until_open(0), 30)
 
 
 def test_engines_that_take_or_give_less_are_asked_for_less() -> None:

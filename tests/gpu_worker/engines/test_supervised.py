@@ -8,13 +8,13 @@ import json
 import os
 import shutil
 import signal
-import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
-from gpu_worker.answers import AnswersConfig
 from gpu_worker.engine import (
     EngineBrokenError,
     EngineCrashedError,
@@ -27,8 +27,9 @@ from gpu_worker.engine import (
 )
 from gpu_worker.engines.native import NativeEngine
 from gpu_worker.hang import HangConfig
-from gpu_worker.routes import RoutesConfig
 from gpu_worker.supervisor import SupervisorConfig
+from tests.fakes.clock import HeldClock
+from tests.fakes.processes import cpu_s_until_free
 from tests.fakes.scripted_gguf import SCRIPT, write_scripted_gguf
 from tests.fakes.waiting import alive, until
 from tests.fakes.worker_api import CHAT, StartApi
@@ -50,14 +51,19 @@ def send(engine: NativeEngine, number: signal.Signals) -> None:
     os.kill(engine.process.pid, number)
 
 
-async def broken(engine: NativeEngine, number: signal.Signals) -> EngineBrokenError:
-    """How a running stream ends when the engine is sent a signal."""
+async def broken(
+    engine: NativeEngine, number: signal.Signals, clock: HeldClock | None = None
+) -> EngineBrokenError:
+    """How a running stream ends when the engine is sent a signal; a held clock runs meanwhile."""
+    clock = clock or HeldClock()
     stream = engine.stream(ask(4_000))
     await anext(stream)
     send(engine, number)
+    clock.run()
     with pytest.raises(EngineBrokenError) as caught:
         async for _ in stream:
             pass
+    clock.hold()
     await stream.aclose()
     return caught.value
 
@@ -89,14 +95,12 @@ async def test_a_crash_is_named_and_healed(
 async def test_a_frozen_engine_is_killed_named_and_healed(
     start_child: StartChild, kind: str
 ) -> None:
-    engine = await start_child(kind, hang=QUICK)
-    began = time.monotonic()
-    error = await broken(engine, signal.SIGSTOP)
-    took_s = time.monotonic() - began
+    clock = HeldClock()
+    engine = await start_child(kind, hang=QUICK, clock=clock)
+    error = await broken(engine, signal.SIGSTOP, clock)
     assert type(error) is EngineHungError
     assert error.code == "engine_hung"
     assert "for 0.4 s" in engine.process.last_death
-    assert took_s < 5
     await serves_again(engine)
     assert engine.fault == "hung"
 
@@ -104,32 +108,65 @@ async def test_a_frozen_engine_is_killed_named_and_healed(
 async def test_an_engine_that_freezes_while_it_is_idle_is_found_by_its_health(
     start_child: StartChild, kind: str
 ) -> None:
-    hang = HangConfig(stall_s=60, silent_s=0.4, health_s=0.1)
-    engine = await start_child(kind, hang=hang)
+    hang, clock = HangConfig(stall_s=60, silent_s=0.4, health_s=0.1), HeldClock()
+    engine = await start_child(kind, hang=hang, clock=clock)
     send(engine, signal.SIGSTOP)
+    clock.run()
+    await until(lambda: engine.fault == "hung")
+    clock.hold()
     await serves_again(engine)
     assert engine.fault == "hung"
     assert "no answer to its health check" in engine.process.last_death
 
 
 async def test_an_engine_at_work_is_not_taken_for_one_that_hangs(
-    start_child: StartChild, kind: str
+    start_child: StartChild, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hang = HangConfig(stall_s=1.0, silent_s=1.0, health_s=0.1)
-    engine = await start_child(kind, hang=hang)
-    began = time.monotonic()
-    while time.monotonic() - began < 1.2 * hang.stall_s:
-        await collect(engine.stream(ask(500)))
+    """Time goes on only after signs of life, however long those take on a busy machine."""
+    hang, clock = HangConfig(stall_s=1.0, silent_s=1.0, health_s=0.02), HeldClock()
+    engine = await start_child(kind, hang=hang, clock=clock)
+    health, seen = engine.health, Counter[str]()
+
+    async def counted() -> bool:
+        good = await health()
+        seen["health"] += good
+        return good
+
+    async def read() -> None:
+        while True:
+            async with aclosing(engine.stream(ask(4_000))) as stream:
+                async for _ in stream:
+                    seen["batches"] += 1
+
+    monkeypatch.setattr(engine, "health", counted)
+    reading = asyncio.create_task(read())
+    for _ in range(8):
+        before = seen.copy()
+        await until(lambda then=before: all(seen[n] > then[n] for n in ("health", "batches")))  # type: ignore[misc]
+        await looked(clock)
+        clock.advance(0.3)
+        await looked(clock)
+    assert not reading.done()
     assert (engine.process.restarts, engine.fault) == (0, "")
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+
+
+async def looked(clock: HeldClock) -> None:
+    """Until somebody has looked at the clock after this."""
+    before = clock.looks
+    await until(lambda: clock.looks > before)
 
 
 async def test_a_reader_that_is_slow_is_no_hang(start_child: StartChild, kind: str) -> None:
-    hang = HangConfig(stall_s=0.2, silent_s=30, health_s=0.05)
-    engine = await start_child(kind, hang=hang)
+    hang, clock = HangConfig(stall_s=0.2, silent_s=30, health_s=0.05), HeldClock()
+    engine = await start_child(kind, hang=hang, clock=clock)
     stream = engine.stream(ask(4_000))
     await anext(stream)
     await until(lambda: not stream.waiting)
-    await asyncio.sleep(3 * hang.stall_s)
+    for _ in range(12):
+        clock.advance(hang.look_s)
+        await looked(clock)
     assert (engine.process.restarts, engine.fault) == (0, "")
     await stream.aclose()
 
@@ -195,7 +232,9 @@ async def test_a_file_that_crashes_the_loader_is_a_crash(
     assert caught.value.fault == "crashed"
 
 
-async def test_an_abort_frees_its_slot_within_a_second(start_child: StartChild, kind: str) -> None:
+async def test_an_abort_frees_its_slot_long_before_the_work_is_done(
+    start_child: StartChild, kind: str
+) -> None:
     engine = await start_child(kind, context_tokens=4_096)
     for request in (ask(4_000), ask(8, tuple(b"ab" * 2_000))):
         stream = engine.stream(request)
@@ -205,9 +244,7 @@ async def test_an_abort_frees_its_slot_within_a_second(start_child: StartChild, 
             pass
         reading.cancel()
         await stream.aclose()
-        began = time.monotonic()
-        while (await engine.slots()).busy:
-            assert time.monotonic() - began < 1.0
+        assert await cpu_s_until_free(engine, engine.process.pid) < 1.0
         await asyncio.gather(reading, return_exceptions=True)
 
 
@@ -247,13 +284,14 @@ async def test_streams_of_an_engine_that_is_closed_are_no_crash(
 async def test_who_waits_for_the_first_token_of_a_frozen_engine_is_told_to_come_again(
     start_child: StartChild, start_api: StartApi, kind: str, stream: bool
 ) -> None:
-    engine = await start_child(kind, hang=QUICK)
-    # On a machine that stood still itself the hang is found late: no keep-alive may come before.
-    routes = RoutesConfig(answers=AnswersConfig(ping_interval_s=60))
-    api = await start_api(engine, routes=routes)
+    clock = HeldClock()
+    engine = await start_child(kind, hang=QUICK, clock=clock)
+    api = await start_api(engine)
     send(engine, signal.SIGSTOP)
+    clock.run()
     async with await api.post(CHAT, {"prompt_token_ids": [0], "stream": stream}) as answer:
         text = await answer.text()
         assert (answer.status, answer.headers.get("Retry-After")) == (503, "1"), text
         assert json.loads(text)["error"]["code"] == "engine_hung"
+    clock.hold()
     await serves_again(engine)

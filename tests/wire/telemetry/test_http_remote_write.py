@@ -72,7 +72,7 @@ async def _never_ends(request: web.Request) -> web.StreamResponse:
 async def test_what_was_taken_is_taken_though_the_answer_never_ends(serve_app: Serve) -> None:
     app = web.Application()
     app.router.add_post("/write", _never_ends)
-    receiver = HttpReceiver(f"{await serve_app(app)}/write", "shown", timeout_s=0.3)
+    receiver = HttpReceiver(f"{await serve_app(app)}/write", "shown", timeout_s=1.0)
     assert await receiver.post(b"body") == Answer(200)
     await receiver.aclose()
 

@@ -243,7 +243,7 @@ assert spool.append(b"c" * 400, 4, 3)
 assert spool.pending == 8
 spool.close()
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=50)
     spool = opened(tmp_path)
     assert drained(spool) == [b"a" * 400, b"c" * 400]
     spool.close()
