@@ -105,7 +105,7 @@ class Prometheus:
 
     def _ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/-/ready", timeout=5):
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/-/ready", timeout=20):
                 return True
         except OSError:
             return False
@@ -113,7 +113,7 @@ class Prometheus:
     def _get(self, path: str, **query: str) -> Any:
         url = f"http://127.0.0.1:{self._port}{path}?{urllib.parse.urlencode(query)}"
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=30) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             raise AssertionError(error.read().decode()) from error

@@ -153,7 +153,7 @@ def impatient(config: S3Config, **changes: Any) -> S3Config:
 
 
 def _request(server: S3, method: str, path: str, headers: Mapping[str, str] | None = None) -> None:
-    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
     try:
         connection.request(method, path, headers=dict(headers or {}))
         answer = connection.getresponse()
