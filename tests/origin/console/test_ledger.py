@@ -99,7 +99,7 @@ async def following(ledger: Ledger) -> AsyncIterator[None]:
 
 
 async def until_over(ledger: Ledger, id: str) -> None:  # noqa: A002
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while ledger.holds(id):  # noqa: ASYNC110 - heard of by a look, not told
             await asyncio.sleep(0.002)
 
@@ -179,7 +179,7 @@ async def test_what_happens_while_the_rest_is_being_written_is_written_too(world
 
     def slowly() -> None:
         writing.set()
-        go.wait(5)
+        go.wait(30)
 
     world.bucket.before_swap = slowly
     adding = asyncio.create_task(one.add(world.login("new")))
