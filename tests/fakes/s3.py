@@ -40,7 +40,7 @@ class S3:
     @property
     def config(self) -> S3Config:
         """How an origin reaches it; short bounds, so that faults show soon."""
-        return S3Config(endpoint_url=self.url, allow_http=True, retries=1, retry_timeout_s=5.0)
+        return S3Config(endpoint_url=self.url, allow_http=True, retries=1, retry_timeout_s=20.0)
 
     @property
     def environ(self) -> dict[str, str]:

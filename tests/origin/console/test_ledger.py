@@ -67,7 +67,7 @@ class World:
 
     async def origin(self, *, store: Any = None, **given: Any) -> Ledger:
         """Another one, or one that starts again."""
-        options: dict[str, Any] = {"most": 4, "pause_s": 60.0, "patience_s": 2.0, **given}
+        options: dict[str, Any] = {"most": 4, "pause_s": 60.0, "patience_s": 60.0, **given}
         ledger = Ledger(
             ObjectStore(store or self.bucket),
             "name",
