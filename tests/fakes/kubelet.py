@@ -133,7 +133,7 @@ class Kubelet:
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
     try:
-        assert process.wait(20) == 0
+        assert process.wait(40) == 0
     finally:
         process.kill()
 
