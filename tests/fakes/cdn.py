@@ -21,7 +21,7 @@ from infra.nginx import FOLDER as NGINX_FOLDER
 from infra.varnish import FOLDER as VARNISH_FOLDER
 
 SECRET = "2f0c9d6e61f44dc29c12d0e6f1f3a5b7"
-START_S = 20.0
+START_S = 40.0
 
 
 @dataclass(frozen=True, slots=True)

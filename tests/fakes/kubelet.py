@@ -62,7 +62,7 @@ class Kubelet:
         self._mount(found, home)
         for container in found.spec.get("initContainers", []):
             script = self._here(found, container["command"][2], home)
-            subprocess.run([sys.executable, "-c", script], check=True, timeout=20)
+            subprocess.run([sys.executable, "-c", script], check=True, timeout=40)
         ready = home / "ready.json"
         section = found.container["command"][2].removesuffix("_tier").removeprefix("gpu_")
         environ = {
@@ -133,7 +133,7 @@ class Kubelet:
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
     try:
-        assert process.wait(20) == 0
+        assert process.wait(40) == 0
     finally:
         process.kill()
 

@@ -61,7 +61,7 @@ def running_origin(folder: Path) -> Iterator[RunningOrigin]:
         )
     ready = folder / "ready.json"
     try:
-        eventually(lambda: ready.exists() or process.poll() is not None, 30)
+        eventually(lambda: ready.exists() or process.poll() is not None, 40)
         assert process.poll() is None, log.read_text()
         yield RunningOrigin(Home(folder, config), json.loads(ready.read_text())["url"])
     finally:

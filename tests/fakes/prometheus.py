@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.processes import free_port
+from infra.ports import HeldPort
 
-_READY_S = 30.0
+_READY_S = 60.0
 
 
 class Prometheus:
@@ -29,7 +29,8 @@ class Prometheus:
 
     def __init__(self, folder: Path, config: str = "{}") -> None:
         self._folder = folder
-        self._port = free_port()
+        self._held = HeldPort()
+        self._port = self._held.number
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir()
         (folder / "prometheus.yml").write_text(config)
@@ -82,6 +83,7 @@ class Prometheus:
         trace: TracebackType | None,
     ) -> None:
         self.kill()
+        self._held.close()
 
     def samples(self, selector: str) -> list[tuple[float, float]]:
         """Times and values of the one series of a selector, over the last hour."""
@@ -105,7 +107,7 @@ class Prometheus:
 
     def _ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/-/ready", timeout=5):
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/-/ready", timeout=20):
                 return True
         except OSError:
             return False
@@ -113,7 +115,7 @@ class Prometheus:
     def _get(self, path: str, **query: str) -> Any:
         url = f"http://127.0.0.1:{self._port}{path}?{urllib.parse.urlencode(query)}"
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=30) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             raise AssertionError(error.read().decode()) from error

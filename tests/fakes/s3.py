@@ -40,7 +40,7 @@ class S3:
     @property
     def config(self) -> S3Config:
         """How an origin reaches it; short bounds, so that faults show soon."""
-        return S3Config(endpoint_url=self.url, allow_http=True, retries=1, retry_timeout_s=5.0)
+        return S3Config(endpoint_url=self.url, allow_http=True, retries=1, retry_timeout_s=20.0)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -153,7 +153,7 @@ def impatient(config: S3Config, **changes: Any) -> S3Config:
 
 
 def _request(server: S3, method: str, path: str, headers: Mapping[str, str] | None = None) -> None:
-    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
     try:
         connection.request(method, path, headers=dict(headers or {}))
         answer = connection.getresponse()

@@ -105,7 +105,7 @@ class Origin:
                 stdout=log,
                 stderr=log,
             )
-        eventually(lambda: ready.exists() or self._ended(), 20)
+        eventually(lambda: ready.exists() or self._ended(), 40)
         assert ready.exists(), self.log
         self.url = json.loads(ready.read_text())["url"]
 

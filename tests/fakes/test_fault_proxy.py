@@ -23,7 +23,7 @@ def proxy() -> Iterator[FaultProxy]:
         yield proxy
 
 
-def get(proxy: FaultProxy, path: str = "/body", timeout_s: float = 10.0) -> tuple[int, bytes]:
+def get(proxy: FaultProxy, path: str = "/body", timeout_s: float = 30.0) -> tuple[int, bytes]:
     link = http.client.HTTPConnection(urlsplit(proxy.url).netloc, timeout=timeout_s)
     try:
         link.request("GET", path)

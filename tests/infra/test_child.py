@@ -113,10 +113,15 @@ async def test_a_child_that_says_nothing_is_given_up_and_stopped(child_of: Start
 async def test_a_child_that_never_gets_ready_is_an_error_with_its_reason(
     child_of: StartChild,
 ) -> None:
-    child = child_of("unready", config=replace(QUICK, ready_timeout_s=0.5))
-    await child.start()
-    with pytest.raises(ChildError, match="no model yet"):
-        await child.ready()
+    for limit_s in (0.3, 10.0):  # a busy machine may give no answer sooner
+        child = child_of("unready", config=replace(QUICK, ready_timeout_s=limit_s))
+        await child.start()
+        with pytest.raises(ChildError, match=f"is not ready after {limit_s:g} s") as caught:
+            await child.ready()
+        await child.stop()
+        if "no model yet" in caught.value.message:
+            break
+    assert "no model yet" in caught.value.message
 
 
 async def test_a_child_that_does_not_stop_is_killed(child_of: StartChild) -> None:

@@ -74,7 +74,7 @@ async def start_process(home: Home) -> AsyncIterator[StartProcess]:
             cwd=REPOSITORY_ROOT,
         )
         started.append(process)
-        await until(lambda: ready.exists() or process.returncode is not None, deadline_s=20)
+        await until(lambda: ready.exists() or process.returncode is not None, deadline_s=40)
         return OriginProcess(process, json.loads(ready.read_text())["url"])
 
     yield start

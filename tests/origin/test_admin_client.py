@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 
 import pytest
 from aiohttp.test_utils import TestServer
 
+from infra.ports import HeldPort
 from origin.admin_client import OriginAdmin
 from origin.app import build_app
 from origin.errors import PublishError
-from tests.fakes.origin_home import Home, StartOrigin
+from tests.fakes.origin_home import Home
 from tests.fakes.tier import Canned, stub_tier
 from wire.chunk import hash_chunk
 from wire.errors import (
@@ -21,16 +23,15 @@ from wire.errors import (
 
 
 async def test_a_connection_that_idled_away_while_the_file_was_read_is_no_failure(
-    home: Home, start_origin: StartOrigin
+    home: Home,
 ) -> None:
-    first = await start_origin()
-    origin = OriginAdmin(str(first.make_url("")), home.token)
-    await asyncio.to_thread(origin.status)
-    port = first.port
-    await first.close()
-    async with TestServer(await build_app(home.config), port=port):
-        wanted = hash_chunk(b"x")
-        assert await asyncio.to_thread(origin.missing, [wanted]) == {wanted}
+    wanted = hash_chunk(b"x")
+    with closing(HeldPort()) as held:
+        async with TestServer(await build_app(home.config), port=held.number) as first:
+            origin = OriginAdmin(str(first.make_url("")), home.token)
+            await asyncio.to_thread(origin.status)
+        async with TestServer(await build_app(home.config), port=held.number):
+            assert await asyncio.to_thread(origin.missing, [wanted]) == {wanted}
     origin.close()
 
 

@@ -249,7 +249,7 @@ async def test_a_stock_client_in_the_middle_of_an_update_is_not_cut_by_a_roll(
         if name.endswith(".snapshot.json"):
             fetcher.before = lambda _name: None
             roll = server.app[PUBLISHER].roll("chat", "beta", ONE.id)
-            asyncio.run_coroutine_threadsafe(roll, loop).result(10)
+            asyncio.run_coroutine_threadsafe(roll, loop).result(30)
 
     fetcher.before = roll_once
     assert await with_stock_client(home, server, fetcher, tmp_path) == len(ONE.data)

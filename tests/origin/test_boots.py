@@ -15,7 +15,7 @@ SPANS = (BootSpan("pull", 0.0, 12.5), BootSpan("load", 12.5, 100.0))
 
 
 class World:
-    def __init__(self, workers: int = 2, *, patience_s: float = 5.0) -> None:
+    def __init__(self, workers: int = 2, *, patience_s: float = 60.0) -> None:
         self.now = 0.0
         self.view = FleetView(FleetConfig(), clock=lambda: self.now)
         self.desk = BootDesk(self.view, clock=lambda: self.now, patience_s=patience_s)

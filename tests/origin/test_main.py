@@ -60,7 +60,7 @@ async def test_an_origin_killed_in_the_middle_of_uploads_keeps_the_old_revision_
     def kill_halfway(step: str, done: int, total: int) -> None:
         if step == "send" and done > total / 2 and not half.is_set():
             half.set()
-            asyncio.run_coroutine_threadsafe(origin.kill(), loop).result(10)
+            asyncio.run_coroutine_threadsafe(origin.kill(), loop).result(30)
 
     with pytest.raises(SourceUnavailableError):
         await publish_to(home, origin.url, models[1], kill_halfway)
@@ -82,7 +82,7 @@ async def test_an_origin_stops_cleanly_on_sigterm(home: Home, start_process: Sta
     admin = OriginAdmin(origin.url, home.token)
     await asyncio.to_thread(admin.status)
     origin.process.terminate()
-    assert await asyncio.wait_for(origin.process.wait(), 10) == 0
+    assert await asyncio.wait_for(origin.process.wait(), 30) == 0
     admin.close()
 
 

@@ -95,8 +95,13 @@ def test_a_long_run_takes_linear_time(run: str) -> None:
         cut = pre_tokenizers.Sequence(
             [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in pre_tokenizer.patterns]
         )
-        took = [cpu_seconds(cut, (run * size)[:size] + "x") for size in (2_500, 10_000)]
-        assert took[1] < 11 * took[0] + 0.02, pre_tokenizer
+        # What a busy machine adds is no part of it, and seldom there several times in a row.
+        assert any(is_linear(cut, run) for _ in range(5)), pre_tokenizer
+
+
+def is_linear(cut: pre_tokenizers.Sequence, run: str) -> bool:
+    short, long = (cpu_seconds(cut, (run * size)[:size] + "x") for size in (2_500, 10_000))
+    return long < 11 * short + 0.02
 
 
 def cpu_seconds(cut: pre_tokenizers.Sequence, text: str) -> float:

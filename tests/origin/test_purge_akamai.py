@@ -26,7 +26,9 @@ from wire.http_access import tag_headers
 
 CHANNEL = "channel:chat@stable"
 LONG = f"channel:{'m' * 96}@{'c' * 96}"
-QUICK = PurgeConfig(hold_s=5.0, retry_min_s=0.01, retry_max_s=0.02, rate_limited_s=0.03, attempts=3)
+QUICK = PurgeConfig(
+    hold_s=60.0, timeout_s=60.0, retry_min_s=0.01, retry_max_s=0.02, rate_limited_s=0.03, attempts=3
+)
 
 
 @dataclass

@@ -22,7 +22,7 @@ from wire.events import EventKind
 from wire.files import write_atomically
 
 SECRET = "a-secret-of-the-tests"
-QUICK = PurgeConfig(hold_s=5.0, retry_min_s=0.01, retry_max_s=0.02, timeout_s=2.0, attempts=3)
+QUICK = PurgeConfig(hold_s=60.0, retry_min_s=0.01, retry_max_s=0.02, timeout_s=60.0, attempts=3)
 CHANNEL = "channel:chat@stable"
 
 
@@ -146,10 +146,9 @@ async def test_caches_are_told_before_everybody_else(tmp_path: Path, cache: Cach
 async def test_a_cache_that_hangs_holds_nobody_up_for_long(tmp_path: Path, cache: Cache) -> None:
     cache.gate.clear()
     async with running(tmp_path, cache, hold_s=0.05) as desk:
-        started = asyncio.get_running_loop().time()
         desk.hook.publish("channel", [CHANNEL])
         await until(lambda: len(desk.hub.told) == 1)
-        assert asyncio.get_running_loop().time() - started < 1.0
+        assert desk.count("done") + desk.count("retried") + desk.count("failed") == 0
         cache.gate.set()
 
 
@@ -159,7 +158,7 @@ async def test_a_cache_that_hangs_is_not_waited_for_with_every_key(
     cache.gate.clear()
     keys = [f"chunk:{n:064x}" for n in range(1000)]
     async with running(
-        tmp_path, cache, "nginx", timeout_s=0.02, hold_s=0.01, attempts=50, retry_max_s=0.01
+        tmp_path, cache, "nginx", timeout_s=0.2, hold_s=0.01, attempts=10_000, retry_max_s=0.01
     ) as desk:
         desk.hook.publish("purge", keys, hard=True)
         await until(lambda: desk.count("retried") >= len(keys))
@@ -171,7 +170,7 @@ async def test_a_cache_that_hangs_is_not_waited_for_with_every_key(
 
 async def test_what_a_cache_did_not_take_is_told_again(tmp_path: Path, cache: Cache) -> None:
     cache.status = 503
-    async with running(tmp_path, cache, attempts=100) as desk:
+    async with running(tmp_path, cache, attempts=10_000) as desk:
         desk.hook.publish("channel", [CHANNEL])
         await until(lambda: len(cache.seen) >= 3)
         assert desk.hub.told == [("channel", (CHANNEL,), False)]
@@ -204,7 +203,7 @@ async def test_a_cache_that_is_not_there_is_no_error_of_the_publishers(
 
 async def test_what_waits_is_told_together(tmp_path: Path, cache: Cache) -> None:
     cache.gate.clear()
-    async with running(tmp_path, cache, hold_s=0.01) as desk:
+    async with running(tmp_path, cache) as desk:
         desk.hook.publish("channel", [CHANNEL])
         await until(lambda: len(cache.seen) == 1)
         for _ in range(50):

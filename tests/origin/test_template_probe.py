@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from origin.template_probe import ProbeConfig, TemplateRefusedError, examine, probe_template
@@ -113,10 +111,9 @@ def test_a_template_nested_too_deeply_is_refused(source: str) -> None:
 
 
 def refused_soon(source: str) -> str:
-    """What ended the template, known within 20 s."""
-    began = time.monotonic()
+    """What ended the template: one of its other bounds, before the wall clock's."""
     reason = refusal(source)
-    assert time.monotonic() - began < 20.0
+    assert "longer than" not in reason
     known = ("memory", "CPU", "RecursionError", "Error", "crash", "ended with status", "expected")
     return next((word for word in known if word in reason), reason)
 

@@ -161,7 +161,7 @@ def test_a_live_picture_outlives_an_origin_that_is_away_and_ends_with_q(
         origin.answers["GET /admin/fleet"] = Canned({"detail": "the store is away"}, 503)
         seen += _read_until(outside, b"the store is away")
         os.write(outside, b"q")
-        assert process.wait(20) == 0
+        assert process.wait(30) == 0
     os.close(inside)
     os.close(outside)
     assert b"Traceback" not in seen

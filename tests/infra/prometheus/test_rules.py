@@ -26,7 +26,7 @@ needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="no
 
 def promtool(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+        ["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=150, check=False
     )
 
 

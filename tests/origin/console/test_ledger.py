@@ -67,7 +67,7 @@ class World:
 
     async def origin(self, *, store: Any = None, **given: Any) -> Ledger:
         """Another one, or one that starts again."""
-        options: dict[str, Any] = {"most": 4, "pause_s": 60.0, "patience_s": 2.0, **given}
+        options: dict[str, Any] = {"most": 4, "pause_s": 60.0, "patience_s": 60.0, **given}
         ledger = Ledger(
             ObjectStore(store or self.bucket),
             "name",
@@ -99,7 +99,7 @@ async def following(ledger: Ledger) -> AsyncIterator[None]:
 
 
 async def until_over(ledger: Ledger, id: str) -> None:  # noqa: A002
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while ledger.holds(id):  # noqa: ASYNC110 - heard of by a look, not told
             await asyncio.sleep(0.002)
 
@@ -179,7 +179,7 @@ async def test_what_happens_while_the_rest_is_being_written_is_written_too(world
 
     def slowly() -> None:
         writing.set()
-        go.wait(5)
+        go.wait(30)
 
     world.bucket.before_swap = slowly
     adding = asyncio.create_task(one.add(world.login("new")))

@@ -92,7 +92,7 @@ async def edge() -> AsyncIterator[Edge]:
 
 @pytest.fixture
 def config(edge: Edge) -> ConsoleConfig:
-    return ConsoleConfig(edges=(edge.url,), silence_timeout_s=5)
+    return ConsoleConfig(edges=(edge.url,), silence_timeout_s=60, connect_timeout_s=60)
 
 
 Start = Callable[[ConsoleConfig], Awaitable[Client]]

@@ -218,21 +218,27 @@ def test_a_server_that_drips_is_cut_off_in_time(tmp_path: Path) -> None:
             fetch(server, tmp_path / "model.gguf", limits=limits)
         took = time.monotonic() - start
         stop.set()
-    assert took < 3
+    assert 0.5 <= took < 20
 
 
 def test_silence_is_a_failure(tmp_path: Path) -> None:
     stop = threading.Event()
 
     def silent(_asked: Asked) -> Iterator[bytes]:
-        stop.wait(10)
+        stop.wait(60)
         yield b""
+
+    tries: list[str] = []
+
+    def look_up(host: str, port: int) -> Sequence[str]:
+        tries.append(host)
+        return here(host, port)
 
     limits = FetchLimits(allow_private_network=True, any_port=True, idle_s=0.1, max_failures=2)
     with served(tmp_path, silent) as server, pytest.raises(SourceUnavailableError):
-        fetch(server, tmp_path / "model.gguf", limits=limits)
+        fetch(server, tmp_path / "model.gguf", limits=limits, look_up=look_up)
     stop.set()
-    assert len(server.asked) == 2
+    assert len(tries) == 2
 
 
 def test_nobody_there_and_nothing_there_are_told(tmp_path: Path) -> None:
