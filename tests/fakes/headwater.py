@@ -91,7 +91,7 @@ def headwater(
         cwd=ROOT,
         env=environment(environ),
         capture_output=True,
-        timeout=60,
+        timeout=150,  # it may watch a roll
     )
     document = json.loads(done.stdout) if done.stdout.strip() else None
     return done.returncode, document, done.stderr.decode()

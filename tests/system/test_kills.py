@@ -100,7 +100,7 @@ async def test_a_worker_killed_in_a_stream_is_an_error_event_and_comes_back(flee
     assert_cut(answer)
     async with fleet.asker() as asker:
         meanwhile = await asker.ask(RECITE, model="auto", max_tokens=4)
-        assert meanwhile.target == "cloud"
+        assert meanwhile.target == "cloud" or fleet.is_back("worker", worker)
         assert meanwhile.whole
         await until(lambda: not alive(engine))  # an engine does not outlive its worker
         await asyncio.to_thread(fleet.settle)

@@ -77,6 +77,5 @@ def test_the_origin_hears_of_edge_and_worker(laptop: Laptop) -> None:
         lambda: (
             'headwater_fleet_nodes{kind="worker",state="ready"} 1.0'
             in metrics_of(laptop.urls["origin"])
-        ),
-        10,
+        )
     )

@@ -50,7 +50,7 @@ async def browser(fleet: Fleet) -> AsyncIterator[aiohttp.ClientSession]:
 
 @asynccontextmanager
 async def watching(browser: aiohttp.ClientSession) -> AsyncIterator[Page]:
-    timeout = aiohttp.ClientTimeout(total=60)
+    timeout = aiohttp.ClientTimeout(total=150)
     async with browser.get("live", timeout=timeout) as stream:
         assert stream.status == 200
         yield Page(stream)

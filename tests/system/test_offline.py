@@ -110,7 +110,7 @@ def region(fleet: Fleet, tmp_path: Path) -> Iterator[Region]:
     try:
         region.start_edge()
         region.start_worker()
-        eventually(region.serves, 30)
+        eventually(region.serves)
         assert region.trust() == {"fresh"}
         fleet.call(origin.stop())
         yield region
@@ -141,7 +141,7 @@ async def test_a_day_without_an_origin_serves_within_the_grace_and_says_so(regio
     region.stop()
     region.start_edge()
     region.start_worker()
-    eventually(region.serves, 30)
+    eventually(region.serves)
     boot = region.report()["waterfalls"][0]
     assert (boot["from_disk"], boot["from_network"]) == (boot["size"], 0)
     assert (await region.ask()).whole
@@ -149,8 +149,8 @@ async def test_a_day_without_an_origin_serves_within_the_grace_and_says_so(regio
     # Everything heals by itself.
     back(region.fleet)
     region.set_clock(0)
-    eventually(lambda: region.trust() == {"fresh"}, 20)
-    eventually(lambda: region.report()["report"]["reason"] == "", 20)
+    eventually(lambda: region.trust() == {"fresh"})
+    eventually(lambda: region.report()["report"]["reason"] == "")
 
 
 async def test_beyond_the_grace_what_runs_goes_on_and_nothing_new_starts(region: Region) -> None:
@@ -162,15 +162,15 @@ async def test_beyond_the_grace_what_runs_goes_on_and_nothing_new_starts(region:
     region.stop()
     region.start_edge()
     region.start_worker()
-    eventually(lambda: "grace" in region.report()["report"]["reason"], 20)
+    eventually(lambda: "grace" in region.report()["report"]["reason"])
     assert region.report()["report"]["state"] == "booting"
 
     # Once the clock is right again nobody has to touch it.
     region.set_clock(0)
-    eventually(region.serves, 30)
+    eventually(region.serves)
     assert (await region.ask()).whole
     back(region.fleet)
-    eventually(lambda: region.trust() == {"fresh"}, 20)
+    eventually(lambda: region.trust() == {"fresh"})
 
 
 async def test_a_clock_a_day_behind_neither_stops_nor_fools_anybody(region: Region) -> None:
@@ -178,10 +178,10 @@ async def test_a_clock_a_day_behind_neither_stops_nor_fools_anybody(region: Regi
     region.stop()
     region.start_edge()
     region.start_worker()
-    eventually(region.serves, 30)
+    eventually(region.serves)
     assert (await region.ask()).whole
     back(region.fleet)
-    eventually(lambda: region.report()["report"]["reason"] == "", 20)
+    eventually(lambda: region.report()["report"]["reason"] == "")
     assert region.trust() == {"fresh"}
 
 
@@ -191,7 +191,7 @@ async def test_a_worker_without_any_network_boots_from_its_disk(region: Region) 
     region.stop()
     region.start_edge()
     worker = region.start_worker(network=False)
-    eventually(lambda: region.fleet.is_ready(worker), 30)
+    eventually(lambda: region.fleet.is_ready(worker))
     report = region.report()["report"]
     assert report["revision"] == revision
     assert "not reachable" in report["reason"] or "unavailable" in report["reason"]

@@ -67,7 +67,7 @@ def edge_of(origin: Origin, folder: Path) -> Iterator[str]:
         argv = [sys.executable, "-m", "edge_tier"]
         process = subprocess.Popen(argv, cwd=ROOT, env=environ, stdout=output, stderr=output)
     try:
-        eventually(lambda: ready.exists() or process.poll() is not None, 20)
+        eventually(lambda: ready.exists() or process.poll() is not None)
         assert ready.exists(), log.read_text()
         yield json.loads(ready.read_text())["url"]
     finally:

@@ -130,11 +130,11 @@ def test_the_previous_revision_stays_on_disk_and_is_the_way_back(
 ) -> None:
     first, new = rolling.revision(), second.revision
     rolling.roll(new)
-    eventually(lambda: serves(rolling, new), 30)
+    eventually(lambda: serves(rolling, new))
     models = rolling.state.tier("worker") / "models" / LOCAL_MODEL
     eventually(lambda: {path.name for path in models.iterdir()} == {first, new})
     rolling.roll(first)
-    eventually(lambda: serves(rolling, first), 30)
+    eventually(lambda: serves(rolling, first))
     back = rolling.status("worker")["waterfalls"][-1]
     assert back["from_disk"] == back["size"]
     assert back["from_network"] == 0

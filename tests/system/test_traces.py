@@ -42,7 +42,7 @@ class Pair:
 
     def traced(self, spans: int) -> list[SeenSpan]:
         """The newest request's spans, once so many have come."""
-        eventually(lambda: len(self.collector.spans) >= spans, 20)
+        eventually(lambda: len(self.collector.spans) >= spans)
         found = self.collector.spans
         self.collector.requests.clear()
         return found
