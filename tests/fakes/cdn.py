@@ -113,6 +113,9 @@ def varnish_files(folder: Path, upstream: str) -> Path:
     site = (VARNISH_FOLDER / "site.vcl").read_text()
     assert '.port = "7400"' in site
     assert '"replace-me"' in site
+    # A busy machine may keep an upstream from answering its health check.
+    assert ".timeout = 2s;" in site
+    site = site.replace(".timeout = 2s;", ".timeout = 30s;")
     site = site.replace('"127.0.0.1";\n    .port = "7400"', f'"{host}";\n    .port = "{port}"')
     (folder / "site.vcl").write_text(site.replace("replace-me", SECRET))
     return folder / "default.vcl"

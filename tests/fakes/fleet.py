@@ -339,8 +339,9 @@ class Fleet:
         return "\n".join(f"--- {name}\n" + "\n".join(tail) for name, tail in tails.items())
 
 
-def eventually(condition: Callable[[], bool], deadline_s: float = 10.0) -> None:
-    """Return as soon as ``condition`` holds. Raises ``TimeoutError`` at the deadline."""
+def eventually(condition: Callable[[], bool], deadline_s: float = 30.0) -> None:
+    """Return as soon as ``condition`` holds. Raises ``TimeoutError`` at the deadline, which only a
+    broken program reaches: a busy machine stands still for seconds."""
     end = time.monotonic() + deadline_s
     pause_s = 0.01
     while not condition():

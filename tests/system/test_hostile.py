@@ -367,7 +367,7 @@ async def most_work_at_once(fleet: Fleet, bomb: bytes) -> float:
 
 
 def cpu_s(process: psutil.Process) -> float:
-    """Of all its threads: one that holds the interpreter's lock keeps the event loop waiting too."""
+    """Of all its threads: one that holds the interpreter's lock keeps the loop waiting as well."""
     return sum(process.cpu_times()[:2])
 
 
