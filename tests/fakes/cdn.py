@@ -130,7 +130,8 @@ def varnish(folder: Path, upstream: str, port: int, *, hurry: bool = True) -> It
         *(program("varnishd"), "-F", "-j", "none", "-n", str(folder / "work")),
         *("-a", f"127.0.0.1:{port}", "-f", str(vcl), "-p", f"vcl_path={folder}"),
         *("-p", "thread_pools=1", "-p", "thread_pool_min=20", "-s", "malloc,256m"),
-        *("-T", "none"),
+        # A client of a busy machine takes its time between connecting and asking.
+        *("-T", "none", "-p", "timeout_idle=30"),
     ]
     with _running(argv, port, folder / "output.log"):
         yield Cdn("varnish", f"http://127.0.0.1:{port}", folder)
