@@ -24,6 +24,9 @@ VIEWS = {
     "logins": "Logins",
 }
 """Places on the page → the heading there."""
+PATIENT_MS = 30_000
+"""Only a broken page takes so long: a busy machine stands still for seconds."""
+expect.set_options(timeout=PATIENT_MS)
 
 
 @dataclass(slots=True)
@@ -89,7 +92,7 @@ async def opened(
 async def open_page(context: BrowserContext, origin: ConsoleOrigin, url: str) -> Console:
     """A new page of a browser."""
     page = await context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(PATIENT_MS)
     console = Console(page=page, origin=origin, url=url)
     page.on("pageerror", lambda error: console.complaints.append(str(error)))
     page.on(

@@ -1,4 +1,6 @@
-"""Waiting for what another process does, without sleeping to hope by."""
+"""Waiting for what another process does, without sleeping to hope by.
+
+The deadline is one that only a broken program reaches: a busy machine stands still for seconds."""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import os
 from collections.abc import Awaitable, Callable
 
 
-async def until(condition: Callable[[], bool], *, deadline_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], *, deadline_s: float = 30.0) -> None:
     """Return as soon as ``condition`` holds. Raises ``TimeoutError`` at the deadline."""
     async with asyncio.timeout(deadline_s):
         while not condition():  # noqa: ASYNC110 - other processes set no events
@@ -15,7 +17,7 @@ async def until(condition: Callable[[], bool], *, deadline_s: float = 10.0) -> N
 
 
 async def until_async(
-    condition: Callable[[], Awaitable[bool]], *, deadline_s: float = 10.0
+    condition: Callable[[], Awaitable[bool]], *, deadline_s: float = 30.0
 ) -> None:
     """The same for a condition that has to be asked for."""
     async with asyncio.timeout(deadline_s):
