@@ -113,6 +113,9 @@ def varnish_files(folder: Path, upstream: str) -> Path:
     site = (VARNISH_FOLDER / "site.vcl").read_text()
     assert '.port = "7400"' in site
     assert '"replace-me"' in site
+    # A busy machine may keep an upstream from answering its health check.
+    assert ".timeout = 2s;" in site
+    site = site.replace(".timeout = 2s;", ".timeout = 30s;")
     site = site.replace('"127.0.0.1";\n    .port = "7400"', f'"{host}";\n    .port = "{port}"')
     (folder / "site.vcl").write_text(site.replace("replace-me", SECRET))
     return folder / "default.vcl"
@@ -127,7 +130,8 @@ def varnish(folder: Path, upstream: str, port: int, *, hurry: bool = True) -> It
         *(program("varnishd"), "-F", "-j", "none", "-n", str(folder / "work")),
         *("-a", f"127.0.0.1:{port}", "-f", str(vcl), "-p", f"vcl_path={folder}"),
         *("-p", "thread_pools=1", "-p", "thread_pool_min=20", "-s", "malloc,256m"),
-        *("-T", "none"),
+        # A client of a busy machine takes its time between connecting and asking.
+        *("-T", "none", "-p", "timeout_idle=30"),
     ]
     with _running(argv, port, folder / "output.log"):
         yield Cdn("varnish", f"http://127.0.0.1:{port}", folder)

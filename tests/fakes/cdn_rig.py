@@ -39,7 +39,6 @@ T = TypeVar("T")
 STREAM = "/v1/chat/completions"
 SHORT_LIVED = "/artifacts/channels/short/lived"
 FAILING = "/artifacts/channels/failing/now"
-STREAM_GAP_S = 0.2
 EVENTS = 3
 STYLES: dict[str, PurgeStyle] = {"nginx": "nginx", "varnish": "varnish"}
 CDNS = {"nginx": nginx, "varnish": varnish}
@@ -55,6 +54,8 @@ class Watch:
     """Before each answer with a chunk."""
     short_lived: str = "one"
     """The body of a pointer that is good for one second."""
+    events_read: int = 0
+    """Of a stream, by its client: the next one is sent only then."""
     failing: bool = True
     """Whether ``FAILING`` answers 500, or else with a pointer."""
 
@@ -76,18 +77,18 @@ class Watch:
             return web.Response(status=status, headers={"Cache-Control": "public, max-age=60"})
         return await handler(request)
 
-
-async def _stream(request: web.Request) -> web.StreamResponse:
-    """Events with pauses, as prompts are answered."""
-    await request.read()
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    await response.prepare(request)
-    for number in range(EVENTS):
-        await response.write(f"data: {number}\n\n".encode())
-        await asyncio.sleep(STREAM_GAP_S)
-    await response.write(b"data: [DONE]\n\n")
-    await response.write_eof()
-    return response
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """Events with pauses, as prompts are answered."""
+        await request.read()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for number in range(EVENTS):
+            await response.write(f"data: {number}\n\n".encode())
+            while self.events_read <= number:  # noqa: ASYNC110 - it is read in another thread
+                await asyncio.sleep(0.002)
+        await response.write(b"data: [DONE]\n\n")
+        await response.write_eof()
+        return response
 
 
 class Rig:
@@ -199,14 +200,15 @@ class Rig:
             keys_dir=folder / "keys",
             admin_token_file=folder / "token",
             pull_tokens_file=folder / "pull-tokens.json",
-            purge=PurgeConfig(targets=targets),
+            # An event waits for the caches, however long a busy machine takes to tell them.
+            purge=PurgeConfig(targets=targets, hold_s=20.0),
             assets=AssetsConfig(),
         )
         await initialize(config, "passphrase")
         _, self.reader = PullTokens.open(config.pull_tokens_file).mint(["*"])
         app = await build_app(config)
         app.middlewares.insert(0, self.watch.middleware)
-        app.router.add_post(STREAM, _stream)
+        app.router.add_post(STREAM, self.watch.stream)
         self._server = TestServer(app, port=port, handler_cancellation=True)
         await self._server.start_server()
         self.url = f"http://127.0.0.1:{port}"

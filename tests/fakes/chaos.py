@@ -93,19 +93,25 @@ class Chaos:
         unlimited = {"requests_per_minute": 0, "tokens_per_minute": 0}
         self._key = fleet.create_key(limits=unlimited)["key"]
 
-    async def run(self, seconds: float) -> Report:
-        """Kill for so long, then wait until all is well again, and look at the disks."""
+    async def run(self, seconds: float, *, kills: int = 0, whole: int = 0) -> Report:
+        """Kill for so long, then wait until all is well again, and look at the disks.
+
+        Args:
+            kills: so many at least, if it takes longer.
+            whole: answers, in the same way.
+        """
         await self._learn()
         over = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             for number in range(self._callers):
                 group.create_task(self._call(over, number), name=f"caller-{number}")
             end = time.monotonic() + seconds
-            while time.monotonic() < end:
+            while time.monotonic() < end or self.report.killed.total() < kills:
                 await self._kill(self._random.choice(VICTIMS))
                 if self._random.random() < 0.2:
                     await self._roll()
                 await asyncio.sleep(self._random.uniform(0.2, 2 * self._pause_s))
+            await until(lambda: self.report.whole >= whole, deadline_s=HEAL_S)
             over.set()
         began = time.monotonic()
         await until(self._well, deadline_s=HEAL_S)

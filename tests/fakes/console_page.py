@@ -12,10 +12,6 @@ from tests.fakes.chromium import DESKTOP
 from tests.fakes.console_fleet import SyntheticFleet
 from tests.fakes.console_origin import COOKIE, TOKEN, ConsoleOrigin, running
 
-# Only a broken page takes so long; a busy machine stands still for seconds.
-_SOON_MS = 30_000
-expect.set_options(timeout=_SOON_MS)
-
 VIEWS = {
     "overview": "Overview",
     "fleet/workers": "Fleet",
@@ -28,6 +24,9 @@ VIEWS = {
     "logins": "Logins",
 }
 """Places on the page → the heading there."""
+PATIENT_MS = 30_000
+"""Only a broken page takes so long: a busy machine stands still for seconds."""
+expect.set_options(timeout=PATIENT_MS)
 
 
 @dataclass(slots=True)
@@ -93,7 +92,7 @@ async def opened(
 async def open_page(context: BrowserContext, origin: ConsoleOrigin, url: str) -> Console:
     """A new page of a browser."""
     page = await context.new_page()
-    page.set_default_timeout(_SOON_MS)
+    page.set_default_timeout(PATIENT_MS)
     console = Console(page=page, origin=origin, url=url)
     page.on("pageerror", lambda error: console.complaints.append(str(error)))
     page.on(

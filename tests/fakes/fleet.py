@@ -340,7 +340,8 @@ class Fleet:
 
 
 def eventually(condition: Callable[[], bool], deadline_s: float = 30.0) -> None:
-    """Return as soon as ``condition`` holds. Raises ``TimeoutError`` at the deadline."""
+    """Return as soon as ``condition`` holds. Raises ``TimeoutError`` at the deadline, which only a
+    broken program reaches: a busy machine stands still for seconds."""
     end = time.monotonic() + deadline_s
     pause_s = 0.01
     while not condition():

@@ -20,10 +20,8 @@ async def test_kills_at_random_lose_nothing_that_is_not_said(fleet: Fleet, tmp_p
     with fleet.extra("worker", "chaos-worker", **places) as other:
         eventually(lambda: fleet.is_ready(other), 30)
         chaos = Chaos(fleet, other, (first, second), seed=SEED, pause_s=1.0, callers=4)
-        found = await chaos.run(SECONDS)
-    assert found.whole > 10
+        found = await chaos.run(SECONDS, kills=3, whole=11)
     assert set(found.killed) <= set(VICTIMS)
-    assert sum(found.killed.values()) >= 3
     assert found.silent == []
     assert found.wrong == []
     assert wrong_files(tmp_path / "models", LOCAL_MODEL) == []

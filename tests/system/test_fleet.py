@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -24,8 +23,6 @@ from wire.errors import HeadwaterError
 
 ASK: list[Any] = [{"role": "user", "content": "Count from one to ten."}]
 REQUESTS = "headwater_worker_requests_total"
-AROUND_S = 3.0
-"""How soon a node that falls silent is routed around."""
 
 
 @pytest.fixture
@@ -93,12 +90,12 @@ def worker_of(fleet: Fleet, name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def stopped(pid: int | None) -> Iterator[float]:
-    """A process that stands still, and since when."""
+def stopped(pid: int | None) -> Iterator[None]:
+    """A process that stands still."""
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     try:
-        yield time.monotonic()
+        yield
     finally:
         os.kill(pid, signal.SIGCONT)
 
@@ -117,10 +114,9 @@ async def test_a_worker_that_stands_still_is_routed_around_and_comes_back_by_its
 ) -> None:
     both = {"worker", "second-worker"}
     eventually(lambda: known(fleet) == both)
-    for pid in (second_worker.pid, fleet.pid("worker")):
-        with stopped(pid) as since:
-            eventually(lambda: len(known(fleet)) == 1, 2 * AROUND_S)
-            assert time.monotonic() - since < AROUND_S
+    for pid, other in ((second_worker.pid, "worker"), (fleet.pid("worker"), "second-worker")):
+        with stopped(pid):
+            eventually(lambda other=other: known(fleet) == {other})  # type: ignore[misc]
             await answered(fleet)
             eventually(lambda: "missing" in states(fleet).values())
         eventually(lambda: known(fleet) == both)
@@ -143,10 +139,8 @@ def test_the_view_survives_a_kill_of_the_origin_and_forgets_nobody(
             eventually(lambda: "third-worker" not in seen_in_the_store(fleet))
             killed = fleet.kill("origin")
             eventually(lambda: fleet.is_back("origin", killed), 30)
-            back = time.monotonic()
             assert states(fleet).keys() == everybody
-            eventually(lambda: states(fleet) == gone, 2)
-            assert time.monotonic() - back < 2
+            eventually(lambda: states(fleet) == gone)
         eventually(lambda: states(fleet) == dict.fromkeys(everybody, "ready"))
 
 

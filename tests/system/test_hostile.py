@@ -7,13 +7,13 @@ import json
 import re
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
 import openai
+import psutil
 import pytest
 
 from infra.ask import CHAT_PATH
@@ -37,7 +37,8 @@ HIDDEN = {
     "control characters": "What is\x00 the\x07 capital of\x1b France?",
     "variation selectors": "What is the capital of France\U000e0100\U000e0101?",
 }
-LOOP_STALL_S = 0.05
+STALL_CPU_S = 0.25
+"""Some seven times what the worst bomb takes. In milliseconds of waiting: ``make bench``."""
 
 
 # Hidden text.
@@ -165,7 +166,7 @@ def exchange(fleet: Fleet, sent: bytes) -> tuple[bytes, bool]:
     """Send raw bytes to the edge: what came back, and whether it closed the connection."""
     host, _, port = fleet.urls.edge.removeprefix("http://").partition(":")
     received = b""
-    with socket.create_connection((host, int(port)), timeout=5) as sock:
+    with socket.create_connection((host, int(port)), timeout=30) as sock:
         with suppress(ConnectionError):  # it may have seen enough before the end
             sock.sendall(sent.replace(KEY, fleet.local.api_key.encode()))
         while True:
@@ -226,7 +227,7 @@ def beating(fleet: Fleet, url: str) -> Iterator[None]:
         slots=1,
         busy=0,
         queue=0,
-        ttl_s=1.0,
+        ttl_s=60.0,  # longer than a busy machine stands still
     )
     client = BlockingClient(fleet.urls.edge, token=read_secret(fleet.state.worker_token))
     over = threading.Event()
@@ -245,6 +246,8 @@ def beating(fleet: Fleet, url: str) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+        last = msgspec.structs.replace(report, ttl_s=0.1)
+        assert client.send("POST", HEARTBEAT, msgspec.json.encode(last)).status == 200
         client.close()
         eventually(lambda: SPY not in names_of_workers(fleet))
 
@@ -330,44 +333,42 @@ BOMBS = {
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
 async def test_a_bomb_is_refused_and_stalls_nobody(fleet: Fleet, bomb: bytes) -> None:
-    slack = await slowest_answer(fleet, None)
     worst = []
     for _ in range(3):
-        worst.append(await slowest_answer(fleet, bomb))
-        if worst[-1] < LOOP_STALL_S + slack:
+        worst.append(await most_work_at_once(fleet, bomb))
+        if worst[-1] < STALL_CPU_S:
             return
-    raise AssertionError(f"/healthz took {worst} s meanwhile; slack {slack:.3f} s")
+    raise AssertionError(f"/healthz waited for {worst} s of work on the bomb")
 
 
-async def slowest_answer(fleet: Fleet, bomb: bytes | None) -> float:
-    """The longest that ``/healthz`` takes while a bomb is sent and answered, in seconds."""
-    over = asyncio.Event()
-
-    async def throw() -> None:
-        try:
-            if bomb is None:
-                await asyncio.sleep(0.1)  # what this machine does to an idle edge
-            else:
-                status = await asyncio.to_thread(post, fleet, bomb)
-                assert status in {200, 400, 413}, status
-        finally:
-            over.set()
-
-    thrown = asyncio.create_task(throw())
+async def most_work_at_once(fleet: Fleet, bomb: bytes) -> float:
+    """The most that the edge worked from one answer of ``/healthz`` to the next while a bomb was
+    sent and answered, in seconds of processor: how long others wait, a busy machine decides too.
+    """
     host, _, port = fleet.urls.edge.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    slowest = 0.0
-    while not over.is_set():
-        began = time.monotonic()
+    edge = psutil.Process(fleet.pid("edge"))
+    most, before = 0.0, cpu_s(edge)
+    thrown = asyncio.create_task(asyncio.to_thread(post, fleet, bomb))
+    over = False
+    while not over:
+        over = thrown.done()
         writer.write(f"GET {HEALTHZ} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
         await reader.readexactly(length)
-        slowest = max(slowest, time.monotonic() - began)
+        now = cpu_s(edge)
+        most, before = max(most, now - before), now
     writer.close()
     await writer.wait_closed()
-    await thrown
-    return slowest
+    status = await thrown
+    assert status in {200, 400, 413}, status
+    return most
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """Of all its threads: one that holds the interpreter's lock keeps the loop waiting as well."""
+    return sum(process.cpu_times()[:2])
 
 
 def post(fleet: Fleet, body: bytes) -> int:
