@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import shutil
 import socket
@@ -47,17 +46,6 @@ PACKAGES = {
     "varnishadm": "varnish",
     "node": "nodejs",
 }
-
-
-def free_port() -> int:
-    """A port for a program that cannot be told to take any. Not of those that the system gives to
-    whoever asks for any (ip_local_port_range), so that nobody takes it meanwhile."""
-    for _ in range(100):
-        port = random.randrange(20_000, 32_000)
-        with suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no free port")
 
 
 def nginx_files(folder: Path, upstream: str, port: int, *, hurry: bool = True) -> Path:

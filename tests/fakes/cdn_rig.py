@@ -27,7 +27,8 @@ from origin.init import initialize
 from origin.keys import PUBLISHER_KEY, load_key
 from origin.offline import sign_revisions
 from origin.purge_config import PurgeConfig, PurgeStyle, PurgeTarget
-from tests.fakes.cdn import SECRET, Cdn, free_port, nginx, varnish
+from tests.fakes.cdn import SECRET, Cdn, nginx, varnish
+from tests.fakes.ports import free_port
 from tests.fakes.replays import Answer, ask
 from tests.fakes.revisions import Revision
 from wire.assets import AssetsConfig

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fakes.cdn import free_port, program
+from tests.fakes.cdn import program
 from tests.fakes.cdn_rig import CDNS, Rig, running
 from tests.fakes.fleet import eventually
+from tests.fakes.ports import free_port
 from tests.fakes.quick_disk import quick_folder
 from tests.fakes.replays import Answer, ask
 from tests.fakes.revisions import Revision

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes.cdn import free_port, program
+from tests.fakes.cdn import program
 from tests.fakes.cdn_rig import CDNS
 from tests.fakes.fleet import eventually
+from tests.fakes.ports import free_port
 from tests.fakes.quick_disk import quick_folder
 from tests.fakes.replays import Answer, ask
 from tests.fakes.tier import Canned, StubTier, stub_tier

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +14,7 @@ from edge_tier.gateway.limits_redis import RedisLimiter
 from edge_tier.gateway.request import SharedLimits
 from tests.edge_tier.gateway.conftest import RedisServer
 from tests.fakes.limits import acme_with, charge, refusal
+from tests.fakes.ports import free_port
 from tests.fakes.waiting import until
 
 BUS = 10_000
@@ -22,23 +22,9 @@ BUS = 10_000
 CONFIG = RedisLimits(cluster=True, timeout_s=10.0, circuit_s=0.0)
 
 
-def _free_port() -> int:
-    for _ in range(100):
-        with socket.socket() as one, socket.socket() as bus:
-            one.bind(("127.0.0.1", 0))
-            port: int = one.getsockname()[1]
-            if port + BUS < 2**16:
-                try:
-                    bus.bind(("127.0.0.1", port + BUS))
-                except OSError:
-                    continue
-                return port
-    raise AssertionError("no two free ports")
-
-
 @pytest.fixture
 def cluster() -> Iterator[RedisServer]:
-    server = RedisServer(cluster_port=_free_port())
+    server = RedisServer(cluster_port=free_port(beside=BUS))
     yield server
     server.stop()
 

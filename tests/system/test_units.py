@@ -5,12 +5,12 @@ say."""
 from __future__ import annotations
 
 import signal
-import socket
 from pathlib import Path
 
 from infra.local_setup import prepare, prepare_site
 from infra.local_sites import Ports, sites_of
 from infra.state import StateDir
+from tests.fakes.ports import free_port
 from tests.fakes.units import FOLDER, Machine, read_unit, running
 from wire.health import problem
 
@@ -44,12 +44,6 @@ async def machine_of(root: Path) -> Machine:
     state.origin_store.rename(home / "store")
     state.pull_tokens("origin").rename(home / "pull-tokens.json")
     return machine
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port: int = held.getsockname()[1]
-        return port
 
 
 async def test_origin_and_edge_run_by_their_units(tmp_path: Path) -> None:
