@@ -38,6 +38,9 @@ Reason = Annotated[str, Meta(max_length=500)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Size = Annotated[int, Meta(ge=0, le=2**53)]
 """Bytes, or what is counted for a long time: what JSON carries without loss."""
+Moment = Annotated[float, Meta(ge=0, le=2**53 - 1)]
+"""Seconds since 1970. Any larger integer is a float of 2**53 or more, so none is rounded into the
+bound."""
 Seconds = Annotated[float, Meta(ge=0, le=3_600)]
 CommandId = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9-]{1,64}\Z")]
 
@@ -65,7 +68,7 @@ class WorkerRoll(msgspec.Struct, frozen=True, kw_only=True):
     revision: RevisionText
     previous: RevisionText = ""
     """What served when it began."""
-    began: Annotated[float, Meta(ge=0, le=2**53)]
+    began: Moment
     """By the worker's clock, seconds since 1970."""
     outcome: RollOutcome
     step: Word = ""

@@ -43,7 +43,7 @@ _SYSTEMS = (
     ("Linux", "Linux"),
 )
 _NETWORK_BITS = {4: 24, 6: 48}
-_Moment = Annotated[float, Meta(ge=0, le=2**53)]
+_Moment = Annotated[float, Meta(ge=0, le=2**53 - 1)]
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):

@@ -82,6 +82,8 @@ def test_a_roll_is_told_in_as_few_bytes() -> None:
     assert decode_report(body) == rolling
     with pytest.raises(msgspec.ValidationError):
         decode_report(body.replace(b'"running"', b'"other"'))
+    with pytest.raises(msgspec.ValidationError):
+        decode_report(body.replace(b":5.0", b":%d" % (2**53 + 1)))
     longer = msgspec.structs.replace(roll, spans=spans * 25)
     with pytest.raises(msgspec.ValidationError):
         decode_report(msgspec.json.encode(msgspec.structs.replace(REPORT, roll=longer)))
