@@ -32,6 +32,8 @@ _MIN_PATIENCE_S = 1.0
 beat: the next beat must come before the server forgets us."""
 _LOOP_WAIT_S = 0.25
 """How long the event loop may take to make a body before the last one is sent again."""
+_OVERTAKEN_S = 1.0
+"""How long a goodbye waits for the beat before it."""
 _LAST_BODY_S = 5.0
 """How long the last one may be sent instead."""
 _LOOK_S = 2.0
@@ -143,7 +145,7 @@ class Beats:
         loop = asyncio.get_running_loop()
         body = self._body.make()
         servers = list(self._servers.values())
-        posts = [loop.run_in_executor(self._executor, s.post, body) for s in servers]
+        posts = [loop.run_in_executor(self._executor, s.post_after_beat, body) for s in servers]
         for server, answer in zip(servers, await asyncio.gather(*posts), strict=True):
             self._tell(server, answer)
 
@@ -161,9 +163,10 @@ class Beats:
             began_s = time.monotonic()
             server.changed.clear()
             try:
-                body = self._body.of(loop)
-                if body is not None and not stopped.is_set():
-                    loop.call_soon_threadsafe(self._tell, server, server.post(body))
+                with server.turn:
+                    body = self._body.of(loop)
+                    if body is not None and not stopped.is_set():
+                        loop.call_soon_threadsafe(self._tell, server, server.post(body))
             except RuntimeError:
                 return  # the loop is closed
             server.changed.wait(max(0.0, began_s + self._interval_s - time.monotonic()))
@@ -228,6 +231,8 @@ class _Server:
         self.changed = threading.Event()
         self.gone = threading.Event()
         """It is no longer one of ours: its thread ends."""
+        self.turn = threading.Lock()
+        """Held from the making of a beat until it has arrived."""
         self._client = client
         self._path = path
         self._name = name
@@ -248,6 +253,16 @@ class _Server:
         self.gone.set()
         self.changed.set()
         self.close()
+
+    def post_after_beat(self, body: bytes) -> Buffer | None:
+        """Send what must not be overtaken by a beat that was made before it: a goodbye would be
+        taken back. A beat that is stuck is not waited for."""
+        mine = self.turn.acquire(timeout=_OVERTAKEN_S)
+        try:
+            return self.post(body)
+        finally:
+            if mine:
+                self.turn.release()
 
     def post(self, body: bytes) -> Buffer | None:
         """Send it; the answer's body, None where it was refused or did not arrive. Whatever

@@ -87,6 +87,24 @@ async def test_a_busy_event_loop_does_not_delay_a_beat() -> None:
             assert len(server.received) > before
 
 
+async def test_a_goodbye_is_not_taken_back_by_a_beat_that_was_made_before_it() -> None:
+    rounds = 20
+    with stub_tier(ANSWERS) as server:
+        for _ in range(rounds):
+            leaving: list[asyncio.Task[None]] = []
+
+            def body(leaving: list[asyncio.Task[None]] = leaving) -> bytes:
+                if leaving:
+                    return b'"left"'
+                leaving.append(asyncio.ensure_future(beats.send()))
+                return b'"here"'
+
+            async with beating(server.url, body=body, interval_s=99) as beats:
+                await until(lambda leaving=leaving: bool(leaving))  # type: ignore[misc]
+                await leaving[0]
+        assert [seen.body for seen in server.received] == [b'"here"', b'"left"'] * rounds
+
+
 async def test_a_server_that_accepts_and_never_answers_delays_nobody_else() -> None:
     with socket.create_server(("127.0.0.1", 0)) as stuck, stub_tier(ANSWERS) as server:
         url = f"http://127.0.0.1:{stuck.getsockname()[1]}"
