@@ -24,7 +24,6 @@ SETTINGS = {
 }
 
 
-TIMEOUT_S = 180.0
 _HERE = Path(__file__).parent
 _FLEET = pytest.StashKey[Fleet]()
 _RUNNING = pytest.StashKey[ExitStack]()
@@ -74,14 +73,11 @@ def up_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder is a system test, and may wait for processes on a busy machine.
-
-    They come first: while they wait, the rest goes on.
-    """
+    """Everything in this folder is a system test. They come first: while they wait, the rest goes
+    on."""
     for item in items:
         if item.path.is_relative_to(_HERE):
             item.add_marker(pytest.mark.system)
-            item.add_marker(pytest.mark.timeout(TIMEOUT_S))
     items.sort(key=lambda item: not item.path.is_relative_to(_HERE))
 
 
