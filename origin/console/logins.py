@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from origin.console.config import MAX_LOGINS
+from wire.workers import Moment
 
 FORMAT = "headwater.logins/1"
 MAX_TABLE_BYTES = 1024 * 1024
@@ -43,7 +44,6 @@ _SYSTEMS = (
     ("Linux", "Linux"),
 )
 _NETWORK_BITS = {4: 24, 6: 48}
-_Moment = Annotated[float, Meta(ge=0, le=2**53 - 1)]
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,9 +51,9 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
 
     id: Annotated[str, Meta(min_length=1, max_length=32)]
     """What its cookie is told by; without its MAC it opens nothing."""
-    made: _Moment
-    until: _Moment
-    seen: _Moment
+    made: Moment
+    until: Moment
+    seen: Moment
     """When it was used last, to about a minute."""
     browser: Annotated[str, Meta(max_length=64)] = ""
     address: Annotated[str, Meta(max_length=128)] = ""
