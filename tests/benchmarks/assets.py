@@ -18,8 +18,8 @@ import psutil
 
 from infra.publishing import open_publisher
 from tests.benchmarks.artifact_plane.stage import Stage, nginx, stage
-from tests.benchmarks.processes import cpu_seconds
 from tests.benchmarks.results import Machine, Row, report
+from tests.fakes.processes import cpu_seconds
 from tests.fakes.sites import text, write_site
 
 SITE = "bench-site"

@@ -18,12 +18,12 @@ import psutil
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page
 
-from tests.benchmarks.processes import cpu_seconds
 from tests.benchmarks.results import Machine, Row, report
 from tests.fakes.chromium import DESKTOP, PHONE, browser, chromium
 from tests.fakes.console import running_console
 from tests.fakes.console_fleet import SyntheticFleet
 from tests.fakes.console_origin import TOKEN, ConsoleOrigin, running
+from tests.fakes.processes import cpu_seconds
 
 NODES = 1_000
 MANY_NODES = 5_000

@@ -25,9 +25,9 @@ from infra.publishing import open_origin, open_publisher
 from origin.offer import from_disk
 from tests.benchmarks.fleet_scale.simulated import CHANNEL, MODEL
 from tests.benchmarks.fleet_scale.wall import FrozenMirror, Wall
-from tests.benchmarks.processes import cpu_seconds
 from tests.benchmarks.results import Machine, Row, report
 from tests.fakes.origins import RunningOrigin, running_origin
+from tests.fakes.processes import cpu_seconds
 from wire.paths import TRUST_BUNDLE
 
 NODES = 200

@@ -13,8 +13,8 @@ from tests.fakes.waiting import alive, until_async
 __all__ = [
     "MIB",
     "alive",
-    "cpu_s",
     "cpu_s_until_free",
+    "cpu_seconds",
     "engine_of",
     "engines_of",
     "holds_model",
@@ -61,7 +61,7 @@ def processes_in(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def cpu_s(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """Seconds of processor that a process and those below it have used: unlike those of the wall,
     a busy machine does not make them more."""
     top = psutil.Process(pid)
@@ -71,13 +71,13 @@ def cpu_s(pid: int) -> float:
 async def cpu_s_until_free(engine: Engine, pid: int | None) -> float:
     """Seconds of processor that an engine takes until no slot of it is busy any more."""
     assert pid is not None
-    began_s = cpu_s(pid)
+    began_s = cpu_seconds(pid)
 
     async def free() -> bool:
         return (await engine.slots()).busy == 0
 
     await until_async(free)
-    return cpu_s(pid) - began_s
+    return cpu_seconds(pid) - began_s
 
 
 def peak_rss_bytes(pid: int) -> int:

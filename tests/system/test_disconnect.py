@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import psutil
 import pytest
 
 from infra.ask import CHAT_PATH
 from infra.local_config import LOCAL_MODEL
 from tests.fakes.fleet import Fleet
+from tests.fakes.processes import cpu_seconds
 from tests.fakes.tiny_gguf import write_tiny_gguf
 from tests.fakes.waiting import until_async
 from wire.chunk import Chunk
@@ -98,11 +98,11 @@ async def idle(fleet: Fleet) -> None:
 
 async def work_for(fleet: Fleet, ask: Callable[[], Awaitable[None]]) -> float:
     """Seconds of processor that the engine works for a request, until its slot is free."""
-    engine = psutil.Process(fleet.engine_pid())
-    before = sum(engine.cpu_times()[:2])
+    engine = fleet.engine_pid()
+    before = cpu_seconds(engine)
     await ask()
     await idle(fleet)
-    return sum(engine.cpu_times()[:2]) - before
+    return cpu_seconds(engine) - before
 
 
 async def is_noticed(fleet: Fleet, leave: Callable[[], Awaitable[None]]) -> None:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.local import Local
-from tests.benchmarks.processes import free_port, program
+from tests.benchmarks.processes import program
+from tests.fakes.ports import free_port
 from tests.fakes.processes import peak_rss_bytes
 from wire.paths import DEFAULT_CHANNEL
 

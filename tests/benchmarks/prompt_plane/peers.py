@@ -22,7 +22,8 @@ import msgspec
 
 from infra.local import Local
 from infra.state import read_secret
-from tests.benchmarks.processes import free_port, listening, program, python_module
+from tests.benchmarks.processes import listening, program, python_module
+from tests.fakes.ports import free_port
 from wire.files import write_atomically
 from wire.paths import HEARTBEAT
 from wire.workers import WorkerReport

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tests.benchmarks.load import Job, Seen
-from tests.benchmarks.processes import cpu_seconds, python_module
+from tests.benchmarks.processes import python_module
 from tests.benchmarks.prompt_plane.peers import Gateway
 from tests.benchmarks.results import Row
+from tests.fakes.processes import cpu_seconds
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from infra.edge_admin import TierAdmin
-from tests.benchmarks.processes import free_port
+from tests.fakes.ports import free_port
 from wire.errors import HeadwaterError
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from infra.edge_admin import TierAdmin
 from infra.local_config import Value, render
 from infra.state import StateDir, read_secret
-from tests.benchmarks.processes import cpu_seconds
+from tests.fakes.processes import cpu_seconds
 
 _WORKER = """
 import sys

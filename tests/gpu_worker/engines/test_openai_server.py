@@ -40,7 +40,7 @@ from gpu_worker.hang import HangConfig
 from tests.fakes.clock import HeldClock
 from tests.fakes.engine import FakeEngine
 from tests.fakes.golden import expecting
-from tests.fakes.processes import cpu_s
+from tests.fakes.processes import cpu_seconds
 from tests.fakes.scripted_gguf import SCRIPT
 from tests.fakes.waiting import until, until_async
 from tests.fakes.worker_api import StartApi
@@ -107,7 +107,7 @@ class Llama:
         return await self.busy() == 0
 
     def cpu_s(self) -> float:
-        return cpu_s(self._process.pid)
+        return cpu_seconds(self._process.pid)
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
